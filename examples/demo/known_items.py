@@ -1,0 +1,107 @@
+"""Questions in a person's own words, each with the one document that answers it.
+
+No question shares a content word with the first sentence of its answer, so finding it takes
+meaning, not spelling. They were written by hand and never tuned against a model's ranking.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stdlib import Doc
+
+QUESTIONS = Path(__file__).with_name("known_items.tsv")
+DEPTH = 10
+STOP_WORDS = frozenset(
+    """
+    a about again all already am an and are as at back be before between both but by can could did
+    do does doing down else for from had has have he her his how i if in inside instead into is it
+    its itself just me more most must my no not now of off on only onto or other out over own she
+    should so some than that the their them then there these they this those through to too under
+    until up us very was way we were what when where whether which while who whose why will with
+    without would you your
+    """.split()  # noqa: SIM905  (a hundred quoted words would hide the words)
+)
+WORD = re.compile(r"[^\W\d_]+")
+CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s|\n\s*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    text: str
+    answer: str  # the key of a Doc
+
+
+def questions() -> Iterator[Question]:
+    for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
+        text, answer = line.split("\t")
+        yield Question(text, answer)
+
+
+def shares_no_content_word(question: str, doc: Doc) -> bool:
+    """Neither with the first sentence nor with the last part of the name."""
+    return not content_words(question) & content_words(f"{own_name(doc)} {first_sentence(doc)}")
+
+
+def own_name(doc: Doc) -> str:
+    return CAMEL_HUMP.sub(" ", doc.key.rpartition(".")[2])
+
+
+def first_sentence(doc: Doc) -> str:
+    return SENTENCE_END.split(doc.body, maxsplit=1)[0]
+
+
+def content_words(text: str) -> set[str]:
+    stem = stemmer()
+    return {stem(word) for word in WORD.findall(text.lower()) if word not in STOP_WORDS}
+
+
+def stemmer() -> Callable[[str], str]:
+    try:
+        import Stemmer  # noqa: PLC0415  (optional)
+    except ImportError:
+        return without_suffix
+    stem: Callable[[str], str] = Stemmer.Stemmer("english").stemWord
+    return stem
+
+
+def without_suffix(word: str) -> str:
+    return re.sub(r"(?<=\w{3})(ing|ed|es|s|e)$", "", word)
+
+
+def bm25_figures(docs: Sequence[Doc], asked: Sequence[Question]) -> dict[str, float]:
+    """How well plain keyword search finds the answers: what an embedding model has to beat."""
+    import bm25s  # noqa: PLC0415  (only a comparison needs it)
+    import Stemmer  # noqa: PLC0415
+
+    stem = Stemmer.Stemmer("english")
+
+    def tokens(texts: list[str]) -> object:
+        return bm25s.tokenize(texts, stopwords="en", stemmer=stem, show_progress=False)
+
+    index = bm25s.BM25()
+    index.index(tokens([f"{doc.title}\n{doc.body}" for doc in docs]), show_progress=False)
+    found, _ = index.retrieve(
+        tokens([question.text for question in asked]), k=DEPTH, show_progress=False
+    )
+    keys = [[docs[i].key for i in row] for row in found]
+    return figures(keys, [question.answer for question in asked])
+
+
+def figures(found: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[str, float]:
+    """Means over the questions; `found` holds the keys in order, best first."""
+    ranks = [
+        keys.index(answer) + 1 if answer in keys else math.inf
+        for keys, answer in zip((row[:DEPTH] for row in found), answers, strict=True)
+    ]
+    return {
+        "nDCG@10": sum(1 / math.log2(1 + rank) for rank in ranks) / len(ranks),
+        "Recall@3": sum(rank <= 3 for rank in ranks) / len(ranks),
+        "Recall@10": sum(rank <= DEPTH for rank in ranks) / len(ranks),
+        "MRR@10": sum(1 / rank for rank in ranks) / len(ranks),
+    }

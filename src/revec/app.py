@@ -1,0 +1,143 @@
+"""The only place that wires real things together; it opens and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from revec import seams
+from revec.capture import projector
+from revec.migrate import conductor, plan
+from revec.migrate.commands import Commands
+from revec.migrate.conductor import Conductor, Limits
+from revec.model.index import Collection, Index, Kind
+from revec.model.migration import Migration
+from revec.postgres import schema
+from revec.postgres.database import Database
+from revec.postgres.server import Server, default_home
+from revec.providers.base import Options, Provider
+from revec.search.retriever import Retriever
+from revec.settings import Settings
+from revec.stores.base import Store
+from revec.stores.pgvector import PgVector
+from revec.work.worker import Pace, Worker
+
+DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
+
+
+class App:
+    """Revec on one database: `async with App(settings) as app`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.schema_applied: list[str] = []  # by this very process
+        self._exits = AsyncExitStack()
+        self._providers: dict[tuple[str, int | None], Provider] = {}
+        self.store: Store = PgVector()
+        self.limits = Limits(
+            freshness=settings.freshness,
+            deadline=settings.request_deadline,
+            sample=settings.fidelity_sample,
+            lease=settings.conductor_lease,
+        )
+
+    async def __aenter__(self) -> App:
+        dsn = self.settings.dsn or await self._embedded()
+        try:
+            self.database = await self._exits.enter_async_context(Database(dsn))
+            self.schema_applied = await schema.apply(self.database)
+        except BaseException:
+            await self._exits.aclose()
+            raise
+        self.retriever = Retriever(self.database, self.store, self.provider)
+        self.commands = Commands(
+            database=self.database,
+            store=self.store,
+            retriever=self.retriever,
+            provider_for=self.provider,
+            limits=self.limits,
+            who=_who(),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for provider in self._providers.values():
+            await provider.close()
+        await self._exits.aclose()
+
+    async def _embedded(self) -> str:
+        """Start the embedded server, or join the one that another command started."""
+        server = Server(self.settings.home or default_home())
+        dsn = await asyncio.to_thread(server.attach)
+        self._exits.push_async_callback(asyncio.to_thread, server.detach)
+        return dsn
+
+    async def provider(self, address: str, dims: int | None = None) -> Provider:
+        """The model behind an address; one per process."""
+        key = (address, dims)
+        if key not in self._providers:
+            key_of_openai = self.settings.openai_api_key
+            options = Options(
+                dims=dims,
+                base_url=self.settings.openai_base_url,
+                api_key=key_of_openai.get_secret_value() if key_of_openai else None,
+                timeout=self.settings.provider_timeout,
+                threads=self.settings.threads,
+            )
+            self._providers[key] = seams.provider(address, options)
+        return self._providers[key]
+
+    async def plan(
+        self, collection: Collection, address: str, *, dims: int | None = None, kind: Kind | None = None
+    ) -> plan.Plan:
+        provider = await self.provider(address, dims)
+        return await plan.plan(self.database, collection, provider, kind=kind)
+
+    async def start(
+        self, collection: Collection, address: str, *, dims: int | None = None, kind: Kind | None = None
+    ) -> Migration:
+        return await self.commands.start(
+            await self.plan(collection, address, dims=dims, kind=kind)
+        )
+
+    def worker(self, **pace: Any) -> Worker:
+        """A worker whose duties are the projector and the conductor."""
+        holder = uuid4()
+        ticking = Conductor(self.database, self.store, self.provider, self.limits, holder)
+        worker = Worker(
+            database=self.database,
+            store=self.store,
+            provider_for=self.provider,
+            duties=[partial(projector.project, self.database), ticking.tick],
+            outstanding=self.outstanding,
+            pace=Pace(
+                claim=pace.get("claim") or self.settings.claim,
+                lease=self.settings.lease,
+                concurrency=pace.get("concurrency") or self.settings.concurrency,
+            ),
+            id=holder,
+        )
+        worker.on_leave(ticking.leave)
+        return worker
+
+    async def outstanding(self) -> list[str]:
+        """What still moves without a person."""
+        left = await projector.outstanding(self.database)
+        left += await conductor.outstanding(self.database, self.store, self.limits, DRAIN_PATIENCE)
+        return left
+
+    async def serving(self, collection: str) -> Index:
+        _, index = await self.retriever.route(collection)
+        return index
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except OSError:  # no such user: a container with a bare uid
+        return f"somebody@{socket.gethostname()}"

@@ -1,0 +1,119 @@
+"""Documents that are pushed: lines of JSON, the good ones taken, the bad ones named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from revec.model.document import DEFAULT_TENANT, Draft, unstorable
+from revec.model.errors import BadInput
+from revec.model.index import Collection
+from revec.postgres import collections, documents
+from revec.postgres.database import Database
+
+BATCH = 500
+MOST_KEY = 1_000  # characters: a key is indexed
+FIELDS = {"id", "title", "text", "tenant", "metadata"}
+
+
+@dataclass(slots=True)
+class Ingested:
+    taken: int = 0
+    refused: list[tuple[int, str]] = field(default_factory=list)  # line number, reason
+
+
+async def ingest(database: Database, collection: Collection, lines: Iterable[bytes]) -> Ingested:
+    """Push lines into the collection, a batch a transaction; safe to run twice."""
+    result = Ingested()
+    async with database.transaction() as conn:
+        source_id = await collections.add_source(conn, collection, collections.PUSH)
+    for batch in _batches(_drafts(lines, result)):
+        async with database.transaction() as conn:
+            await documents.lock_source(conn, source_id)
+            await documents.put(conn, source_id, batch)
+        result.taken += len(batch)
+    return result
+
+
+def _drafts(lines: Iterable[bytes], result: Ingested) -> Iterator[Draft]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield draft(line)
+        except BadInput as error:
+            result.refused.append((number, str(error)))
+
+
+def draft(line: bytes) -> Draft:
+    """The document of one line: `{"id", "title"?, "text", "tenant"?, "metadata"?}`.
+
+    Raises:
+        BadInput: the reason, to be shown beside the line's number.
+    """
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise BadInput(f"is not UTF-8 (byte {error.start})") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadInput(f"is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput('is not an object like {"id": "1", "text": "…"}')
+    if unknown := sorted(set(value) - FIELDS):
+        raise BadInput(f"has a field {unknown[0]!r}: put what is yours into metadata")
+    key = value.get("id")
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str) or not key:
+        raise BadInput("needs an id, text or a whole number")
+    if len(key) > MOST_KEY:
+        raise BadInput(f"has an id of {len(key):,} characters, {MOST_KEY:,} are the most")
+    made = Draft(
+        key=key,
+        title=_text(value, "title", ""),
+        body=_text(value, "text", None),
+        tenant=_text(value, "tenant", DEFAULT_TENANT),
+        metadata=_metadata(value),
+    )
+    if not made.tenant:
+        raise BadInput("has an empty tenant: leave it out for the default one")
+    for name, text in (("id", made.key), ("tenant", made.tenant), ("title", made.title), ("text", made.body)):
+        if why := unstorable(text):
+            raise BadInput(f"{name} {why}")
+    return made
+
+
+def _text(value: dict[str, Any], name: str, default: str | None) -> str:
+    text = value.get(name, default)
+    if not isinstance(text, str):
+        raise BadInput(f"needs {name} as text" if text is None else f"{name} is no text")
+    return text
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    metadata = value.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise BadInput("metadata is no object")
+    try:
+        written = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise BadInput("metadata holds NaN or infinity, which JSON has not") from error
+    if why := unstorable(written.replace("\\u0000", "\x00")):
+        raise BadInput(f"metadata {why}")
+    return metadata
+
+
+def _batches(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
+    """By count and by size: long texts travel in small company."""
+    batch: list[Draft] = []
+    size = 0
+    for each in drafts:
+        batch.append(each)
+        size += len(each.body)
+        if len(batch) == BATCH or size > 8 << 20:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

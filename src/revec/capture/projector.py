@@ -1,0 +1,131 @@
+"""The projector: changed keys → current rows → documents.
+
+It never trusts a change's content, only its key: rows are read again, with row security off, in the
+transaction that writes the documents and takes the changes. A full pass (after attaching, a new
+mapping, a TRUNCATE) goes over the table's rows, then over the source's documents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from revec.capture.mapping import Mapping
+from revec.model.document import Draft
+from revec.observe.failpoints import failpoint
+from revec.postgres import documents
+from revec.postgres.collections import Source
+from revec.postgres.database import Connection, Database, first_line
+from revec.postgres.queries import beside
+
+SQL = beside(__file__)
+PAGE = 1_000
+ROWS, DOCUMENTS = "rows", "documents"  # the two halves of a full pass
+
+
+async def project(database: Database) -> bool:
+    """One page for every source that has something to do; whether anything was done."""
+    async with database.transaction() as conn:
+        pending = [Source(*row) for row in await (await conn.execute(SQL.pending)).fetchall()]
+    done = [await _project_source(database, source) for source in pending]
+    return any(done)
+
+
+async def _project_source(database: Database, source: Source) -> bool:
+    assert source.mapping is not None
+    mapping = Mapping.load(source.mapping)
+    try:
+        async with database.transaction() as conn:
+            state = await (await conn.execute(SQL.lock, {"source": source.id})).fetchone()
+            if state is None:
+                return False  # another projector is at it
+            changes = await _take_changes(conn, source, mapping)
+            if any(change.old_key is None and change.new_key is None for change in changes):
+                await _scan(conn, source, ROWS, None)  # truncated: look at everything again
+            elif state.scan == ROWS:
+                await _scan_rows(conn, source, mapping, state.scan_after)
+            elif state.scan == DOCUMENTS:
+                await _scan_documents(conn, source, mapping, state.scan_after)
+            failpoint("changes_projected")
+            return bool(changes or state.scan)
+    except psycopg.OperationalError:
+        raise  # the database's trouble, not the table's
+    except psycopg.Error as error:
+        await _fault(database, source, error)
+        return False
+
+
+async def _take_changes(conn: Connection, source: Source, mapping: Mapping) -> list[Any]:
+    taken = await conn.execute(SQL.claim, {"source": source.id, "limit": PAGE})
+    changes = await taken.fetchall()
+    if changes:
+        failpoint("change_claimed")
+    keys = {key for change in changes for key in (change.old_key, change.new_key) if key is not None}
+    await _refresh(conn, source, mapping, sorted(keys))
+    return changes
+
+
+async def _scan_rows(conn: Connection, source: Source, mapping: Mapping, after: str | None) -> None:
+    keys = await _read(conn, source, mapping.page(), {"after": after, "limit": PAGE})
+    if len(keys) < PAGE:
+        await _scan(conn, source, DOCUMENTS, None)
+    else:
+        await _scan(conn, source, ROWS, keys[-1])
+
+
+async def _scan_documents(
+    conn: Connection, source: Source, mapping: Mapping, after: str | None
+) -> None:
+    """Documents whose rows are gone: nothing told us of them."""
+    keys = await documents.keys_after(conn, source.id, after, PAGE)
+    await _refresh(conn, source, mapping, keys)
+    if len(keys) < PAGE:
+        await _scan(conn, source, None, None)
+    else:
+        await _scan(conn, source, DOCUMENTS, keys[-1])
+
+
+async def _refresh(conn: Connection, source: Source, mapping: Mapping, keys: list[str]) -> None:
+    """Make the documents of these keys what their rows are now."""
+    if keys:
+        found = await _read(conn, source, mapping.by_keys(), {"keys": keys})
+        await documents.delete(conn, source.id, sorted(set(keys) - set(found)))
+
+
+async def _read(conn: Connection, source: Source, query: Any, parameters: dict[str, Any]) -> list[str]:
+    """Put the query's rows among the documents (or out, where filtered); their keys, in order."""
+    await conn.execute(SQL.see_all_rows)
+    rows = await (await conn.execute(query, parameters)).fetchall()
+    await conn.execute(SQL.see_by_policy)
+    kept = [
+        Draft(row.key, row.title, row.body, row.tenant, row.metadata) for row in rows if row.kept
+    ]
+    await documents.put(conn, source.id, kept)
+    await documents.delete(conn, source.id, [row.key for row in rows if not row.kept])
+    return [row.key for row in rows]
+
+
+async def _scan(conn: Connection, source: Source, half: str | None, after: str | None) -> None:
+    await conn.execute(SQL.scan, {"source": source.id, "half": half, "after": after})
+
+
+async def _fault(database: Database, source: Source, error: psycopg.Error) -> None:
+    """Nothing is deleted on a reading that failed; the changes stay for the next one."""
+    why = f"{source.name} cannot be read: {first_line(error)}; mend that, then run `revec init`"
+    async with database.transaction() as conn:
+        await conn.execute(SQL.fault, {"source": source.id, "why": why})
+
+
+async def backlog(conn: Connection, collection_id: int) -> int:
+    """Changes not yet projected, up to 100,000."""
+    row = await (await conn.execute(SQL.backlog, {"collection": collection_id})).fetchone()
+    assert row is not None
+    return int(row.changes)
+
+
+async def outstanding(database: Database) -> list[str]:
+    """Sources with changes or a pass that the projector will still deal with."""
+    async with database.transaction() as conn:
+        rows = await (await conn.execute(SQL.pending)).fetchall()
+    return [f"{row.name}: {'being read' if row.scan else 'changes to project'}" for row in rows]

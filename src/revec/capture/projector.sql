@@ -1,0 +1,37 @@
+-- name: pending
+-- Sources with something to do. A faulted one waits for a person; its changes are kept.
+SELECT s.id, s.collection_id, s.name, s.mapping, s.trigger_of::text AS trigger_of, s.scan,
+       s.scan_after, s.fault
+  FROM revec.source s
+ WHERE s.mapping IS NOT NULL AND s.fault IS NULL
+   AND (s.scan IS NOT NULL OR EXISTS (SELECT FROM revec.change c WHERE c.source_id = s.id))
+ ORDER BY s.id;
+
+-- name: lock
+-- One projector per source; the others find something else to do.
+SELECT scan, scan_after FROM revec.source WHERE id = %(source)s FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: claim
+-- Taken and acknowledged in one transaction with the documents that come of it.
+DELETE FROM revec.change WHERE id IN (
+    SELECT id FROM revec.change WHERE source_id = %(source)s ORDER BY id LIMIT %(limit)s
+       FOR UPDATE SKIP LOCKED)
+RETURNING old_key, new_key;
+
+-- name: see_all_rows
+-- Refuse rather than mistake a hidden row for a deleted one.
+SELECT set_config('row_security', 'off', true);
+
+-- name: see_by_policy
+SELECT set_config('row_security', 'on', true);
+
+-- name: scan
+UPDATE revec.source SET scan = %(half)s, scan_after = %(after)s WHERE id = %(source)s;
+
+-- name: fault
+UPDATE revec.source SET fault = %(why)s WHERE id = %(source)s;
+
+-- name: backlog
+SELECT count(*) AS changes FROM (
+    SELECT FROM revec.change c JOIN revec.source s ON s.id = c.source_id
+     WHERE s.collection_id = %(collection)s LIMIT 100000) AS waiting;

@@ -1,0 +1,1 @@
+"""The command `revec`: it translates and never decides."""

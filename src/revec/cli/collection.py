@@ -1,0 +1,176 @@
+"""Verbs that make collections and bring documents into them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+from revec.cli.door import Exit, Json, err, opened, out, settings, show_json, table
+from revec.model.errors import BadInput
+from revec.settings import FILE
+
+Model = Annotated[
+    str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")
+]
+Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
+Kind = Annotated[
+    Literal["exact", "hnsw"] | None, Parameter(help="Override the kind of index that plan chooses.")
+]
+
+TEMPLATE = """# Expressions are SQL over the table's row. `revec init` reads this file.
+[collections.articles]
+model = "local:wordllama-256"            # or openai:text-embedding-3-small
+
+[[collections.articles.sources]]
+table = "public.articles"                # the primary key is the key, unless: key = ["id"]
+title = "title"
+body = "body"
+# tenant = "tenant_id"                   # whose row it is
+# filter = "deleted_at IS NULL"          # rows that are searchable
+# metadata = ["url", "author"]           # columns to keep beside the text
+"""
+
+
+def register(app: cyclopts.App) -> None:
+    app.command(init)
+    app.command(ingest)
+    collections = cyclopts.App(name="collections", help="Make and list collections.")
+    collections.command(create)
+    collections.command(listed, name="list")
+    app.command(collections)
+
+
+async def init() -> int:
+    """Attach your tables as revec.toml says, and begin to fill their indexes.
+
+    Without a revec.toml an example is written for you to edit. Safe to run again after a change.
+    """
+    from revec.capture.attach import attach  # noqa: PLC0415
+    from revec.capture.mapping import Mapping  # noqa: PLC0415
+    from revec.model import index  # noqa: PLC0415
+    from revec.postgres import collections, indexes, migrations  # noqa: PLC0415
+
+    if not FILE.exists():
+        FILE.write_text(TEMPLATE, encoding="utf-8")
+        out.print(f"Wrote an example {FILE}: name your tables in it, then run `revec init` again.")
+        return Exit.DONE
+    named = settings().collections
+    if not named:
+        raise BadInput(f"{FILE} names no collection: add [collections.NAME] with a model and sources")
+    async with opened() as app:
+        for name, wanted in named.items():
+            async with app.database.transaction() as conn:
+                collection = await collections.create(conn, name)
+            for source in wanted.sources:
+                mapping = Mapping(
+                    table=source.table,
+                    key=tuple(source.key),
+                    body=source.body,
+                    title=source.title,
+                    tenant=source.tenant,
+                    filter=source.filter,
+                    metadata=tuple(source.metadata),
+                )
+                await attach(app.database, collection, mapping)
+                out.print(f"{name}: {source.table} is captured")
+            async with app.database.transaction() as conn:
+                route = await indexes.route_of(conn, collection.id)
+                busy = await migrations.active(conn, collection.id)
+            if route.serving is None and not busy:
+                kind = index.Kind(wanted.index) if wanted.index else None
+                await app.start(collection, wanted.model, dims=wanted.dims, kind=kind)
+                out.print(f"{name}: its first index, by {wanted.model}, is to be filled")
+            elif route.serving is not None and not busy:
+                serving = await app.serving(name)
+                if serving.space.address != wanted.model:
+                    out.print(
+                        f"{name}: {serving.space.address} serves; "
+                        f"`revec start {name} --to {wanted.model}` migrates it"
+                    )
+    out.print("`revec worker` does the work, `revec status NAME` shows it.")
+    return Exit.DONE
+
+
+async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind = None) -> int:
+    """Make a collection that documents are pushed into, and begin its first index.
+
+    Parameters
+    ----------
+    name
+        a-z, 0-9, _ and -, a letter first.
+    """
+    from revec.model.index import Kind as IndexKind  # noqa: PLC0415
+    from revec.postgres import collections, indexes, migrations  # noqa: PLC0415
+
+    async with opened() as app:
+        provider = await app.provider(model, dims)
+        await provider.traits()  # a wrong model is refused before anything is made
+        async with app.database.transaction() as conn:
+            collection = await collections.create(conn, name)
+            route = await indexes.route_of(conn, collection.id)
+            busy = await migrations.active(conn, collection.id)
+        if busy or route.serving is not None:
+            target = busy[0].target if busy else (await app.serving(name)).space.address
+            if target != model:
+                raise BadInput(
+                    f"{name} exists with {target}: `revec start {name} --to {model}` migrates it"
+                )
+            out.print(f"{name} is there already.")
+            return Exit.DONE
+        await app.start(collection, model, dims=dims, kind=IndexKind(index) if index else None)
+    out.print(f"{name} is made: `revec ingest {name} FILE.jsonl`, then `revec worker`.")
+    return Exit.DONE
+
+
+async def listed(*, json: Json = False) -> int:
+    """List the collections."""
+    from revec.postgres import collections  # noqa: PLC0415
+
+    async with opened() as app, app.database.transaction() as conn:
+        rows = [row._asdict() for row in await collections.listed(conn)]
+    if json:
+        show_json(rows)
+    elif rows:
+        table([{name: row[name] for name in ("name", "serving", "epoch", "sources")} for row in rows])
+    else:
+        out.print("No collection yet: `revec collections create NAME --model MODEL`.")
+    return Exit.DONE
+
+
+async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
+    """Push documents, one JSON object a line: {"id", "title"?, "text", "tenant"?, "metadata"?}.
+
+    A bad line is named with its number and reason; the good ones go in, and the exit code is 1.
+
+    Parameters
+    ----------
+    name
+        The collection.
+    file
+        A .jsonl file, or - for standard input.
+    """
+    from revec.capture import ingest as story  # noqa: PLC0415
+    from revec.postgres import collections  # noqa: PLC0415
+
+    if str(file) != "-" and not file.is_file():
+        raise BadInput(f"there is no file {file}")
+    async with opened() as app:
+        async with app.database.transaction() as conn:
+            collection = await collections.named(conn, name)
+        if str(file) == "-":
+            result = await story.ingest(app.database, collection, sys.stdin.buffer)
+        else:
+            with file.open("rb") as lines:
+                result = await story.ingest(app.database, collection, lines)
+    for number, reason in result.refused:
+        err.print(f"line {number}: {reason}", markup=False)
+    if json:
+        refused = [{"line": number, "reason": reason} for number, reason in result.refused]
+        show_json({"taken": result.taken, "refused": refused})
+    else:
+        out.print(f"{result.taken:,} documents taken, {len(result.refused):,} lines refused.")
+    return Exit.FAILED if result.refused else Exit.DONE

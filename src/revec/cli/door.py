@@ -1,0 +1,102 @@
+"""What every verb shares: settings read once, an App opened, errors as sentences, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from revec import settings as settings_of
+from revec.model.errors import BadInput, GateNotMet, Refused, RevecError
+
+if TYPE_CHECKING:
+    from revec.app import App
+    from revec.settings import Settings
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Exit(IntEnum):
+    DONE = 0
+    FAILED = 1  # or some input was refused
+    USAGE = 2
+    GATE = 3  # not met, or cannot tell
+    ROLLED_BACK = 4  # by a guard
+    REFUSED = 5  # in this state; the sentence names the next command
+
+
+def exit_code(error: RevecError) -> Exit:
+    """The one table from errors to exit codes."""
+    if isinstance(error, GateNotMet):
+        return Exit.GATE
+    if isinstance(error, Refused):
+        return Exit.REFUSED
+    return Exit.FAILED
+
+
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON for programs.")]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Do not ask.")]
+Why = Annotated[str, Parameter(name="--reason", help="Why, for the history.")]
+
+
+def settings() -> Settings:
+    return settings_of.read()
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[App]:
+    """The App; heavy imports happen here, so that --help is quick."""
+    from revec.app import App  # noqa: PLC0415 - psycopg and numpy are slow to import
+
+    async with App(settings()) as app:
+        if app.schema_applied and app.settings.dsn:
+            err.print("Revec's tables and roles were created in schema `revec` of your database.")
+        yield app
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on standard output, nothing else."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+
+
+def confirmed(what: str, name: str, *, yes: bool) -> None:
+    """Ask for the collection's name before something that users notice.
+
+    Raises:
+        BadInput: nobody is there to ask, or the name was not typed.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput(f"{what}: add --yes to do it without being asked")
+    out.print(f"{what}. Type [bold]{name}[/bold] to go on: ", end="")
+    if input().strip() != name:
+        raise BadInput("not confirmed, nothing was done")
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Aligned columns; nothing where there are no rows."""
+    from rich.table import Table  # noqa: PLC0415 - only verbs that print one pay for it
+
+    if not rows:
+        return
+    drawn = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        drawn.add_column(name)
+    for row in rows:
+        drawn.add_row(*("" if value is None else str(value) for value in row.values()))
+    out.print(drawn)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)

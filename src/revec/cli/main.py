@@ -1,0 +1,94 @@
+"""The door itself: every verb registered, every error a sentence, every end an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+
+from revec import __version__
+from revec.cli import collection, migration, reading, serving
+from revec.cli.door import Exit, err, exit_code
+from revec.model.errors import RevecError
+
+HELP = """Change the embedding model under a live search.
+
+Look with `plan`, begin with `start`, do the work with `worker`, watch with `status --watch`, switch with
+`cutover`, go back with `rollback`, end with `finish`.
+"""
+
+
+def build() -> cyclopts.App:
+    app = cyclopts.App(
+        name="revec",
+        help=HELP,
+        version=__version__,
+        result_action="return_value",
+        default_parameter=cyclopts.Parameter(negative=()),
+    )
+    for module in (collection, reading, migration, serving):
+        module.register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of one command line."""
+    try:
+        code = build()(arguments, exit_on_error=False)
+    except cyclopts.CycloptsError:
+        return Exit.USAGE  # the sentence was printed
+    except RevecError as error:
+        err.print(f"revec: {error}", markup=False)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BaseExceptionGroup as group:
+        return _several(group)
+    except Exception as error:
+        if not _database_lost(error):
+            raise
+        return Exit.FAILED
+    return int(code or Exit.DONE)
+
+
+def _several(group: BaseExceptionGroup[BaseException]) -> int:
+    """Tasks that ran beside each other: the first sentence speaks for all."""
+    ours = [error for error in _leaves(group) if isinstance(error, RevecError)]
+    if ours:
+        err.print(f"revec: {ours[0]}", markup=False)
+        return exit_code(ours[0])
+    if any(_database_lost(error) for error in _leaves(group)):
+        return Exit.FAILED
+    raise group
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _database_lost(error: BaseException) -> bool:
+    from revec.postgres.database import (  # noqa: PLC0415 - slow to import, needed only now
+        OUR_DATABASE_IS_GONE,
+        first_line,
+    )
+
+    if not isinstance(error, OUR_DATABASE_IS_GONE):
+        return False
+    err.print(
+        f"revec: the database is gone: {first_line(error)}. What was committed is safe: "
+        "run the same command again when it is back",
+        markup=False,
+    )
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""Verbs of the migration: look, begin, watch, switch, go back, end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+
+from revec.cli.collection import Dims, Kind
+from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, opened, out, show_json, table
+from revec.model.errors import BadInput
+from revec.model.verdict import Outcome, together
+
+if TYPE_CHECKING:
+    from revec.app import App
+    from revec.model.index import Collection
+
+To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
+
+
+def register(app: cyclopts.App) -> None:
+    for verb in (plan, start, status, verify, cutover, rollback, pause, resume, abort, finish, check, history):
+        app.command(verb)
+    queue = cyclopts.App(name="queue", help="Dead letters: see, retry or accept them.")
+    queue.command(letters, name="list")
+    queue.command(retry)
+    queue.command(accept)
+    app.command(queue)
+
+
+async def plan(name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False) -> int:
+    """Show what a migration would do, take and need. Writes nothing."""
+    async with _collection(name) as (app, collection):
+        planned = await app.plan(collection, to, dims=dims, kind=_kind(index))
+    if json:
+        show_json(planned.facts)
+        return Exit.DONE
+    facts = planned.facts
+    out.print(f"[bold]{name}[/bold]: {facts['from'] or 'nothing'} → {to}, {facts['dims']} dims")
+    out.print(f"documents   {facts['documents']:,} (largest tenant {facts['largest_tenant']:,})")
+    out.print(f"index       {facts['index']}: {facts['why_index']}")
+    disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
+    out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
+    out.print(f"gates       {', '.join(facts['gates'])}")
+    for number, lock in enumerate(facts["locks"]):
+        out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
+    for number, statement in enumerate(facts["sql"]):
+        out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
+    out.print(f"Nothing was written. `revec start {name} --to {to}` begins.")
+    return Exit.DONE
+
+
+async def start(
+    name: str,
+    /,
+    *,
+    to: To,
+    dims: Dims = None,
+    index: Kind = None,
+    dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
+    json: Json = False,
+) -> int:
+    """Begin to move a collection to another model; it is served as before meanwhile."""
+    if dry_run:
+        return await plan(name, to=to, dims=dims, index=index, json=json)
+    from revec.work import queue  # noqa: PLC0415
+
+    async with _collection(name) as (app, collection):
+        migration = await app.start(collection, to, dims=dims, kind=_kind(index))
+        async with app.database.transaction() as conn:
+            workers = await queue.workers(conn)
+    if json:
+        show_json({"migration": migration.id, "state": migration.state, "workers": len(workers)})
+    else:
+        out.print(f"Migration {migration.id} of {name} to {to} has begun.")
+        if not workers:
+            out.print("No worker seen: run `revec worker`.")
+    return Exit.DONE
+
+
+async def status(
+    name: str,
+    /,
+    *,
+    watch: Annotated[bool, Parameter(help="Go on until it is over, or Ctrl-C.")] = False,
+    json: Json = False,
+) -> int:
+    """Show where a collection stands, what happens next and what that waits for."""
+    from revec.migrate.status import status as look  # noqa: PLC0415
+
+    async with _collection(name) as (app, collection):
+        last = ""
+        while True:
+            seen = await look(app.database, app.store, collection, app.limits)
+            shown = asdict(seen)
+            if json:
+                show_json(shown)
+            elif str(shown) != last:
+                if watch and sys.stdout.isatty():
+                    out.clear()
+                _show_status(shown)
+            last = str(shown)
+            if not watch or seen.state in (None, "finished", "aborted"):
+                return Exit.DONE
+            await asyncio.sleep(1.0)
+
+
+def _show_status(seen: dict[str, Any]) -> None:
+    state = seen["state"] or "no migration yet"
+    paused = f", paused: {seen['paused']}" if seen["paused"] else ""
+    target = f" → {seen['target']}" if seen["target"] else ""
+    out.print(f"[bold]{seen['collection']}[/bold]{target}  [bold]{state}[/bold]{paused}")
+    out.print(f"serving     {seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})", markup=False)
+    waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
+    out.print(f"documents   {seen['documents']:,}{waiting}")
+    for source in seen["sources"]:
+        if source["fault"] or source["reading"]:
+            said = source["fault"] or f"{source['name']} is being read"
+            out.print(f"source      {said}", markup=False)
+    if seen["state"] == "backfilling":
+        rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
+        eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
+        out.print(f"backfill    {seen['done']:,} of {seen['all']:,}{rate}{eta}")
+    table(
+        [
+            {
+                "index": each["name"],
+                "role": each["role"],
+                "kind": each["kind"],
+                "backlog": f"{each['backlog']:,} ({each['oldest_seconds']:.0f} s)",
+                "dead": each["dead"],
+                "excluded": each["excluded"],
+                "MB": f"{each['bytes'] / 2**20:.1f}",
+            }
+            for each in seen["indexes"]
+        ]
+    )
+    for each in seen["indexes"]:
+        if each["fault"]:
+            out.print(f"fault       {each['fault']}", markup=False)
+    for gate, verdict in (seen["verdicts"] or {}).items():
+        out.print(f"gate        {gate} {verdict}", markup=False)
+    out.print(f"next        {seen['next']}", markup=False)
+    out.print(f"rollback    {seen['rollback']}", markup=False)
+
+
+async def verify(name: str, /, *, json: Json = False) -> int:
+    """Judge now: is the index complete, and are its vectors what its model says?"""
+    async with _collection(name) as (app, collection):
+        verdicts = await app.commands.verify(collection)
+    outcome = together(
+        [each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED]
+    )
+    if json:
+        counted = next(each.evidence for each in verdicts if each.gate == "completeness")
+        names = ("documents", "missing", "stale", "orphan", "excluded", "dead", "pending")
+        gates = {each.gate: {"verdict": each.outcome, "why": each.why} for each in verdicts}
+        show_json(
+            {"verdict": outcome, **{key: counted[key] for key in names}, "gates": gates}
+        )
+    else:
+        table([{"gate": v.gate, "verdict": v.outcome, "why": v.why} for v in verdicts])
+        out.print(f"[bold]{outcome}[/bold]")
+    return Exit.DONE if outcome is Outcome.PASSED else Exit.GATE
+
+
+async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:
+    """Serve the new index: one row, no lock, no restart. The old one stays current."""
+    async with _collection(name) as (app, collection):
+        confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
+        epoch, seconds = await app.commands.cutover(collection, why=reason)
+        index = await app.serving(name)
+    if json:
+        show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
+    else:
+        out.print(
+            f"{index.name} serves {name} since {seconds * 1000:.1f} ms. "
+            f"`revec rollback {name}` goes back, `revec finish {name}` drops the old index."
+        )
+    return Exit.DONE
+
+
+async def rollback(
+    name: str,
+    /,
+    *,
+    yes: Yes = False,
+    now: Annotated[bool, Parameter(help="Ask nobody but the database.")] = False,
+    reason: Why = "rolled back",
+    json: Json = False,
+) -> int:
+    """Serve the old index again. It was written all along: nothing is lost."""
+    async with _collection(name) as (app, collection):
+        confirmed(f"Users of {name} will be served by the old index again", name, yes=yes or now)
+        epoch, seconds = await app.commands.rollback(collection, why=reason, now=now)
+        index = await app.serving(name)
+    if json:
+        show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
+    else:
+        out.print(f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. Nothing is lost.")
+    return Exit.DONE
+
+
+async def pause(name: str, /, *, reason: Why = "a person asked") -> int:
+    """Hold the backfill where it is; live writes go on."""
+    async with _collection(name) as (app, collection):
+        await app.commands.pause(collection, reason)
+    out.print(f"{name} is paused: `revec resume {name}` goes on.")
+    return Exit.DONE
+
+
+async def resume(
+    name: str,
+    /,
+    *,
+    clear: Annotated[str | None, Parameter(help="A failed gate to clear; needs --reason.")] = None,
+    reason: Why = "",
+) -> int:
+    """Lift a pause, a fault of the model, or a failed gate."""
+    if clear and not reason:
+        raise BadInput("clearing a failed gate needs --reason: it stays in the history")
+    async with _collection(name) as (app, collection):
+        lifted = await app.commands.resume(collection, clear=clear, reason=reason)
+    for what in lifted or ["nothing: nothing was held"]:
+        out.print(f"lifted {what}", markup=False)
+    return Exit.DONE
+
+
+async def abort(name: str, /, *, yes: Yes = False, reason: Why = "given up") -> int:
+    """Give the new index up; the old one serves as it did all along."""
+    async with _collection(name) as (app, collection):
+        confirmed(f"The new index of {name} and all that was paid for it will be dropped", name, yes=yes)
+        await app.commands.abort(collection, reason)
+    out.print(f"The migration of {name} is aborted; its table goes with the next worker.")
+    return Exit.DONE
+
+
+async def finish(
+    name: str,
+    /,
+    *,
+    yes: Yes = False,
+    drop_after: Annotated[str, Parameter(help="Until the drop: 0, 30m, 12h, 7d.")] = "7d",
+    cancel: Annotated[bool, Parameter(help="Keep the old index after all.")] = False,
+    reason: Why = "",
+) -> int:
+    """Drop the old index after a while; until then it is current, and --cancel is honest."""
+    wait = _duration(drop_after)
+    async with _collection(name) as (app, collection):
+        if cancel:
+            await app.commands.cancel_finish(collection, why=reason or "finish was cancelled")
+            out.print(f"{name} keeps its old index; it is live as before.")
+            return Exit.DONE
+        confirmed(f"The old index of {name} will be dropped in {wait}", name, yes=yes)
+        await app.commands.finish(collection, wait=wait, why=reason or "the old index may go")
+    out.print(
+        f"The old index of {name} is dropped by a worker in {wait}; "
+        f"`revec finish {name} --cancel` keeps it."
+    )
+    return Exit.DONE
+
+
+async def check(*, json: Json = False) -> int:
+    """Run the invariants as SQL: what is not as promised."""
+    from revec.migrate.check import check as run  # noqa: PLC0415
+
+    async with opened() as app:
+        breaches = await run(app.database, freshness=app.limits.freshness)
+    if json:
+        show_json({"breaches": [asdict(breach) for breach in breaches]})
+    for breach in breaches:
+        err.print(str(breach), markup=False)
+    if not breaches and not json:
+        out.print("All invariants hold: I1, I2, I3, I4, I10, I12.")
+    return Exit.FAILED if breaches else Exit.DONE
+
+
+async def history(name: str, /, *, json: Json = False) -> int:
+    """Show every move of the last migration: who, what, why."""
+    from revec.postgres import migrations  # noqa: PLC0415
+
+    async with _collection(name) as (app, collection), app.database.transaction() as conn:
+        migration = await migrations.latest(conn, collection.id)
+        events = [] if migration is None else await migrations.events(conn, migration)
+    rows = [row._asdict() for row in events]
+    if json:
+        show_json(rows)
+        return Exit.DONE
+    table(
+        [
+            {
+                "at": row["at"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+                "who": row["who"],
+                "move": f"{row['was']} → {row['became']}" if row["became"] else f"in {row['was']}",
+                "why": row["why"],
+            }
+            for row in rows
+        ]
+    )
+    if not rows:
+        out.print(f"{name} was never migrated.")
+    return Exit.DONE
+
+
+async def letters(name: str, /, *, json: Json = False) -> int:
+    """List the documents that could not be embedded, with the cause."""
+    from revec.postgres import indexes  # noqa: PLC0415
+    from revec.work import queue  # noqa: PLC0415
+
+    async with _collection(name) as (app, collection), app.database.transaction() as conn:
+        written = [index.id for index in await indexes.writing(conn, collection.id)]
+        rows = [row._asdict() for row in await queue.letters(conn, written)]
+    if json:
+        show_json(rows)
+    elif rows:
+        table([{key: row[key] for key in ("key", "index_id", "cause", "attempts")} for row in rows])
+    else:
+        out.print(f"{name} has no dead letters.")
+    return Exit.DONE
+
+
+async def retry(name: str, /) -> int:
+    """Try every dead letter again."""
+    from revec.postgres import indexes  # noqa: PLC0415
+    from revec.work import queue  # noqa: PLC0415
+
+    async with _collection(name) as (app, collection), app.database.transaction() as conn:
+        written = [index.id for index in await indexes.writing(conn, collection.id)]
+        count = await queue.redrive(conn, written)
+    out.print(f"{count:,} documents are to be tried again.")
+    return Exit.DONE
+
+
+async def accept(name: str, /, *, reason: Why) -> int:
+    """Leave the documents of all dead letters out of the index, as they are now."""
+    from revec.postgres import indexes  # noqa: PLC0415
+    from revec.work import queue  # noqa: PLC0415
+
+    async with _collection(name) as (app, collection), app.database.transaction() as conn:
+        written = [index.id for index in await indexes.writing(conn, collection.id)]
+        count = await queue.accept(conn, written, reason)
+    out.print(f"{count:,} documents are excluded until they change.")
+    return Exit.DONE
+
+
+@asynccontextmanager
+async def _collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
+    from revec.postgres import collections  # noqa: PLC0415
+
+    async with opened() as app:
+        async with app.database.transaction() as conn:
+            collection = await collections.named(conn, name)
+        yield app, collection
+
+
+def _kind(index: str | None) -> Any:
+    from revec.model.index import Kind as IndexKind  # noqa: PLC0415
+
+    return IndexKind(index) if index else None
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d+)\s*([smhd]?)", text.strip())
+    if not found:
+        raise BadInput(f"{text!r} is no duration: write 0, 30m, 12h or 7d")
+    unit = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: int(found[1])})

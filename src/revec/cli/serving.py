@@ -1,0 +1,134 @@
+"""Verbs that run: the worker, the embedded server, the schema."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+
+from revec.cli.door import Exit, err, opened, out, settings, table
+from revec.observe import events
+
+
+def register(app: cyclopts.App) -> None:
+    app.command(worker)
+    app.command(up)
+    schema = cyclopts.App(name="schema", help="Revec's own tables in your database.")
+    schema.command(apply)
+    schema.command(printed, name="print")
+    schema.command(status)
+    app.command(schema)
+
+
+async def worker(
+    *,
+    drain: Annotated[bool, Parameter(help="Leave when nothing can move without a person.")] = False,
+    concurrency: Annotated[int | None, Parameter(help="Claims worked off at once.")] = None,
+    claim: Annotated[int | None, Parameter(help="Documents in a claim.")] = None,
+    quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
+) -> int:
+    """Embed what needs a vector, project what changed, move migrations on. Run as many as you like."""
+    from revec.postgres import indexes  # noqa: PLC0415
+    from revec.work import queue  # noqa: PLC0415
+
+    if not quiet:
+        events.listen(_say)
+    async with opened() as app:
+        work = app.worker(concurrency=concurrency, claim=claim)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.stop)
+        summary = await work.run(drain=drain)
+        async with app.database.transaction() as conn:
+            written = await indexes.writing(conn)
+            dead = await queue.letters(conn, [index.id for index in written], limit=5)
+        faults = [f"{index.name} is not written: {index.fault}" for index in written if index.fault]
+    out.print(
+        f"{summary.written:,} written ({summary.copied:,} copied, {summary.embedded:,} texts embedded), "
+        f"{summary.removed:,} removed, {summary.excluded:,} excluded, {summary.buried:,} buried."
+    )
+    for why in [*faults, *summary.stuck]:
+        err.print(f"revec: {why}", markup=False)
+    for letter in dead:
+        err.print(f"revec: dead letter {letter.key}: {letter.cause}", markup=False)
+    if dead:
+        err.print("revec: `revec queue list NAME` shows them, `retry` or `accept` settles them")
+    return Exit.FAILED if drain and (dead or faults or summary.stuck) else Exit.DONE
+
+
+def _say(event: Any) -> None:
+    """One line for a person on what happened."""
+    match event:
+        case events.PackDone():
+            if event.written or event.removed or event.buried:
+                rate = event.written / event.seconds if event.seconds else 0
+                err.print(
+                    f"{event.index}: {event.written:,} written, {event.removed:,} removed, {rate:,.0f}/s",
+                    markup=False,
+                )
+        case events.Moved():
+            err.print(f"migration {event.migration}: {event.was} → {event.became}, {event.why}", markup=False)
+        case events.Judged():
+            err.print(f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}", markup=False)
+        case events.ProviderFailed():
+            err.print(f"{event.model}: {event.why}", markup=False)
+        case events.IndexFaulted():
+            err.print(f"{event.index} is written no more: {event.why}", markup=False)
+        case events.DatabaseLost():
+            err.print(f"the database is gone ({event.why}); trying again", markup=False)
+
+
+async def up() -> int:
+    """Run the embedded server until Ctrl-C, and say how to reach it.
+
+    Other commands start it themselves; this keeps it running between them.
+    """
+    from revec.postgres.server import Server, default_home  # noqa: PLC0415
+
+    server = Server(settings().home or default_home())
+    await asyncio.to_thread(server.attach)
+    try:
+        out.print(f"Postgres is up. For psql and your application:\n{server.tcp_dsn}", markup=False)
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        await stopped.wait()
+    finally:
+        await asyncio.to_thread(server.detach)
+    return Exit.DONE
+
+
+async def apply() -> int:
+    """Create or update Revec's tables, roles and policies; safe to run twice."""
+    async with opened() as app:
+        names = app.schema_applied
+        layers = app.database.two_layers
+    out.print(f"Applied {', '.join(names)}." if names else "Up to date.")
+    if not layers:
+        err.print(
+            "One layer only: this login may not make roles, so tenants are kept apart by the queries "
+            "alone. Let it have CREATEROLE before the first apply for the second layer."
+        )
+    return Exit.DONE
+
+
+async def printed() -> int:
+    """Print the schema as one SQL script."""
+    from revec.postgres.schema import printed as script  # noqa: PLC0415
+
+    out.print(script(), markup=False, soft_wrap=True)
+    return Exit.DONE
+
+
+async def status() -> int:
+    """List the schema's files and which of them this database has."""
+    from revec.postgres import schema as of  # noqa: PLC0415
+
+    async with opened() as app, app.database.transaction() as conn:
+        have = await of.applied(conn)
+    table([{"file": f.name, "sha256": f.checksum[:12], "applied": f.name in have} for f in of.files()])
+    return Exit.DONE

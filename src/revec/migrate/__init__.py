@@ -1,0 +1,1 @@
+"""The migration: plan, backfill, verify, cut over, roll back, finish."""

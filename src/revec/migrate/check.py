@@ -1,0 +1,93 @@
+"""`check`: the invariants as SQL. A person may run it at any moment; every test that writes ends with it.
+
+The numbers are those of the fault model: I1 whole sets, I2 nothing of the deleted, I3 right vectors,
+I4 the index sees its heap, I10 one route and one migration, I12 the standby is current.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from revec.model.index import Index, Kind
+from revec.postgres import indexes, migrations
+from revec.postgres.database import Connection, Database
+from revec.postgres.queries import beside
+
+SQL = beside(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    invariant: str
+    index: str | None
+    subject: int  # a document's, migration's or collection's id
+    what: str
+
+    def __str__(self) -> str:
+        where = f" in {self.index}" if self.index else ""
+        return f"{self.invariant}{where}: {self.what} ({self.subject})"
+
+
+async def check(database: Database, *, freshness: float) -> list[Breach]:
+    """Everything that is not as promised, up to 20 of a kind; empty is good."""
+    async with database.transaction("worker") as conn:
+        written = await indexes.writing(conn)
+        cursors = {m.new_index: m for m in await migrations.active(conn)}
+    breaches = await _shared(database, freshness)
+    for index in written:
+        parameters: dict[str, Any] = {
+            "index": index.id,
+            "collection": index.collection_id,
+            "unit": index.space.normalise,
+            "cursor_done": True,
+            "cursor_tenant": "",
+            "cursor_id": 0,
+        }
+        if migration := cursors.get(index.id):
+            parameters |= {
+                "cursor_done": migration.cursor_done,
+                "cursor_tenant": migration.cursor_tenant,
+                "cursor_id": migration.cursor_id,
+            }
+        breaches += await _of_index(database, index, parameters)
+    return breaches
+
+
+async def _shared(database: Database, freshness: float) -> list[Breach]:
+    breaches: list[Breach] = []
+    async with database.transaction("worker") as conn:
+        for invariant, query in (("I2", SQL.strays), ("I10", SQL.one_route), ("I12", SQL.standby)):
+            rows = await (await conn.execute(query, {"freshness": freshness})).fetchall()
+            breaches += [Breach(invariant, None, row.doc_id, row.what) for row in rows]
+    return breaches
+
+
+async def _of_index(database: Database, index: Index, parameters: dict[str, Any]) -> list[Breach]:
+    queries = [
+        ("I1", SQL.whole_sets),
+        ("I2", SQL.orphans),
+        ("I2", SQL.tenants),
+        ("I3", SQL.vectors_right),
+    ]
+    if index.kind is Kind.HNSW:
+        queries.append(("I4", SQL.index_sees))
+    breaches: list[Breach] = []
+    for invariant, query in queries:
+        try:
+            async with database.transaction("worker") as conn:
+                rows = await _rows(conn, query, index, parameters)
+        except psycopg.errors.UndefinedTable:
+            return breaches  # dropped since we looked
+        breaches += [Breach(invariant, index.name, row.doc_id, row.what) for row in rows]
+    return breaches
+
+
+async def _rows(
+    conn: Connection, query: sql.SQL, index: Index, parameters: dict[str, Any]
+) -> list[Any]:
+    vectors = sql.Identifier("revec", f"vectors_{index.id}")
+    return await (await conn.execute(query.format(vectors=vectors), parameters)).fetchall()

@@ -1,0 +1,291 @@
+"""What a person may do to a migration. Each is one compare-and-set and one line of history."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+
+from revec.migrate import conductor, verify
+from revec.migrate.conductor import EVIDENCE_LASTS, Limits
+from revec.migrate.plan import Plan
+from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused
+from revec.model.index import Collection
+from revec.model.migration import Migration, State
+from revec.model.verdict import Outcome, Verdict
+from revec.postgres import indexes, migrations
+from revec.postgres.database import Connection, Database
+from revec.search.retriever import Retriever
+from revec.stores.base import Store
+
+REHEARSAL = "rehearsal"
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The verbs, on one database, in one person's name."""
+
+    database: Database
+    store: Store
+    retriever: Retriever
+    provider_for: Any
+    limits: Limits
+    who: str
+
+    async def start(self, plan: Plan) -> Migration:
+        """Write the plan down; the workers do the rest."""
+        async with self.database.transaction() as conn:
+            await indexes.put_space(conn, plan.space)
+            migration = await migrations.create(
+                conn,
+                collection_id=plan.collection.id,
+                old_index=plan.old.id if plan.old else None,
+                space=plan.space,
+                query=plan.query,
+                kind=plan.kind,
+                gates=plan.gates,
+            )
+            await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
+        return migration
+
+    async def pause(self, collection: Collection, why: str) -> Migration:
+        async with self.database.transaction() as conn:
+            migration = await self._active(conn, collection)
+            if not migration.state.can_abort:
+                raise Refused(
+                    f"{collection.name} is {migration.state}: nothing runs that could be paused"
+                )
+            await migrations.pause(conn, migration, why)
+            await migrations.tell(conn, migration, who=self.who, why=f"paused: {why}")
+        return migration
+
+    async def resume(
+        self, collection: Collection, *, clear: str | None = None, reason: str = ""
+    ) -> list[str]:
+        """Lift a pause, an index's fault, and one failed gate; what was lifted."""
+        lifted = []
+        async with self.database.transaction() as conn:
+            for index in await indexes.writing(conn, collection.id):
+                if index.fault:
+                    await indexes.set_fault(conn, index.id, None)
+                    lifted.append(f"the fault of {index.name}: {index.fault}")
+            migration = await self._found(conn, collection)
+            if migration and migration.paused_why:
+                await migrations.pause(conn, migration, None)
+                lifted.append(f"the pause: {migration.paused_why}")
+            if clear and not migration:
+                raise Refused(f"no migration of {collection.name} is under way: nothing to clear")
+            if migration and clear:
+                if not await migrations.clear(conn, migration, clear, reason):
+                    raise Refused(f"gate {clear} has no failed verdict to clear")
+                lifted.append(f"the failed verdict of {clear}: {reason}")
+            if migration and lifted:
+                await migrations.tell(conn, migration, who=self.who, why="; ".join(lifted))
+        return lifted
+
+    async def abort(self, collection: Collection, why: str) -> Migration:
+        """Give the new index up; the old one serves as it did all along."""
+        async with self.database.transaction() as conn:
+            migration = await self._active(conn, collection)
+            if not migration.state.can_abort:
+                raise Refused(
+                    f"{collection.name} is {migration.state}, users may see the new index: "
+                    f"`revec rollback {collection.name}` first"
+                )
+            await migrations.move(conn, migration, State.ABORTED, who=self.who, why=why)
+            await self._forget_previous(conn, migration)
+            if migration.new_index is not None:
+                await indexes.retire(conn, migration.new_index)
+        return migration
+
+    async def cutover(self, collection: Collection, *, why: str) -> tuple[int, float]:
+        """Serve the new index: the route's new epoch, and the seconds that the flip took.
+
+        Raises:
+            Refused: not ready, held, or moved by somebody else.
+            GateNotMet: a required gate has no fresh pass.
+        """
+        async with self.database.transaction() as conn:
+            migration = await self._active(conn, collection)
+            if migration.state is not State.READY:
+                raise Refused(
+                    f"{collection.name} is {migration.state}, a cutover needs {State.READY}: "
+                    f"`revec status {collection.name}` says what it waits for"
+                )
+            if migration.hold:
+                raise Refused(
+                    f"a guard holds {collection.name}: {migration.hold}; "
+                    f"`revec resume {collection.name}` clears it"
+                )
+            verdicts = await migrations.verdicts(conn, migration)
+        _require_fresh(collection, migration, verdicts)
+        rehearsal = await self._rehearse(collection, migration)
+        evidence = {
+            "gates": {gate: str(verdict.outcome) for gate, (verdict, _) in verdicts.items()},
+            "rehearsal": rehearsal.evidence,
+        }
+        return await self._flip(migration, State.LIVE, why, evidence)
+
+    async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
+        """Serve the old index again; it was written all along, so nothing is lost.
+
+        `now`: ask nobody but the database, not even whether the old model still answers.
+
+        Raises:
+            Refused: nothing to roll back, or the old model is gone.
+        """
+        async with self.database.transaction() as conn:
+            migration = await self._active(conn, collection, rolling_back=True)
+        if migration.state is State.FINISHING:
+            raise Refused(
+                f"{collection.name} is finishing: `revec finish {collection.name} --cancel`, "
+                "then roll back"
+            )
+        if not migration.state.can_roll_back:
+            raise Refused(
+                f"{collection.name} is {migration.state}: the old index serves, "
+                "there is nothing to roll back"
+            )
+        if not now:
+            gone = await conductor.probe_old_model(self.database, self.provider_for, migration)
+            if gone:
+                raise Refused(
+                    f"rollback lost: {gone}. Queries could not be embedded for the old index; "
+                    "`--now` rolls back all the same"
+                )
+        return await self._flip(migration, State.READY, why, {})
+
+    async def finish(self, collection: Collection, *, wait: timedelta, why: str) -> Migration:
+        """Drop the old index after `wait`; until then it is written, and `cancel` is honest."""
+        async with self.database.transaction() as conn:
+            migration = await self._active(conn, collection)
+            if migration.state is not State.LIVE:
+                raise Refused(
+                    f"{collection.name} is {migration.state}: only a live migration can be finished"
+                )
+            await migrations.move(conn, migration, State.FINISHING, who=self.who, why=why)
+            await migrations.drop_after(conn, migration, wait)
+        return migration
+
+    async def cancel_finish(self, collection: Collection, *, why: str) -> Migration:
+        async with self.database.transaction() as conn:
+            migration = await self._active(conn, collection)
+            if migration.state is not State.FINISHING:
+                raise Refused(f"{collection.name} is {migration.state}: nothing is being finished")
+            await migrations.move(conn, migration, State.LIVE, who=self.who, why=why)
+            await migrations.drop_after(conn, migration, None)
+        return migration
+
+    async def verify(self, collection: Collection) -> list[Verdict]:
+        """Judge now: the new index of the migration under way, or the one that serves."""
+        async with self.database.transaction() as conn:
+            migration = await self._found(conn, collection)
+            index_id = migration.new_index if migration else None
+            if index_id is None:
+                index_id = (await indexes.route_of(conn, collection.id)).serving
+            if index_id is None:
+                raise Refused(f"{collection.name} has no index yet: run `revec worker`")
+            index = await indexes.by_id(conn, index_id)
+        gates = migration.gates if migration else (verify.COMPLETENESS, verify.FIDELITY)
+        verdicts = await conductor.judged(
+            self.database, self.store, self.provider_for, index, gates, self.limits
+        )
+        if migration and migration.state in (State.VERIFYING, State.READY, State.LIVE):
+            async with self.database.transaction() as conn:
+                for verdict in verdicts:
+                    await migrations.record(conn, migration, verdict)
+        return verdicts
+
+    async def _rehearse(self, collection: Collection, migration: Migration) -> Verdict:
+        """One probe through both indexes, and the flip and back, undone before anybody sees it."""
+        assert migration.new_index is not None
+        try:
+            async with self.database.transaction() as conn:
+                seen = await indexes.route_of(conn, collection.id)
+                row = await (
+                    await conn.execute(verify.SQL.probe_text, {"collection": collection.id})
+                ).fetchone()
+                sides = [
+                    await indexes.by_id(conn, index_id)
+                    for index_id in (migration.old_index, migration.new_index)
+                    if index_id is not None
+                ]
+            probe = row.text if row else "rehearsal"
+            for index in sides:
+                await self.retriever.read(collection.name, seen, index, probe, k=1, tenant=None)
+            began = time.perf_counter()
+            async with self.database.transaction() as conn, conn.transaction(force_rollback=True):
+                flipped = await indexes.flip(
+                    conn, seen, serving=migration.new_index, previous=migration.old_index
+                )
+            seconds = time.perf_counter() - began
+        except (ProviderError, NotFound, psycopg.Error) as error:
+            raise GateNotMet(f"the rehearsal failed, nothing was flipped: {error}") from error
+        if flipped is None:
+            raise Refused("the route was moved by somebody else: look again")
+        evidence = {"seconds": round(seconds, 4), "probed": [index.name for index in sides]}
+        verdict = Verdict(REHEARSAL, Outcome.PASSED, "both sides answered a probe", evidence)
+        async with self.database.transaction() as conn:
+            await migrations.record(conn, migration, verdict)
+        return verdict
+
+    async def _flip(
+        self, migration: Migration, to: State, why: str, evidence: dict[str, Any]
+    ) -> tuple[int, float]:
+        """Route, state and history in one transaction; nothing else is touched."""
+        forward = to is State.LIVE
+        serving = migration.new_index if forward else migration.old_index
+        previous = migration.old_index if forward else migration.new_index
+        began = time.perf_counter()
+        async with self.database.transaction() as conn:
+            seen = await indexes.route_of(conn, migration.collection_id)
+            epoch = await indexes.flip(conn, seen, serving=serving, previous=previous)
+            if epoch is None:
+                raise Refused("the route was moved by somebody else: look again")
+            await migrations.move(
+                conn, migration, to, who=self.who, why=why, evidence={**evidence, "epoch": epoch}
+            )
+        return epoch, time.perf_counter() - began
+
+    async def _forget_previous(self, conn: Connection, migration: Migration) -> None:
+        """After a rollback the route still knows the new index as the previous one."""
+        seen = await indexes.route_of(conn, migration.collection_id)
+        if seen.previous is not None:
+            await indexes.flip(conn, seen, serving=seen.serving, previous=None)
+
+    async def _found(self, conn: Connection, collection: Collection) -> Migration | None:
+        under_way = await migrations.active(conn, collection.id)
+        return under_way[0] if under_way else None
+
+    async def _active(
+        self, conn: Connection, collection: Collection, *, rolling_back: bool = False
+    ) -> Migration:
+        if migration := await self._found(conn, collection):
+            return migration
+        latest = await migrations.latest(conn, collection.id)
+        if rolling_back and latest is not None and latest.state is State.FINISHED:
+            raise Refused(
+                f"{collection.name} has nothing to roll back: its last migration is finished and "
+                "the old index is dropped; `revec start` migrates back"
+            )
+        raise Refused(
+            f"no migration of {collection.name} is under way: "
+            f"`revec start {collection.name} --to MODEL` begins one"
+        )
+
+
+def _require_fresh(
+    collection: Collection, migration: Migration, verdicts: dict[str, Any]
+) -> None:
+    for gate in migration.gates:
+        verdict, age = verdicts.get(gate, (None, None))
+        if verdict is None or verdict.outcome is not Outcome.PASSED:
+            said = f"{verdict.outcome}: {verdict.why}" if verdict else "not judged yet"
+            raise GateNotMet(f"gate {gate} has not passed ({said}): `revec verify {collection.name}`")
+        if age > EVIDENCE_LASTS:
+            raise GateNotMet(
+                f"gate {gate} passed more than 24 h ago: `revec verify {collection.name}` again"
+            )

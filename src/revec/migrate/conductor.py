@@ -1,0 +1,364 @@
+"""The conductor: look, decide, do the one next thing, say what came of it.
+
+Whoever ticks holds a lease row; every action may be killed and done again. Only `migrate/` moves a state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from revec.capture import attach
+from revec.migrate import backfill, verify
+from revec.migrate.decide import Action, Do, For, Snapshot, decide
+from revec.model.errors import ProviderError, Refused
+from revec.model.index import Index, Kind
+from revec.model.migration import Migration, State
+from revec.model.verdict import Outcome, Verdict
+from revec.observe import events
+from revec.postgres import collections, indexes, migrations
+from revec.postgres.database import Connection, Database
+from revec.postgres.queries import beside
+from revec.search.retriever import ProviderFor
+from revec.stores.base import Store
+from revec.work import queue
+
+SQL = beside(__file__)
+LEASE = "conductor"
+EVIDENCE_LASTS = timedelta(hours=24)
+VERIFY_EVERY = timedelta(seconds=10)  # where a gate cannot tell yet
+PROBE_OLD_EVERY = timedelta(hours=1)
+OPERATOR = "operator"
+CONDUCTOR = "conductor"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    freshness: float  # seconds from an acknowledged write to a searchable vector
+    deadline: float  # seconds of the longest request
+    sample: int  # documents embedded again to verify
+    lease: float  # seconds
+
+
+class Conductor:
+    def __init__(
+        self, database: Database, store: Store, provider_for: ProviderFor, limits: Limits, holder: UUID
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._provider_for = provider_for
+        self._limits = limits
+        self._holder = holder
+
+    async def tick(self) -> bool:
+        """One step for every migration; whether anything moved. Nothing where another one ticks."""
+        async with self._leased() as mine:
+            if not mine:
+                return False
+            await self._sweep()
+            async with self._database.transaction() as conn:
+                under_way = await migrations.active(conn)
+            moved = [await self._step(migration) for migration in under_way]
+            return any(moved)
+
+    async def _step(self, migration: Migration) -> bool:
+        seen = await snapshot(self._database, self._store, migration, self._limits)
+        action = decide(seen)
+        try:
+            return await self._act(migration, action)
+        except Refused:
+            return False  # somebody else moved it between the look and the act
+
+    async def _act(self, migration: Migration, action: Action) -> bool:
+        match action.do:
+            case Do.WAIT:
+                await self._sample_progress(migration)
+                return False
+            case Do.REGISTER:
+                await self._register(migration, action.why)
+            case Do.ENQUEUE:
+                await backfill.enqueue_page(self._database, migration)
+                await self._sample_progress(migration)
+            case Do.BUILD:
+                await self._build(migration)
+            case Do.VERIFY:
+                await self._verify(migration)
+            case Do.CUT_OVER:
+                await self._serve_first(migration, action.why)
+            case Do.PROBE_OLD:
+                await probe_old_model(self._database, self._provider_for, migration)
+            case Do.DROP:
+                await self._drop(migration, action.why)
+            case Do.MOVE:
+                await self._move(migration, action)
+        return True
+
+    async def _move(self, migration: Migration, action: Action) -> None:
+        assert action.to is not None
+        async with self._database.transaction() as conn:
+            await migrations.move(conn, migration, action.to, who=CONDUCTOR, why=action.why)
+            if action.to is State.BACKFILLING:
+                await migrations.count_documents(conn, migration)
+            if action.to is State.VERIFYING and migration.new_index is not None:
+                await indexes.hold(conn, migration.new_index, held=False)
+        self._tell(migration, action.to, action.why)
+
+    async def _register(self, migration: Migration, why: str) -> None:
+        """Table, index row and barrier in one transaction: from its commit no write is missed."""
+        async with self._database.transaction() as conn:
+            space, query = await migrations.recipe(conn, migration)
+        provider = await self._provider_for(query.address, space.dims)
+        async with self._database.transaction() as conn:
+            await conn.execute(SQL.lock_timeout)
+            index = await indexes.register(
+                conn, migration.collection_id, space, query, Kind(migration.index_kind)
+            )
+            await self._store.create(conn, index)
+            await migrations.set_new_index(conn, migration, index.id)
+            await migrations.move(conn, migration, State.CAPTURING, who=CONDUCTOR, why=why)
+        self._tell(migration, State.CAPTURING, why)
+        await self._remember_sentinels(provider, index)
+
+    async def _remember_sentinels(self, provider: Any, index: Index) -> None:
+        try:
+            await verify.remember_sentinels(self._database, provider, index)
+        except ProviderError as error:  # tried again before the first verification
+            events.emit(events.ProviderFailed(provider.name, str(error)))
+
+    async def _build(self, migration: Migration) -> None:
+        """Hold the index's work, wait for the writers in flight, build."""
+        index = await self._new_index(migration)
+        async with self._database.transaction() as conn:
+            await indexes.hold(conn, index.id, held=True)
+        while (await self._open(index)).leased:
+            await asyncio.sleep(0.05)
+        async with self._database.transaction() as conn:
+            await self._store.build(conn, index)
+
+    async def _verify(self, migration: Migration) -> None:
+        index = await self._new_index(migration)
+        provider = await self._provider_for(index.space.address, index.space.dims)
+        await self._remember_sentinels(provider, index)
+        for verdict in await judged(
+            self._database, self._store, self._provider_for, index, migration.gates, self._limits
+        ):
+            async with self._database.transaction() as conn:
+                await migrations.record(conn, migration, verdict)
+            events.emit(events.Judged(migration.id, verdict.gate, verdict.outcome, verdict.why))
+
+    async def _serve_first(self, migration: Migration, why: str) -> None:
+        async with self._database.transaction() as conn:
+            seen = await indexes.route_of(conn, migration.collection_id)
+            if await indexes.flip(conn, seen, serving=migration.new_index, previous=None) is None:
+                raise Refused("the route was moved by somebody else")
+            await migrations.move(conn, migration, State.LIVE, who=CONDUCTOR, why=why)
+        self._tell(migration, State.LIVE, why)
+
+    async def _drop(self, migration: Migration, why: str) -> None:
+        """From here on the old index is written no more; its table goes with the next sweep."""
+        assert migration.old_index is not None
+        async with self._database.transaction() as conn:
+            seen = await indexes.route_of(conn, migration.collection_id)
+            if seen.serving != migration.new_index:
+                raise Refused("the old index serves again")
+            if await indexes.flip(conn, seen, serving=seen.serving, previous=None) is None:
+                raise Refused("the route was moved by somebody else")
+            await migrations.move(conn, migration, State.FINISHED, who=CONDUCTOR, why=why)
+            await indexes.retire(conn, migration.old_index)
+        self._tell(migration, State.FINISHED, why)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Drop the tables of retired indexes; whoever still reads one is re-routed."""
+        async with self._database.transaction() as conn:
+            gone = [row.id for row in await (await conn.execute(SQL.leftovers)).fetchall()]
+        for index_id in gone:
+            try:
+                async with self._database.transaction() as conn:
+                    index = await indexes.by_id(conn, index_id)
+                    await conn.execute(SQL.builders, {"vectors": f"revec.vectors_{index_id}"})
+                    await conn.execute(SQL.lock_timeout)
+                    await self._store.drop(conn, index)
+            except psycopg.errors.LockNotAvailable:
+                continue  # next time
+
+    async def _sample_progress(self, migration: Migration) -> None:
+        if migration.state is State.BACKFILLING and migration.new_index is not None:
+            async with self._database.transaction() as conn:
+                now = await migrations.by_id(conn, migration.id)
+                open_work = (await queue.open_work(conn, [migration.new_index]))[migration.new_index]
+                await migrations.sample_progress(conn, now, now.seen - open_work.backfill)
+
+    async def _open(self, index: Index) -> queue.Open:
+        async with self._database.transaction() as conn:
+            return (await queue.open_work(conn, [index.id]))[index.id]
+
+    async def _new_index(self, migration: Migration) -> Index:
+        assert migration.new_index is not None
+        async with self._database.transaction() as conn:
+            return await indexes.by_id(conn, migration.new_index)
+
+    def _tell(self, migration: Migration, became: State, why: str) -> None:
+        events.emit(events.Moved(migration.id, migration.state, became, why))
+
+    @asynccontextmanager
+    async def _leased(self) -> AsyncIterator[bool]:
+        """Hold the conductor's lease for as long as the body runs, builds of hours included."""
+        seconds = self._limits.lease
+
+        async def take() -> bool:
+            async with self._database.transaction() as conn:
+                return await migrations.lease(conn, LEASE, self._holder, seconds)
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(seconds / 3)
+                try:
+                    await take()
+                except psycopg.OperationalError:
+                    continue
+
+        if not await take():
+            yield False
+            return
+        renewal = asyncio.create_task(renew())
+        try:
+            yield True
+        finally:
+            renewal.cancel()
+
+    async def leave(self) -> None:
+        """Let another worker tick at once."""
+        async with self._database.transaction() as conn:
+            await migrations.unlease(conn, LEASE, self._holder)
+
+
+async def judged(
+    database: Database,
+    store: Store,
+    provider_for: ProviderFor,
+    index: Index,
+    gates: tuple[str, ...],
+    limits: Limits,
+) -> list[Verdict]:
+    """A fresh verdict of each gate."""
+    verdicts = []
+    for gate in gates:
+        if gate == verify.COMPLETENESS:
+            verdict = await verify.completeness(database, index, freshness=limits.freshness)
+        elif gate == verify.FIDELITY:
+            provider = await provider_for(index.space.address, index.space.dims)
+            verdict = await verify.fidelity(
+                database, store, provider, index, sample=limits.sample
+            )
+        else:
+            verdict = await verify.recall(database, store, index)
+        verdicts.append(verdict)
+    return verdicts
+
+
+async def probe_old_model(
+    database: Database, provider_for: ProviderFor, migration: Migration
+) -> str | None:
+    """Why the old model cannot take the users back, or None; the migration remembers it."""
+    assert migration.old_index is not None
+    async with database.transaction() as conn:
+        old = await indexes.by_id(conn, migration.old_index)
+    try:
+        provider = await provider_for(old.query.address, old.space.dims)
+        gone = await verify.sentinel_drift(database, provider, old)
+    except ProviderError as error:
+        gone = str(error)
+    async with database.transaction() as conn:
+        await migrations.set_old_model(conn, migration, gone)
+    return gone
+
+
+async def snapshot(
+    database: Database, store: Store, migration: Migration, limits: Limits
+) -> Snapshot:
+    """The migration as it is now."""
+    async with database.transaction() as conn:
+        migration = await migrations.by_id(conn, migration.id)
+        name = next(c.name for c in await collections.listed(conn) if c.id == migration.collection_id)
+        index = migration.new_index and await indexes.by_id(conn, migration.new_index)
+        open_work = queue.Open()
+        built = building = False
+        if index:
+            open_work = (await queue.open_work(conn, [index.id]))[index.id]
+            if migration.state is State.INDEXING:
+                build = await store.built(conn, index)
+                built, building = build.valid or index.kind is Kind.EXACT, build.running
+        outcomes, verify_due = _standing(await migrations.verdicts(conn, migration), migration)
+        return Snapshot(
+            collection=name,
+            state=migration.state,
+            first_fill=migration.is_first_fill,
+            paused=migration.paused_why,
+            fault=index.fault if index else None,
+            uncaptured=tuple(await attach.missing(conn, migration.collection_id)),
+            cursor_done=migration.cursor_done,
+            backfill_open=open_work.backfill,
+            window=backfill.WINDOW,
+            built=built,
+            building=building,
+            required=migration.gates,
+            verdicts=outcomes,
+            verify_due=verify_due,
+            old_probe_due=_probe_due(migration),
+            drop_seconds=await _drop_seconds(conn, migration, limits),
+        )
+
+
+def _standing(
+    verdicts: dict[str, tuple[Verdict, timedelta]], migration: Migration
+) -> tuple[dict[str, Outcome], bool]:
+    """What still counts: failures for ever, the rest for a day and only since the last move to verify."""
+    counted = {
+        gate: verdict.outcome
+        for gate, (verdict, age) in verdicts.items()
+        if verdict.outcome is Outcome.FAILED or age < EVIDENCE_LASTS
+    }
+    ages = [age for gate, (_, age) in verdicts.items() if gate in migration.gates]
+    return counted, not ages or min(ages) > VERIFY_EVERY
+
+
+def _probe_due(migration: Migration) -> bool:
+    if migration.old_index is None:
+        return False
+    seen = migration.old_model_seen
+    return seen is None or datetime.now(UTC) - seen > PROBE_OLD_EVERY
+
+
+async def _drop_seconds(conn: Connection, migration: Migration, limits: Limits) -> float | None:
+    row = await (
+        await conn.execute(SQL.drop_seconds, {"id": migration.id, "deadline": limits.deadline})
+    ).fetchone()
+    return None if row is None else row.seconds
+
+
+async def outstanding(
+    database: Database, store: Store, limits: Limits, patience: float
+) -> list[str]:
+    """What will still move without a person within `patience` seconds."""
+    reasons = []
+    async with database.transaction() as conn:
+        for index in await indexes.writing(conn):
+            open_work = (await queue.open_work(conn, [index.id]))[index.id]
+            if open_work.open and index.fault is None and not index.held:
+                reasons.append(f"{index.name}: {open_work.open:,} documents to embed or remove")
+        under_way = await migrations.active(conn)
+    for migration in under_way:
+        seen = await snapshot(database, store, migration, limits)
+        action = decide(seen)
+        far = action.wait_for is For.CLOCK and action.seconds > patience
+        if action.wait_for is not For.PERSON and not far:
+            reasons.append(f"{seen.collection} is {seen.state}: {action.why}")
+    return reasons

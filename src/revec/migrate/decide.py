@@ -1,0 +1,187 @@
+"""What the conductor should do next: a pure function of what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from revec.model.migration import State
+from revec.model.verdict import Outcome
+
+
+class Do(StrEnum):
+    REGISTER = "register the new index"
+    MOVE = "move on"
+    ENQUEUE = "enqueue the next documents"
+    BUILD = "build the approximate index"
+    VERIFY = "verify"
+    CUT_OVER = "serve the first index"
+    PROBE_OLD = "ask whether the old model still answers"
+    DROP = "drop the old index"
+    WAIT = "wait"
+
+
+class For(StrEnum):
+    """What a wait is for: only a person, or the clock, can end the last two."""
+
+    WORK = "work"
+    CLOCK = "clock"
+    PERSON = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One migration as the database has it at one moment."""
+
+    collection: str
+    state: State
+    first_fill: bool
+    paused: str | None = None
+    fault: str | None = None  # of the new index: its model is not trusted
+    uncaptured: tuple[str, ...] = ()  # sources whose triggers are missing
+    cursor_done: bool = False
+    backfill_open: int = 0
+    window: int = 1
+    built: bool = False
+    building: bool = False
+    required: tuple[str, ...] = ()
+    verdicts: Mapping[str, Outcome] = field(default_factory=dict)  # fresh ones, and failures
+    verify_due: bool = True  # not judged a moment ago
+    old_probe_due: bool = False
+    drop_seconds: float | None = None  # until the old index may go; None: nobody asked
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    do: Do
+    why: str
+    to: State | None = None
+    wait_for: For | None = None
+    seconds: float = 0.0  # of a wait for the clock
+
+
+def decide(seen: Snapshot) -> Action:
+    """The next action, never one that the table of transitions forbids."""
+    if seen.state.is_final:
+        return _wait("nothing is left to do", For.PERSON)
+    if seen.paused and seen.state.can_abort:
+        return _wait(f"paused: {seen.paused} (`revec resume {seen.collection}`)", For.PERSON)
+    return _BY_STATE[seen.state](seen)
+
+
+def _planned(_: Snapshot) -> Action:
+    return Action(Do.REGISTER, "writes should make work for the new index", to=State.CAPTURING)
+
+
+def _capturing(seen: Snapshot) -> Action:
+    if seen.uncaptured:
+        return _wait(
+            f"triggers are missing or disabled on {', '.join(seen.uncaptured)}: run `revec init`",
+            For.PERSON,
+        )
+    return _move(State.BACKFILLING, "every source is captured")
+
+
+def _backfilling(seen: Snapshot) -> Action:
+    if seen.fault:
+        return _wait(seen.fault, For.PERSON)
+    if not seen.cursor_done:
+        if seen.backfill_open < seen.window:
+            return Action(Do.ENQUEUE, "the window has room")
+        return _wait(f"the window of {seen.window:,} documents is full", For.WORK)
+    if seen.backfill_open:
+        return _wait(f"{seen.backfill_open:,} documents are still to be embedded", For.WORK)
+    return _move(State.INDEXING, "every document was enumerated and its work is done")
+
+
+def _indexing(seen: Snapshot) -> Action:
+    if seen.built:
+        return _move(State.VERIFYING, "the index is built and valid, or needs no building")
+    if seen.building:
+        return _wait("the approximate index is being built", For.WORK)
+    return Action(Do.BUILD, "the load is over and nobody reads the table yet")
+
+
+def _verifying(seen: Snapshot) -> Action:
+    return _until_passed(seen) or _move(State.READY, "every required gate passed")
+
+
+def _ready(seen: Snapshot) -> Action:
+    if seen.first_fill:
+        return Action(Do.CUT_OVER, "nothing served before", to=State.LIVE)
+    if stale := _until_passed(seen):
+        return stale
+    return _wait(f"ready: `revec cutover {seen.collection}`", For.PERSON)
+
+
+def _live(seen: Snapshot) -> Action:
+    if seen.first_fill:
+        return _move(State.FINISHING, "there is no old index")
+    if seen.old_probe_due:
+        return Action(Do.PROBE_OLD, "a rollback needs the old model")
+    return _wait(
+        f"live: `revec finish {seen.collection}` when sure, or `revec rollback {seen.collection}`",
+        For.PERSON,
+    )
+
+
+def _finishing(seen: Snapshot) -> Action:
+    if seen.first_fill:
+        return _move(State.FINISHED, "there is no old index to drop")
+    if seen.drop_seconds is None or seen.drop_seconds > 0:
+        seconds = seen.drop_seconds or 0.0
+        return _wait(f"the old index is kept for {_span(seconds)}", For.CLOCK, seconds)
+    return Action(Do.DROP, "its time is over", to=State.FINISHED)
+
+
+def _by_hand(seen: Snapshot) -> Action:
+    return _wait(f"{seen.state}: a person decides", For.PERSON)
+
+
+_BY_STATE = {
+    State.PLANNED: _planned,
+    State.CAPTURING: _capturing,
+    State.BACKFILLING: _backfilling,
+    State.INDEXING: _indexing,
+    State.VERIFYING: _verifying,
+    State.SHADOWING: _by_hand,
+    State.READY: _ready,
+    State.CANARY: _by_hand,
+    State.LIVE: _live,
+    State.FINISHING: _finishing,
+}
+
+
+def _until_passed(seen: Snapshot) -> Action | None:
+    """What stands between the required gates and a pass; None where they all passed."""
+    outcomes = {gate: seen.verdicts.get(gate) for gate in seen.required}
+    if failed := [gate for gate, outcome in outcomes.items() if outcome is Outcome.FAILED]:
+        return _wait(
+            f"gate {failed[0]} FAILED and stays so until a person clears it: "
+            f"`revec resume {seen.collection} --clear {failed[0]} --reason …`",
+            For.PERSON,
+        )
+    if all(outcome is Outcome.PASSED for outcome in outcomes.values()):
+        return None
+    if seen.fault:
+        return _wait(seen.fault, For.PERSON)
+    open_gates = ", ".join(gate for gate, o in outcomes.items() if o is not Outcome.PASSED)
+    if not seen.verify_due:
+        return _wait(f"not yet proven: {open_gates}", For.WORK)
+    return Action(Do.VERIFY, f"not yet proven: {open_gates}")
+
+
+def _move(to: State, why: str) -> Action:
+    return Action(Do.MOVE, why, to=to)
+
+
+def _wait(why: str, what: For, seconds: float = 0.0) -> Action:
+    return Action(Do.WAIT, why, wait_for=what, seconds=seconds)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} more {unit}"
+    return f"{seconds:.0f} more seconds"

@@ -1,0 +1,145 @@
+"""Where a collection stands, what happens next, and what that waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from revec.capture import projector
+from revec.migrate import conductor
+from revec.migrate.conductor import Limits
+from revec.migrate.decide import decide
+from revec.model.index import Collection, Index
+from revec.model.migration import Migration, State
+from revec.postgres import collections, documents, indexes, migrations
+from revec.postgres.database import Connection, Database
+from revec.stores.base import Store
+from revec.work import queue
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """One index that is kept current."""
+
+    name: str
+    role: str  # serving, previous, next
+    kind: str
+    backlog: int
+    oldest_seconds: float
+    dead: int
+    excluded: int
+    bytes: int
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    collection: str
+    documents: int
+    unprojected: int  # changes of the users' tables that are not documents yet
+    sources: list[dict[str, Any]]
+    epoch: int
+    serving: str | None
+    indexes: list[IndexStatus]
+    workers: int
+    migration: int | None = None
+    state: str | None = None
+    target: str | None = None
+    done: int | None = None  # documents that the backfill has dealt with
+    all: int | None = None
+    per_second: float | None = None
+    eta_seconds: float | None = None
+    paused: str | None = None
+    next: str = ""
+    verdicts: dict[str, str] | None = None
+    rollback: str = ""
+
+
+async def status(
+    database: Database, store: Store, collection: Collection, limits: Limits
+) -> Status:
+    async with database.transaction() as conn:
+        route = await indexes.route_of(conn, collection.id)
+        migration = await migrations.latest(conn, collection.id)
+        written = await indexes.writing(conn, collection.id)
+        facts: dict[str, Any] = {
+            "collection": collection.name,
+            "documents": await documents.count(conn, collection.id),
+            "unprojected": await projector.backlog(conn, collection.id),
+            "sources": [
+                {"name": source.name, "reading": source.scan, "fault": source.fault}
+                for source in await collections.sources(conn, collection.id)
+            ],
+            "epoch": route.epoch,
+            "serving": next((each.name for each in written if each.id == route.serving), None),
+            "indexes": [await _index(conn, store, each, route, migration) for each in written],
+            "workers": len(await queue.workers(conn)),
+        }
+    if migration is None:
+        return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
+    facts |= await _migration(database, migration)
+    action = decide(await conductor.snapshot(database, store, migration, limits))
+    waits = str(action.why) if not migration.state.is_final else _over(migration, collection)
+    if not facts["workers"] and not migration.state.is_final:
+        waits += "; no worker seen: run `revec worker`"
+    return Status(**facts, next=waits, rollback=_rollback(migration, collection))
+
+
+async def _index(
+    conn: Connection, store: Store, index: Index, route: Any, migration: Migration | None
+) -> IndexStatus:
+    open_work = (await queue.open_work(conn, [index.id]))[index.id]
+    dead, excluded = await queue.counts(conn, index.id)
+    roles = {route.serving: "serving", route.previous: "previous"}
+    return IndexStatus(
+        name=index.name,
+        role=roles.get(index.id, "next"),
+        kind=index.kind,
+        backlog=open_work.open,
+        oldest_seconds=round(open_work.oldest_seconds, 1),
+        dead=dead,
+        excluded=excluded,
+        bytes=await store.bytes_stored(conn, index),
+        fault=index.fault,
+    )
+
+
+async def _migration(database: Database, migration: Migration) -> dict[str, Any]:
+    async with database.transaction() as conn:
+        verdicts = await migrations.verdicts(conn, migration)
+        per_second = await migrations.rate(conn, migration)
+        backfill = 0
+        if migration.new_index is not None and not migration.state.is_final:
+            backfill = (await queue.open_work(conn, [migration.new_index]))[
+                migration.new_index
+            ].backfill
+    done = migration.seen - backfill
+    total = max(migration.documents, migration.seen)
+    running = migration.state is State.BACKFILLING and bool(per_second)
+    return {
+        "migration": migration.id,
+        "state": str(migration.state),
+        "target": migration.target,
+        "done": done,
+        "all": total,
+        "per_second": round(per_second, 1) if per_second and running else None,
+        "eta_seconds": round((total - done) / per_second) if per_second and running else None,
+        "paused": migration.paused_why,
+        "verdicts": {gate: f"{v.outcome}: {v.why}" for gate, (v, _) in verdicts.items()},
+    }
+
+
+def _over(migration: Migration, collection: Collection) -> str:
+    return f"{migration.state}; `revec start {collection.name} --to MODEL` begins another"
+
+
+def _rollback(migration: Migration, collection: Collection) -> str:
+    if migration.is_first_fill or migration.state.is_final:
+        return "nothing to roll back to"
+    if migration.old_model_gone:
+        return f"rollback lost: {migration.old_model_gone}"
+    if migration.state is State.FINISHING:
+        return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
+    if migration.state.can_roll_back:
+        return f"`revec rollback {collection.name}`, nothing is lost, until the old index is dropped"
+    return "not needed: the old index serves"

@@ -1,0 +1,241 @@
+"""Verify: is the index complete at a horizon, and are its vectors what its model says today?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from revec.migrate.statistics import binomial_lower_bound, rule_of_three
+from revec.model.document import rendered, text_hash
+from revec.model.errors import AnswerInvalid, ProviderError
+from revec.model.index import Index, Kind
+from revec.model.verdict import Outcome, Verdict
+from revec.postgres import documents, indexes
+from revec.postgres.database import Database
+from revec.postgres.queries import beside
+from revec.providers.base import Provider, TextInput
+from revec.stores.base import Store, Vector
+
+SQL = beside(__file__)
+
+CHUNK = 10_000  # documents a transaction: no long snapshot
+LAST_ID = 2**63 - 1
+SAME_COSINE = 0.999
+RECALL_QUERIES, RECALL_AT, RECALL_NEEDED = 300, 10, 0.97
+TIE = 1e-6  # scores this close are one rank
+
+COMPLETENESS, FIDELITY, RECALL = "completeness", "fidelity", "recall"
+
+# Fixed words in several scripts and registers: a model that changed answers some of them otherwise.
+SENTINELS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "invoice 4711 is overdue since March",
+    "How do I reset my password?",
+    "supersonic flow over a slender wing",
+    "SELECT name FROM users WHERE id = 42;",
+    "Der Vertrag endet am 31. Dezember.",
+    "東京は日本の首都です。",
+    "refund for a cancelled flight to Lisbon",
+    "melting point of gallium in kelvin",
+    "¿Dónde está la estación de tren más cercana?",
+    "a handwritten serif typeface with high contrast",
+    "0.1 + 0.2 is not 0.3 in floating point",
+    "symptoms of iron deficiency in adults",
+    "merge two sorted lists without recursion",
+    "Привет, как дела?",
+    "blue",
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a completeness check counted, each document once."""
+
+    documents: int = 0
+    missing: int = 0
+    stale: int = 0
+    orphan: int = 0
+    excluded: int = 0
+    dead: int = 0
+    pending: int = 0  # on its way, younger than the freshness goal
+    late: int = 0  # on its way, but older
+    malformed: int = 0  # vectors that are zero or of the wrong length
+
+
+async def completeness(
+    database: Database, index: Index, *, freshness: float, chunk: int = CHUNK
+) -> Verdict:
+    """Every document with a revision up to now is in the index, or accounted for."""
+    tally = Tally()
+    async with database.transaction("worker") as conn:
+        horizon = await documents.last_rev(conn)
+    after = 0
+    while after < LAST_ID:
+        after = await _count_chunk(database, index, tally, after, horizon, freshness, chunk)
+    evidence = asdict(tally) | {"horizon": horizon}
+    return Verdict(COMPLETENESS, *_completeness(tally), evidence)
+
+
+async def _count_chunk(
+    database: Database, index: Index, tally: Tally, after: int, horizon: int, freshness: float, size: int
+) -> int:
+    vectors = sql.Identifier("revec", f"vectors_{index.id}")
+    async with database.transaction("worker") as conn:
+        end = await (await conn.execute(SQL.end_of_chunk, {"after": after, "size": size})).fetchone()
+        assert end is not None
+        upto = end.upto if end.documents == size else LAST_ID
+        parameters = {
+            "index": index.id,
+            "collection": index.collection_id,
+            "after": after,
+            "upto": upto,
+            "horizon": horizon,
+            "freshness": freshness,
+            "unit": index.space.normalise,
+        }
+        for query in (SQL.completeness, SQL.orphans, SQL.malformed):
+            row = await (await conn.execute(query.format(vectors=vectors), parameters)).fetchone()
+            assert row is not None
+            for name, count in row._asdict().items():
+                setattr(tally, name, getattr(tally, name) + count)
+    return int(upto)
+
+
+def _completeness(tally: Tally) -> tuple[Outcome, str]:
+    wrong = {
+        name: getattr(tally, name)
+        for name in ("missing", "stale", "orphan", "malformed")
+        if getattr(tally, name)
+    }
+    if wrong:
+        counted = ", ".join(f"{count:,} {name}" for name, count in wrong.items())
+        return Outcome.FAILED, f"of {tally.documents:,} documents: {counted}"
+    if tally.dead:
+        return Outcome.INCONCLUSIVE, (
+            f"{tally.dead:,} dead letters: `revec queue list` shows why, "
+            "`revec queue retry` or `revec queue accept --reason …` settles them"
+        )
+    if tally.late:
+        return Outcome.INCONCLUSIVE, f"{tally.late:,} documents wait longer than the freshness goal"
+    return Outcome.PASSED, (
+        f"all {tally.documents:,} documents, {tally.excluded:,} of them excluded, "
+        f"{tally.pending:,} written just now"
+    )
+
+
+async def fidelity(
+    database: Database, store: Store, provider: Provider, index: Index, *, sample: int
+) -> Verdict:
+    """A random sample embedded again is what is stored; the sentinel texts are what they were."""
+    try:
+        drift = await sentinel_drift(database, provider, index)
+        if drift:
+            return Verdict(FIDELITY, Outcome.FAILED, drift)
+        cosines, duplicates = await _sampled(database, store, provider, index, sample)
+    except AnswerInvalid as error:
+        return Verdict(FIDELITY, Outcome.FAILED, str(error))
+    except ProviderError as error:
+        return Verdict(FIDELITY, Outcome.INCONCLUSIVE, str(error))
+    bad = int((cosines < SAME_COSINE).sum())
+    evidence = {
+        "sample": len(cosines),
+        "bad": bad,
+        "worst_cosine": round(float(cosines.min()), 6) if len(cosines) else None,
+        "duplicates": duplicates,
+        "bad_rate_below": round(rule_of_three(len(cosines)), 4) if not bad else None,
+    }
+    if bad or duplicates:
+        why = f"{bad} of {len(cosines)} differ from a fresh embedding, {duplicates} share a vector"
+        return Verdict(FIDELITY, Outcome.FAILED, why, evidence)
+    if not len(cosines):
+        return Verdict(FIDELITY, Outcome.PASSED, "nothing is stored", evidence)
+    why = f"0 of {len(cosines)} differ, so fewer than {100 * rule_of_three(len(cosines)):.1f}% do"
+    return Verdict(FIDELITY, Outcome.PASSED, why, evidence)
+
+
+async def _sampled(
+    database: Database, store: Store, provider: Provider, index: Index, size: int
+) -> tuple[np.ndarray, int]:
+    """Cosines of stored and fresh vectors; how many different texts share one stored vector."""
+    async with database.transaction("worker") as conn:
+        rows = await store.sample(conn, index, size)
+        contents = await documents.contents(conn, [doc_id for doc_id, *_ in rows])
+    texts: list[str] = []
+    stored: list[Vector] = []
+    for doc_id, hashed, vector in rows:
+        content = contents.get(doc_id)
+        chunks = rendered(index.space, content.title, content.body) if content else []
+        text = next((text for text in chunks if text_hash(text) == hashed), None)
+        if text is not None:  # edited since: its new vector is on its way
+            texts.append(text)
+            stored.append(vector)
+    fresh: list[Vector] = []
+    for start in range(0, len(texts), 64):
+        answer = await provider.embed([TextInput(text) for text in texts[start : start + 64]])
+        fresh.extend(answer.matrix)
+    owners: dict[bytes, set[bytes]] = {}
+    for _, hashed, vector in rows:
+        owners.setdefault(vector.tobytes(), set()).add(hashed)
+    duplicates = sum(len(texts) for texts in owners.values() if len(texts) > 1)
+    return np.array([cosine(a, b) for a, b in zip(stored, fresh, strict=True)]), duplicates
+
+
+async def remember_sentinels(database: Database, provider: Provider, index: Index) -> None:
+    """What the model says of the sentinel texts on its first day in this database."""
+    async with database.transaction("worker") as conn:
+        if await indexes.sentinels(conn, index.space):
+            return
+    answer = await provider.embed([TextInput(text) for text in SENTINELS])
+    async with database.transaction("worker") as conn:
+        await indexes.put_sentinels(conn, index.space, list(answer.matrix.astype(np.float16)))
+
+
+async def sentinel_drift(database: Database, provider: Provider, index: Index) -> str | None:
+    """Why the model is not the one that made the index, or None.
+
+    Raises:
+        ProviderError: it does not answer.
+    """
+    async with database.transaction("worker") as conn:
+        known = await indexes.sentinels(conn, index.space)
+    if not known:
+        return None
+    answer = await provider.embed([TextInput(text) for text in SENTINELS])
+    worst = min(cosine(a, b) for a, b in zip(known, answer.matrix, strict=True))
+    if worst >= SAME_COSINE:
+        return None
+    return (
+        f"{index.space.address} is no longer the model that made this index "
+        f"(a sentinel text's cosine is {worst:.4f}): migrate to what it is now"
+    )
+
+
+async def recall(database: Database, store: Store, index: Index) -> Verdict:
+    """The approximate index finds what an exact scan finds, ties counted as found."""
+    if index.kind is Kind.EXACT:
+        return Verdict(RECALL, Outcome.NOT_CONFIGURED, "an exact scan misses nothing")
+    hits = trials = 0
+    async with database.transaction("worker") as conn:
+        queries = [vector for *_, vector in await store.sample(conn, index, RECALL_QUERIES)]
+    for query in queries:
+        async with database.transaction("worker") as conn:
+            exact = await store.exact(conn, index, query, limit=RECALL_AT, tenant=None)
+            found = await store.nearest(conn, index, query, limit=RECALL_AT, tenant=None)
+        bar = exact[-1][1] - TIE if exact else 0.0
+        trials += len(exact)
+        hits += min(len(exact), sum(score >= bar for _, score in found))
+    bound = binomial_lower_bound(hits, trials)
+    evidence: dict[str, Any] = {"queries": len(queries), "recall": hits / max(trials, 1), "bound": bound}
+    why = f"recall@{RECALL_AT} {hits / max(trials, 1):.4f}, at least {bound:.4f} at 95%"
+    if len(queries) < RECALL_QUERIES and bound < RECALL_NEEDED:
+        return Verdict(RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence)
+    passed = bound >= RECALL_NEEDED
+    return Verdict(RECALL, Outcome.PASSED if passed else Outcome.FAILED, why, evidence)
+
+
+def cosine(a: Vector, b: Vector) -> float:
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))

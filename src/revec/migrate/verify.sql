@@ -1,0 +1,54 @@
+-- name: end_of_chunk
+-- The last of the next %(size)s documents; NULL when there are none.
+SELECT max(id) AS upto, count(*) AS documents
+  FROM (SELECT id FROM revec.document WHERE id > %(after)s ORDER BY id LIMIT %(size)s) AS chunk;
+
+-- name: completeness
+-- Every document up to the horizon has its whole, current chunk set, or a reason why not.
+WITH docs AS MATERIALIZED (
+    SELECT id, input_hash FROM revec.document
+     WHERE id > %(after)s AND id <= %(upto)s AND collection_id = %(collection)s AND rev <= %(horizon)s
+), held AS (
+    SELECT d.id, bool_and(v.input_hash = d.input_hash) AND count(*) = max(v.chunk_count) AS whole
+      FROM docs d JOIN {vectors} v ON v.doc_id = d.id GROUP BY d.id
+), judged AS (
+    SELECT coalesce(h.whole, false) AS whole, h.id IS NOT NULL AS held,
+           e.doc_id IS NOT NULL AS excluded, x.doc_id IS NOT NULL AS dead,
+           w.doc_id IS NOT NULL AS open,
+           -- The backfill's own work is no excuse: only what was written just now is.
+           coalesce(w.lane = 0 AND w.since > now() - make_interval(secs => %(freshness)s), false) AS young
+      FROM docs d
+           LEFT JOIN held h ON h.id = d.id
+           LEFT JOIN revec.excluded e
+                  ON e.index_id = %(index)s AND e.doc_id = d.id AND e.input_hash = d.input_hash
+           LEFT JOIN revec.dead x
+                  ON x.index_id = %(index)s AND x.doc_id = d.id AND x.input_hash = d.input_hash
+           LEFT JOIN revec.work w ON w.index_id = %(index)s AND w.doc_id = d.id
+)
+SELECT count(*) AS documents,
+       count(*) FILTER (WHERE NOT whole AND NOT held AND NOT open AND NOT excluded AND NOT dead) AS missing,
+       count(*) FILTER (WHERE NOT whole AND held AND NOT open AND NOT excluded AND NOT dead) AS stale,
+       count(*) FILTER (WHERE NOT whole AND excluded AND NOT open) AS excluded,
+       count(*) FILTER (WHERE NOT whole AND dead AND NOT excluded AND NOT open) AS dead,
+       count(*) FILTER (WHERE NOT whole AND open AND young) AS pending,
+       count(*) FILTER (WHERE NOT whole AND open AND NOT young) AS late
+  FROM judged;
+
+-- name: orphans
+-- Vectors of documents that are gone, and no work that will remove them; of another collection too.
+SELECT count(DISTINCT v.doc_id) AS orphan
+  FROM {vectors} v
+       LEFT JOIN revec.document d ON d.id = v.doc_id AND d.collection_id = %(collection)s
+ WHERE v.doc_id > %(after)s AND v.doc_id <= %(upto)s AND d.id IS NULL
+   AND NOT EXISTS (SELECT FROM revec.work w WHERE w.index_id = %(index)s AND w.doc_id = v.doc_id);
+
+-- name: malformed
+-- Vectors that cannot be right whatever their text: zero, or not of unit length where promised.
+SELECT count(*) AS malformed FROM {vectors}
+ WHERE doc_id > %(after)s AND doc_id <= %(upto)s
+   AND (l2_norm(embedding) = 0 OR (%(unit)s AND abs(l2_norm(embedding) - 1) > 0.01));
+
+-- name: probe_text
+-- Some document's words, for a probe query.
+SELECT left(coalesce(nullif(title, ''), body), 200) AS text FROM revec.document
+ WHERE collection_id = %(collection)s AND coalesce(nullif(title, ''), body) <> '' LIMIT 1;

@@ -1,0 +1,1 @@
+"""Facts: what things are. Standard library only, no input, no output."""

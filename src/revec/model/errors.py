@@ -1,0 +1,67 @@
+"""Every error of ours: a sentence with its nouns and the way out.
+
+RevecError
+├── BadInput              what was handed in cannot be used as it is
+├── NotFound              no such collection, index, migration
+├── Refused               right request, wrong state: the next command is named
+├── GateNotMet            a required gate did not pass, or cannot tell yet
+├── Unavailable           the database or a server cannot be reached
+├── MissingExtra          a package of an optional extra is not installed
+└── ProviderError         something went wrong between us and an embedding model
+    ├── ProviderUnavailable   the provider's fault: try later, burn no attempt
+    ├── InputRefused          these inputs' fault: bisect, bury the culprit
+    └── AnswerInvalid         the model's answer cannot be trusted: stop writing this space
+"""
+
+from __future__ import annotations
+
+
+class RevecError(Exception):
+    """The root: `str(error)` is fit to be shown to a person."""
+
+
+class BadInput(RevecError):
+    """What was handed in cannot be used as it is."""
+
+
+class NotFound(RevecError):
+    """No such collection, index or migration."""
+
+
+class Refused(RevecError):
+    """The request is right but the state is not; the sentence names the next command."""
+
+
+class GateNotMet(RevecError):
+    """A required gate did not pass, or cannot tell yet."""
+
+
+class Unavailable(RevecError):
+    """The database or a server of ours cannot be reached."""
+
+
+class MissingExtra(RevecError):
+    """An optional package is needed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'revec[{extra}]'")
+
+
+class ProviderError(RevecError):
+    """Something went wrong between us and an embedding model."""
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider is at fault (auth, quota, rate, server, time-out): no document is to blame."""
+
+    def __init__(self, sentence: str, *, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after  # seconds, where the provider said so
+
+
+class InputRefused(ProviderError):
+    """The provider refused these inputs (400, 413, 422): one of them is to blame."""
+
+
+class AnswerInvalid(ProviderError):
+    """Wrong count, order, dims, NaN, zero: nothing of this answer may be written."""

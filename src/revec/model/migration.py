@@ -1,0 +1,118 @@
+"""The migration's states. One table holds the machine; everything else is derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class State(StrEnum):
+    PLANNED = "planned"
+    CAPTURING = "capturing"
+    BACKFILLING = "backfilling"
+    INDEXING = "indexing"
+    VERIFYING = "verifying"
+    SHADOWING = "shadowing"
+    READY = "ready"
+    CANARY = "canary"
+    LIVE = "live"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+    ABORTED = "aborted"
+
+    @property
+    def is_final(self) -> bool:
+        return not TRANSITIONS[self]
+
+    @property
+    def can_abort(self) -> bool:
+        return State.ABORTED in TRANSITIONS[self]
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Users may see the new index, and one compare-and-set takes them back."""
+        return State.READY in TRANSITIONS[self] and not self.can_abort
+
+
+# state → {next: why it goes there}. Pause, throttle and hold are columns, not states.
+TRANSITIONS: dict[State, dict[State, str]] = {
+    State.PLANNED: {
+        State.CAPTURING: "the new index is registered: every write makes work for it",
+        State.ABORTED: "a person gave it up",
+    },
+    State.CAPTURING: {
+        State.BACKFILLING: "every source's capture is in place and seen working",
+        State.ABORTED: "a person gave it up",
+    },
+    State.BACKFILLING: {
+        State.INDEXING: "the cursor passed the last document and its work is done",
+        State.ABORTED: "a person gave it up",
+    },
+    State.INDEXING: {
+        State.VERIFYING: "the index is built and valid, or needs no building",
+        State.ABORTED: "a person gave it up",
+    },
+    State.VERIFYING: {
+        State.SHADOWING: "the stored vectors are complete and right; live reads are compared next",
+        State.READY: "every required gate passed",
+        State.ABORTED: "a person gave it up",
+    },
+    State.SHADOWING: {
+        State.READY: "every required gate passed",
+        State.ABORTED: "a person gave it up",
+    },
+    State.READY: {
+        State.CANARY: "a person lets some users see the new index",
+        State.LIVE: "a person cut over, or nothing served before",
+        State.ABORTED: "a person gave it up",
+    },
+    State.CANARY: {
+        State.LIVE: "a person lets everybody see the new index",
+        State.READY: "rolled back: the old index serves everybody",
+    },
+    State.LIVE: {
+        State.READY: "rolled back: the old index serves again",
+        State.FINISHING: "a person wants the old index gone, or there is none",
+    },
+    State.FINISHING: {
+        State.LIVE: "the drop was cancelled in time",
+        State.FINISHED: "the old index is dropped",
+    },
+    State.FINISHED: {},
+    State.ABORTED: {},
+}
+
+FINAL = tuple(state for state in State if state.is_final)
+
+
+def allowed(at: State, to: State) -> bool:
+    return to in TRANSITIONS[at]
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    id: int
+    collection_id: int
+    old_index: int | None  # None: the first fill
+    new_index: int | None  # None until it is registered
+    state: State
+    target: str  # the model's address, as asked for
+    index_kind: str
+    gates: tuple[str, ...]  # the required ones, fixed by `plan`
+    paused_why: str | None
+    hold: str | None  # latched by a guard; `cutover` refuses until a person clears it
+    drop_after: datetime | None
+    cursor_tenant: str
+    cursor_id: int
+    cursor_done: bool
+    documents: int  # counted when the backfill began
+    seen: int  # documents that the cursor has passed
+    old_model_gone: str | None
+    old_model_seen: datetime | None
+    started_at: datetime
+    changed_at: datetime
+
+    @property
+    def is_first_fill(self) -> bool:
+        return self.old_index is None

@@ -1,0 +1,61 @@
+"""A space: what makes two vectors comparable. Immutable; its id is a hash of all of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+from revec.model.errors import BadInput
+
+MAX_STORED_DIMS = 16_000  # pgvector: what a vector column can hold
+MAX_HNSW_DIMS = 4_000  # pgvector: halfvec
+BYTES_PER_DIM = 2  # halfvec is float16
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A document recipe: every field changes the vectors, so every field is in the id."""
+
+    provider: str
+    model: str
+    revision: str
+    dims: int
+    normalise: bool
+    metric: str = "cosine"
+    dtype: str = "float16"
+    prefix: str = ""
+    template: str = "title, newline, body"
+    chunking: str = "none"
+    truncation: str = "by the model"
+    modality: str = "text"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.dims <= MAX_STORED_DIMS:
+            raise BadInput(
+                f"{self.address} has {self.dims} dims; Revec stores 1 to {MAX_STORED_DIMS}: "
+                "ask for fewer with --dims where the model allows it"
+            )
+
+    @property
+    def address(self) -> str:
+        """How a person names the model: `openai:text-embedding-3-small`."""
+        return f"{self.provider}:{self.model}"
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        return asdict(self)
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of the SHA-256 of the recipe's canonical JSON."""
+        canonical = json.dumps(self.recipe, sort_keys=True, separators=(",", ":"))
+        return sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRecipe:
+    """How a query becomes a vector of a space; belongs to the index, not to the space."""
+
+    address: str
+    prefix: str = ""

@@ -1,0 +1,1 @@
+"""Tools that look: what happened, said once, shown in many ways."""

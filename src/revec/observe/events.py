@@ -1,0 +1,70 @@
+"""What happened, as facts with fields: the contract of logs now, of metrics and dashboards later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    migration: int
+    was: str
+    became: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    migration: int
+    gate: str
+    outcome: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackDone:
+    """One claim was worked off."""
+
+    index: str
+    written: int
+    copied: int
+    removed: int
+    excluded: int
+    buried: int
+    superseded: int
+    embedded: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFailed:
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFaulted:
+    index: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLost:
+    why: str
+
+
+Event = Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost
+
+_listeners: list[Callable[[Event], None]] = []
+
+
+def listen(listener: Callable[[Event], None]) -> None:
+    _listeners.append(listener)
+
+
+def emit(event: Event) -> None:
+    """Tell everybody who listens; text of documents is in no event."""
+    for listener in _listeners:
+        listener(event)

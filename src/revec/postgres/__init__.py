@@ -1,0 +1,1 @@
+"""Our records: always Postgres, no twin in memory. SQL lives beside the module that runs it."""

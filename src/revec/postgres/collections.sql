@@ -1,0 +1,44 @@
+-- name: create
+INSERT INTO revec.collection (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING RETURNING id, name;
+
+-- name: create_route
+INSERT INTO revec.route (collection_id) VALUES (%(collection)s) ON CONFLICT DO NOTHING;
+
+-- name: named
+SELECT id, name FROM revec.collection WHERE name = %(name)s;
+
+-- name: all
+-- Estimated where a count would read every document.
+SELECT c.id, c.name, r.serving, r.epoch,
+       (SELECT count(*) FROM revec.source s WHERE s.collection_id = c.id) AS sources
+  FROM revec.collection c LEFT JOIN revec.route r ON r.collection_id = c.id
+ ORDER BY c.name;
+
+-- name: add_source
+INSERT INTO revec.source (collection_id, name, mapping, trigger_of, scan)
+VALUES (%(collection)s, %(name)s, %(mapping)s, %(trigger_of)s, %(scan)s)
+ON CONFLICT (collection_id, name) DO UPDATE
+   SET mapping = excluded.mapping, trigger_of = excluded.trigger_of, fault = NULL,
+       -- A changed mapping changes every document: read them all again.
+       scan = CASE WHEN source.mapping IS DISTINCT FROM excluded.mapping THEN 'rows' ELSE source.scan END,
+       scan_after = CASE WHEN source.mapping IS DISTINCT FROM excluded.mapping THEN NULL
+                    ELSE source.scan_after END
+RETURNING id;
+
+-- name: sources
+SELECT s.id, s.collection_id, s.name, s.mapping, s.trigger_of::text AS trigger_of, s.scan,
+       s.scan_after, s.fault
+  FROM revec.source s WHERE s.collection_id = %(collection)s ORDER BY s.id;
+
+-- name: tenants
+-- The collection's tenants, by a loose scan of the cursor index; at most 20.
+WITH RECURSIVE tenants AS (
+    (SELECT tenant, 1 AS n FROM revec.document WHERE collection_id = %(collection)s
+      ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.tenant FROM revec.document d
+             WHERE d.collection_id = %(collection)s AND d.tenant > t.tenant
+             ORDER BY d.tenant LIMIT 1), t.n + 1
+      FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < 20
+)
+SELECT tenant FROM tenants WHERE tenant IS NOT NULL;

@@ -1,0 +1,127 @@
+"""Connections and transactions. Everything here works through a transaction-mode pooler.
+
+No session state: roles, tenants and limits are set for the transaction, prepared statements are off
+(PgBouncer before 1.21 breaks them), connections are otherwise in autocommit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import psycopg
+from pgvector.psycopg import register_vector_async
+from psycopg import AsyncConnection
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from revec.model.errors import Unavailable
+
+Connection = AsyncConnection[Any]  # rows are named tuples of what the query selects
+Role = Literal["owner", "worker", "reader"]
+
+MINIMUM_SERVER = 150_000
+MINIMUM_VECTOR = (0, 8)
+OUR_DATABASE_IS_GONE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+class Database:
+    """A pool on one database; `async with Database(dsn) as database`."""
+
+    def __init__(self, dsn: str, *, connections: int = 8, patience: float = 30.0) -> None:
+        self.dsn = dsn
+        self.two_layers = False  # known once the schema is there
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            connection_class=AsyncConnection[Any],
+            kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": namedtuple_row},
+            min_size=0,
+            max_size=connections,
+            timeout=patience,
+            configure=_teach_vectors,
+            open=False,
+        )
+
+    async def __aenter__(self) -> Database:
+        await check_server(self.dsn)
+        await self._pool.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    async def learn(self, *, fresh: bool = False) -> None:
+        """Find out whether row security is a second layer here; needs the schema.
+
+        `fresh`: the schema came just now, so older connections do not know its types.
+        """
+        if fresh:
+            await self._pool.drain()
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT two_layers FROM revec.installation")).fetchone()
+            self.two_layers = bool(row and row.two_layers)
+
+    @asynccontextmanager
+    async def transaction(
+        self, role: Role = "owner", *, tenant: str | None = None
+    ) -> AsyncIterator[Connection]:
+        """One transaction in a role; a reader sees its tenant's rows and nothing else."""
+        async with self._pool.connection() as conn, conn.transaction():
+            if self.two_layers and role != "owner":
+                await conn.execute(
+                    "SELECT set_config('role', %s, true) AS role,"
+                    " set_config('revec.tenant', %s, true) AS tenant",
+                    (f"revec_{role}", tenant or ""),
+                )
+            yield conn
+
+
+async def check_server(dsn: str) -> None:
+    """Refuse what Revec cannot run on, in a sentence.
+
+    Raises:
+        Unavailable: no connection, a server before 15, or no usable `vector` extension.
+    """
+    try:
+        async with await AsyncConnection.connect(
+            dsn, autocommit=True, prepare_threshold=None, row_factory=namedtuple_row
+        ) as conn:
+            row: Any = await (
+                await conn.execute(
+                    "SELECT current_setting('server_version_num')::int AS server,"
+                    " current_database() AS name,"
+                    " (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS installed,"
+                    " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+                    " AS available"
+                )
+            ).fetchone()
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"cannot reach the database: {first_line(error)}. Is REVEC_DSN right?") from error
+    assert row is not None
+    if row.server < MINIMUM_SERVER:
+        raise Unavailable(
+            f"database {row.name} runs Postgres {row.server // 10_000}; Revec needs 15 or newer"
+        )
+    version = row.installed or row.available
+    if version is None:
+        raise Unavailable(
+            f"the server of database {row.name} has no extension `vector`: "
+            "install pgvector 0.8 or newer on it"
+        )
+    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VECTOR:
+        way_out = "run ALTER EXTENSION vector UPDATE" if row.installed else "update pgvector"
+        raise Unavailable(f"pgvector {version} is too old, 0.8 is needed: {way_out}")
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, without a trailing stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
+
+
+async def _teach_vectors(conn: AsyncConnection[Any]) -> None:
+    try:
+        await register_vector_async(conn)
+    except (psycopg.ProgrammingError, AttributeError):
+        return  # before the schema is applied there is no such type

@@ -1,0 +1,86 @@
+"""Documents: one copy of every text per collection, and the fence that guards what is made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from revec.model.document import Content, Draft
+from revec.postgres.database import Connection
+from revec.postgres.queries import beside
+
+SQL = beside(__file__)
+
+
+async def lock_source(conn: Connection, source_id: int) -> None:
+    await conn.execute(SQL.lock_source, {"source": source_id})
+
+
+async def put(conn: Connection, source_id: int, drafts: Iterable[Draft]) -> None:
+    """Insert, update or leave alone; the last of equal keys wins. Call under `lock_source`."""
+    latest = {draft.key: draft for draft in drafts}
+    if not latest:
+        return
+    columns: dict[str, Any] = {
+        "source": source_id,
+        "keys": list(latest),
+        "tenants": [draft.tenant for draft in latest.values()],
+        "titles": [draft.title for draft in latest.values()],
+        "bodies": [draft.body for draft in latest.values()],
+        "metadata": [json.dumps(draft.metadata) for draft in latest.values()],
+    }
+    await conn.execute(
+        SQL.leave_tenant, {name: columns[name] for name in ("source", "keys", "tenants")}
+    )
+    await conn.execute(SQL.upsert, columns)
+
+
+async def delete(conn: Connection, source_id: int, keys: Sequence[str]) -> None:
+    """Delete the source's documents of these keys. Call under `lock_source`."""
+    if keys:
+        await conn.execute(SQL.delete_keys, {"source": source_id, "keys": list(keys)})
+
+
+async def keys_after(conn: Connection, source_id: int, after: str | None, limit: int) -> list[str]:
+    rows = await conn.execute(
+        SQL.keys_after, {"source": source_id, "after": after, "limit": limit}
+    )
+    return [row.key for row in await rows.fetchall()]
+
+
+async def contents(conn: Connection, ids: Sequence[int]) -> dict[int, Content]:
+    rows = await conn.execute(SQL.contents, {"ids": list(ids)}, binary=True)
+    return {row.doc_id: Content(*row) for row in await rows.fetchall()}
+
+
+async def lock_current(conn: Connection, ids: Sequence[int], hashes: Sequence[bytes]) -> set[int]:
+    """The documents that still have this content, locked against change until the commit."""
+    rows = await conn.execute(
+        SQL.lock_current, {"ids": list(ids), "hashes": list(hashes)}, binary=True
+    )
+    return {row.id for row in await rows.fetchall()}
+
+
+async def hydrate(conn: Connection, ids: Sequence[int], tenant: str | None) -> dict[int, Any]:
+    """The live documents among `ids`; what was deleted meanwhile is not among them."""
+    rows = await conn.execute(SQL.hydrate, {"ids": list(ids), "tenant": tenant})
+    return {row.doc_id: row for row in await rows.fetchall()}
+
+
+async def last_rev(conn: Connection) -> int:
+    return await _number(conn, SQL.last_rev, {})
+
+
+async def count(conn: Connection, collection_id: int) -> int:
+    return await _number(conn, SQL.count, {"collection": collection_id})
+
+
+async def largest_tenant(conn: Connection, collection_id: int) -> int:
+    return await _number(conn, SQL.largest_tenant, {"collection": collection_id})
+
+
+async def _number(conn: Connection, query: Any, parameters: dict[str, Any]) -> int:
+    row = await (await conn.execute(query, parameters)).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,62 @@
+-- name: lock_source
+-- One writer per source at a time: an older reading never overwrites a newer one.
+SELECT id FROM revec.source WHERE id = %(source)s FOR NO KEY UPDATE;
+
+-- name: leave_tenant
+-- A document that changed its tenant leaves for good; the upsert makes another in the new one.
+DELETE FROM revec.document d
+ USING unnest(%(keys)s::text[], %(tenants)s::text[]) AS n (key, tenant)
+ WHERE d.source_id = %(source)s AND d.key = n.key AND d.tenant <> n.tenant;
+
+-- name: upsert
+-- An unchanged document is not touched at all.
+INSERT INTO revec.document AS d (collection_id, source_id, key, tenant, title, body, metadata)
+SELECT s.collection_id, s.id, n.key, n.tenant, n.title, n.body, n.metadata::jsonb
+  FROM unnest(%(keys)s::text[], %(tenants)s::text[], %(titles)s::text[], %(bodies)s::text[],
+              %(metadata)s::text[]) AS n (key, tenant, title, body, metadata),
+       revec.source s
+ WHERE s.id = %(source)s
+ ORDER BY n.key
+ON CONFLICT (source_id, key) DO UPDATE
+   SET title = excluded.title, body = excluded.body, metadata = excluded.metadata
+ WHERE (d.title, d.body, d.metadata) IS DISTINCT FROM (excluded.title, excluded.body, excluded.metadata);
+
+-- name: delete_keys
+DELETE FROM revec.document WHERE source_id = %(source)s AND key = ANY (%(keys)s::text[]);
+
+-- name: keys_after
+-- The source's documents in the order of their keys, for the second half of a full pass.
+SELECT key FROM revec.document
+ WHERE source_id = %(source)s AND (%(after)s::text IS NULL OR key > %(after)s)
+ ORDER BY key LIMIT %(limit)s;
+
+-- name: contents
+SELECT id AS doc_id, tenant, title, body, input_hash FROM revec.document
+ WHERE id = ANY (%(ids)b::bigint[]);
+
+-- name: lock_current
+-- The fence: only documents that still have the content that was claimed, held so until commit.
+-- Busy ones are skipped, not waited for: they are about to change.
+SELECT d.id FROM revec.document d
+  JOIN unnest(%(ids)b::bigint[], %(hashes)b::bytea[]) AS n (id, input_hash) USING (id)
+ WHERE d.input_hash = n.input_hash
+ ORDER BY d.id
+   FOR SHARE OF d SKIP LOCKED;
+
+-- name: hydrate
+SELECT d.id AS doc_id, d.key, d.title, d.tenant, s.name AS source
+  FROM revec.document d JOIN revec.source s ON s.id = d.source_id
+ WHERE d.id = ANY (%(ids)s::bigint[])
+   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s);
+
+-- name: last_rev
+-- The horizon: what was drawn so far.
+SELECT last_value AS rev FROM revec.rev;
+
+-- name: count
+SELECT count(*) AS documents FROM revec.document WHERE collection_id = %(collection)s;
+
+-- name: largest_tenant
+SELECT coalesce(max(n), 0) AS documents FROM (
+    SELECT count(*) AS n FROM revec.document WHERE collection_id = %(collection)s GROUP BY tenant
+) AS tenants;

@@ -1,0 +1,127 @@
+"""Spaces, indexes and the route between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pgvector import HalfVector
+from psycopg.types.json import Jsonb
+
+from revec.model.errors import NotFound
+from revec.model.index import Index, Kind, Route
+from revec.model.space import QueryRecipe, Space
+from revec.postgres.database import Connection
+from revec.postgres.queries import beside
+
+SQL = beside(__file__)
+
+
+async def put_space(conn: Connection, space: Space) -> None:
+    await conn.execute(SQL.put_space, {"id": space.id, "recipe": Jsonb(space.recipe)})
+
+
+async def register(conn: Connection, collection_id: int, space: Space, query: QueryRecipe, kind: Kind) -> Index:
+    """From this commit on every document write makes work for the index: none falls between."""
+    await conn.execute(SQL.barrier)
+    row = await (
+        await conn.execute(
+            SQL.register,
+            {
+                "collection": collection_id,
+                "space": space.id,
+                "query": Jsonb({"address": query.address, "prefix": query.prefix}),
+                "kind": kind,
+            },
+        )
+    ).fetchone()
+    assert row is not None
+    return await by_id(conn, row.id)
+
+
+async def by_id(conn: Connection, index_id: int) -> Index:
+    row = await (await conn.execute(SQL.by_id, {"index": index_id})).fetchone()
+    if row is None:
+        raise NotFound(f"there is no index {index_id}")
+    return _index(row)
+
+
+async def writing(conn: Connection, collection_id: int | None = None) -> list[Index]:
+    """The indexes that are kept current, of one collection or of all."""
+    rows = await conn.execute(SQL.writing, {"collection": collection_id})
+    return [_index(row) for row in await rows.fetchall()]
+
+
+async def of_space(conn: Connection, space: Space) -> list[int]:
+    rows = await conn.execute(SQL.of_space, {"space": space.id})
+    return [row.id for row in await rows.fetchall()]
+
+
+async def serving(conn: Connection, collection: str) -> tuple[Route, Index | None]:
+    """The route and the index that answers, in one read."""
+    row = await (await conn.execute(SQL.route, {"collection": collection})).fetchone()
+    if row is None:
+        raise NotFound(f"no collection is named {collection!r}: `revec collections list` shows all")
+    route = Route(row.collection_id, row.epoch, row.serving, row.previous)
+    return route, None if row.serving is None else _index(row)
+
+
+async def route_of(conn: Connection, collection_id: int) -> Route:
+    row = await (await conn.execute(SQL.route_of, {"collection": collection_id})).fetchone()
+    assert row is not None
+    return Route(*row)
+
+
+async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: int | None) -> int | None:
+    """The new epoch, or None where somebody else moved the route first."""
+    row = await (
+        await conn.execute(
+            SQL.flip,
+            {
+                "collection": seen.collection_id,
+                "seen": seen.epoch,
+                "serving": serving,
+                "previous": previous,
+            },
+        )
+    ).fetchone()
+    return None if row is None else int(row.epoch)
+
+
+async def hold(conn: Connection, index_id: int, *, held: bool) -> None:
+    await conn.execute(SQL.hold, {"index": index_id, "held": held})
+
+
+async def set_fault(conn: Connection, index_id: int, why: str | None) -> None:
+    await conn.execute(SQL.fault, {"index": index_id, "why": why})
+
+
+async def retire(conn: Connection, index_id: int) -> None:
+    """No more work for it; what was left is forgotten."""
+    await conn.execute(SQL.retire, {"index": index_id})
+    await conn.execute(SQL.forget, {"index": index_id})
+
+
+async def sentinels(conn: Connection, space: Space) -> list[Any]:
+    """The space's sentinel vectors (float16 arrays, shape (dims,)), in the order of their texts."""
+    rows = await conn.execute(SQL.sentinels, {"space": space.id}, binary=True)
+    return [row.vector.to_numpy() for row in await rows.fetchall()]
+
+
+async def put_sentinels(conn: Connection, space: Space, vectors: Sequence[Any]) -> None:
+    await conn.execute(
+        SQL.put_sentinels, {"space": space.id, "vectors": [HalfVector(row) for row in vectors]}
+    )
+
+
+def _index(row: Any) -> Index:
+    return Index(
+        id=row.id,
+        collection_id=row.collection_id,
+        space=Space(**row.recipe),
+        query=QueryRecipe(**row.query),
+        kind=Kind(row.kind),
+        writing=row.writing,
+        held=row.held,
+        fault=row.fault,
+    )

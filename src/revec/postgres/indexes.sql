@@ -1,0 +1,70 @@
+-- name: put_space
+INSERT INTO revec.space (id, recipe) VALUES (%(id)s, %(recipe)s) ON CONFLICT DO NOTHING;
+
+-- name: barrier
+-- The exclusive side: waits for the document writers in flight and queues the next ones.
+SELECT pg_advisory_xact_lock(hashtextextended('revec.document', 0));
+
+-- name: register
+INSERT INTO revec.index (collection_id, space_id, query, kind)
+VALUES (%(collection)s, %(space)s, %(query)s, %(kind)s) RETURNING id;
+
+-- name: by_id
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id WHERE i.id = %(index)s;
+
+-- name: writing
+-- All that is kept current.
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id
+ WHERE i.writing AND (%(collection)s::int IS NULL OR i.collection_id = %(collection)s)
+ ORDER BY i.id;
+
+-- name: of_space
+-- Every table that may hold a vector of this space already.
+SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORDER BY id;
+
+-- name: route
+-- Read once per request: which index answers, and how it wants to be asked.
+SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
+       i.writing, i.held, i.fault
+  FROM revec.collection c
+       JOIN revec.route r ON r.collection_id = c.id
+       LEFT JOIN revec.index i ON i.id = r.serving
+       LEFT JOIN revec.space s ON s.id = i.space_id
+ WHERE c.name = %(collection)s;
+
+-- name: flip
+-- The cutover and the rollback: only if nobody moved the route since the caller looked.
+UPDATE revec.route
+   SET serving = %(serving)s, previous = %(previous)s, epoch = epoch + 1, changed_at = now()
+ WHERE collection_id = %(collection)s AND epoch = %(seen)s
+RETURNING epoch;
+
+-- name: route_of
+SELECT collection_id, epoch, serving, previous FROM revec.route WHERE collection_id = %(collection)s;
+
+-- name: hold
+UPDATE revec.index SET held = %(held)s WHERE id = %(index)s AND held <> %(held)s;
+
+-- name: fault
+UPDATE revec.index SET fault = %(why)s WHERE id = %(index)s;
+
+-- name: retire
+UPDATE revec.index SET writing = false, held = false, dropped_at = now() WHERE id = %(index)s;
+
+-- name: forget
+-- What belongs to indexes that are gone.
+WITH gone AS (SELECT id FROM revec.index WHERE id = %(index)s AND NOT writing),
+     w AS (DELETE FROM revec.work WHERE index_id IN (SELECT id FROM gone)),
+     e AS (DELETE FROM revec.excluded WHERE index_id IN (SELECT id FROM gone))
+DELETE FROM revec.dead WHERE index_id IN (SELECT id FROM gone);
+
+-- name: sentinels
+SELECT number, vector FROM revec.sentinel WHERE space_id = %(space)s ORDER BY number;
+
+-- name: put_sentinels
+INSERT INTO revec.sentinel (space_id, number, vector)
+SELECT %(space)s, number, vector
+  FROM unnest(%(vectors)b::halfvec[]) WITH ORDINALITY AS n (vector, number)
+ON CONFLICT DO NOTHING;

@@ -1,0 +1,206 @@
+"""The migration's record. `move` is the only way from one state to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from revec.model.errors import Refused
+from revec.model.index import Kind
+from revec.model.migration import FINAL, Migration, State, allowed
+from revec.model.space import QueryRecipe, Space
+from revec.model.verdict import Outcome, Verdict
+from revec.postgres.database import Connection
+from revec.postgres.queries import beside
+
+SQL = beside(__file__)
+Evidence = Mapping[str, Any]
+
+
+async def create(
+    conn: Connection,
+    *,
+    collection_id: int,
+    old_index: int | None,
+    space: Space,
+    query: QueryRecipe,
+    kind: Kind,
+    gates: tuple[str, ...],
+) -> Migration:
+    """A planned migration.
+
+    Raises:
+        Refused: another one of this collection is not over.
+    """
+    parameters = {
+        "collection": collection_id,
+        "old": old_index,
+        "target": space.address,
+        "space": space.id,
+        "query": Jsonb({"address": query.address, "prefix": query.prefix}),
+        "kind": kind,
+        "gates": list(gates),
+    }
+    try:
+        row = await (await conn.execute(SQL.create, parameters)).fetchone()
+    except psycopg.errors.UniqueViolation as error:
+        raise Refused(
+            "another migration of this collection is under way: "
+            "`revec status` shows it, `revec abort` or `revec finish` ends it"
+        ) from error
+    assert row is not None
+    return await by_id(conn, row.id)
+
+
+async def by_id(conn: Connection, migration_id: int) -> Migration:
+    row = await (await conn.execute(SQL.by_id, {"id": migration_id})).fetchone()
+    assert row is not None
+    return _migration(row)
+
+
+async def active(conn: Connection, collection_id: int | None = None) -> list[Migration]:
+    rows = await conn.execute(
+        SQL.active, {"final": [*map(str, FINAL)], "collection": collection_id}
+    )
+    return [_migration(row) for row in await rows.fetchall()]
+
+
+async def latest(conn: Connection, collection_id: int) -> Migration | None:
+    row = await (await conn.execute(SQL.latest, {"collection": collection_id})).fetchone()
+    return None if row is None else _migration(row)
+
+
+async def recipe(conn: Connection, migration: Migration) -> tuple[Space, QueryRecipe]:
+    row = await (await conn.execute(SQL.recipe, {"id": migration.id})).fetchone()
+    assert row is not None
+    return Space(**row.recipe), QueryRecipe(**row.query)
+
+
+async def move(
+    conn: Connection, seen: Migration, to: State, *, who: str, why: str, evidence: Evidence | None = None
+) -> None:
+    """From the state that the caller saw to another; the history hears of it.
+
+    Raises:
+        Refused: the table has no such arrow, or somebody else moved first.
+    """
+    if not allowed(seen.state, to):
+        raise Refused(f"migration {seen.id} is {seen.state} and cannot become {to}")
+    row = await (
+        await conn.execute(
+            SQL.move,
+            {
+                "id": seen.id,
+                "seen": seen.state,
+                "to": to,
+                "who": who,
+                "why": why,
+                "evidence": Jsonb(dict(evidence or {})),
+            },
+        )
+    ).fetchone()
+    if row is None:
+        raise Refused(
+            f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again"
+        )
+
+
+async def tell(
+    conn: Connection, migration: Migration, *, who: str, why: str, evidence: Evidence | None = None
+) -> None:
+    """Something happened within a state."""
+    await conn.execute(
+        SQL.tell,
+        {"id": migration.id, "who": who, "why": why, "evidence": Jsonb(dict(evidence or {}))},
+    )
+
+
+async def events(conn: Connection, migration: Migration) -> list[Any]:
+    return await (await conn.execute(SQL.events, {"id": migration.id})).fetchall()
+
+
+async def set_new_index(conn: Connection, migration: Migration, index_id: int) -> None:
+    await conn.execute(SQL.registered, {"id": migration.id, "index": index_id})
+
+
+async def pause(conn: Connection, migration: Migration, why: str | None) -> None:
+    await conn.execute(SQL.pause, {"id": migration.id, "why": why})
+
+
+async def drop_after(conn: Connection, migration: Migration, wait: timedelta | None) -> None:
+    if wait is None:
+        await conn.execute(SQL.keep_old, {"id": migration.id})
+    else:
+        await conn.execute(SQL.drop_at, {"id": migration.id, "seconds": wait.total_seconds()})
+
+
+async def set_old_model(conn: Connection, migration: Migration, gone: str | None) -> None:
+    await conn.execute(SQL.old_model, {"id": migration.id, "why": gone})
+
+
+async def count_documents(conn: Connection, migration: Migration) -> None:
+    await conn.execute(SQL.count_documents, {"id": migration.id})
+
+
+async def record(conn: Connection, migration: Migration, verdict: Verdict) -> None:
+    await conn.execute(
+        SQL.verdict,
+        {
+            "id": migration.id,
+            "gate": verdict.gate,
+            "outcome": verdict.outcome,
+            "why": verdict.why,
+            "evidence": Jsonb(verdict.evidence),
+        },
+    )
+
+
+async def verdicts(conn: Connection, migration: Migration) -> dict[str, tuple[Verdict, timedelta]]:
+    """The standing verdict of each gate, and its age."""
+    rows = await (await conn.execute(SQL.verdicts, {"id": migration.id})).fetchall()
+    return {
+        row.gate: (
+            Verdict(row.gate, Outcome(row.outcome), row.why, row.evidence, row.at),
+            timedelta(seconds=row.age),
+        )
+        for row in rows
+    }
+
+
+async def clear(conn: Connection, migration: Migration, gate: str, reason: str) -> bool:
+    cleared = await conn.execute(
+        SQL.clear, {"id": migration.id, "gate": gate, "reason": reason}
+    )
+    return cleared.rowcount > 0
+
+
+async def sample_progress(conn: Connection, migration: Migration, done: int) -> None:
+    await conn.execute(SQL.sample_progress, {"id": migration.id, "done": done})
+
+
+async def rate(conn: Connection, migration: Migration) -> float | None:
+    """Documents per second of late; None before two samples."""
+    row = await (await conn.execute(SQL.rate, {"id": migration.id})).fetchone()
+    return None if row is None or row.per_second is None else float(row.per_second)
+
+
+async def lease(conn: Connection, name: str, holder: UUID, seconds: float) -> bool:
+    """Whether `holder` has the lease now."""
+    row = await (
+        await conn.execute(SQL.lease, {"name": name, "holder": holder, "seconds": seconds})
+    ).fetchone()
+    return row is not None
+
+
+async def unlease(conn: Connection, name: str, holder: UUID) -> None:
+    await conn.execute(SQL.unlease, {"name": name, "holder": holder})
+
+
+def _migration(row: Any) -> Migration:
+    fields = {name: getattr(row, name) for name in Migration.__dataclass_fields__}
+    return Migration(**fields | {"state": State(row.state), "gates": tuple(row.gates)})

@@ -1,0 +1,99 @@
+-- name: create
+INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates)
+VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s)
+RETURNING id;
+
+-- name: active
+-- The migration under way of each collection, or of one.
+SELECT m.* FROM revec.migration m
+ WHERE m.state <> ALL (%(final)s) AND (%(collection)s::int IS NULL OR m.collection_id = %(collection)s)
+ ORDER BY m.id;
+
+-- name: latest
+SELECT m.* FROM revec.migration m WHERE m.collection_id = %(collection)s ORDER BY m.id DESC LIMIT 1;
+
+-- name: by_id
+SELECT m.* FROM revec.migration m WHERE m.id = %(id)s;
+
+-- name: recipe
+SELECT s.recipe, m.query FROM revec.migration m JOIN revec.space s ON s.id = m.space_id WHERE m.id = %(id)s;
+
+-- name: move
+-- Change the state only if it is still what the caller saw; tell the history in the same breath.
+WITH moved AS (
+    UPDATE revec.migration SET state = %(to)s, changed_at = now()
+     WHERE id = %(id)s AND state = %(seen)s
+ RETURNING id
+)
+INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence)
+SELECT id, %(who)s, %(seen)s, %(to)s, %(why)s, %(evidence)s FROM moved
+RETURNING id;
+
+-- name: tell
+INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence)
+SELECT id, %(who)s, state, NULL, %(why)s, %(evidence)s FROM revec.migration WHERE id = %(id)s;
+
+-- name: events
+SELECT at, who, was, became, why, evidence FROM revec.migration_event
+ WHERE migration_id = %(id)s ORDER BY id;
+
+-- name: registered
+UPDATE revec.migration SET new_index = %(index)s WHERE id = %(id)s;
+
+-- name: pause
+UPDATE revec.migration SET paused_why = %(why)s WHERE id = %(id)s;
+
+-- name: drop_at
+UPDATE revec.migration SET drop_after = now() + make_interval(secs => %(seconds)s) WHERE id = %(id)s;
+
+-- name: keep_old
+UPDATE revec.migration SET drop_after = NULL WHERE id = %(id)s;
+
+-- name: old_model
+UPDATE revec.migration SET old_model_gone = %(why)s, old_model_seen = now() WHERE id = %(id)s;
+
+-- name: count_documents
+UPDATE revec.migration m
+   SET documents = (SELECT count(*) FROM revec.document d WHERE d.collection_id = m.collection_id)
+ WHERE id = %(id)s;
+
+-- name: verdict
+INSERT INTO revec.verdict (migration_id, gate, outcome, why, evidence)
+VALUES (%(id)s, %(gate)s, %(outcome)s, %(why)s, %(evidence)s);
+
+-- name: verdicts
+-- The last word on each gate; a failure that nobody cleared outlives any later success.
+SELECT DISTINCT ON (gate) gate, outcome, why, evidence, at,
+       extract(epoch FROM clock_timestamp() - at)::float AS age
+  FROM revec.verdict WHERE migration_id = %(id)s AND cleared_at IS NULL
+ ORDER BY gate, (outcome = 'FAILED') DESC, id DESC;
+
+-- name: clear
+UPDATE revec.verdict SET cleared_at = now(), cleared_reason = %(reason)s
+ WHERE migration_id = %(id)s AND gate = %(gate)s AND outcome = 'FAILED' AND cleared_at IS NULL;
+
+-- name: sample_progress
+-- At most one row in five seconds.
+INSERT INTO revec.progress (migration_id, done)
+SELECT %(id)s, %(done)s
+ WHERE NOT EXISTS (SELECT FROM revec.progress
+                    WHERE migration_id = %(id)s AND at > clock_timestamp() - interval '5 seconds');
+
+-- name: rate
+-- Documents per second over the last minute of samples.
+SELECT (max(done) - min(done))
+       / nullif(extract(epoch FROM max(at) - min(at)), 0)::float AS per_second
+  FROM revec.progress
+ WHERE migration_id = %(id)s
+   AND at > (SELECT max(at) FROM revec.progress WHERE migration_id = %(id)s) - interval '1 minute';
+
+-- name: lease
+-- Mine if it was mine or has run out.
+INSERT INTO revec.lease AS l (name, holder, until)
+VALUES (%(name)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+ WHERE l.holder = excluded.holder OR l.until < now()
+RETURNING holder;
+
+-- name: unlease
+DELETE FROM revec.lease WHERE name = %(name)s AND holder = %(holder)s;

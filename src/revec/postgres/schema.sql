@@ -1,0 +1,24 @@
+-- name: exists
+-- NULL before the first file.
+SELECT to_regclass('revec.schema_file') AS ledger;
+
+-- name: applied
+SELECT name, checksum FROM revec.schema_file ORDER BY name;
+
+-- name: lock
+-- One at a time; ends with the transaction, so a pooler keeps nothing.
+SELECT pg_advisory_xact_lock(hashtextextended('revec.schema', 0));
+
+-- name: ledger_schema
+CREATE SCHEMA IF NOT EXISTS revec;
+
+-- name: ledger
+-- No row security: the schema's own ledger, read before roles exist.
+CREATE TABLE IF NOT EXISTS revec.schema_file (
+    name       text PRIMARY KEY,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: record
+INSERT INTO revec.schema_file (name, checksum) VALUES (%(name)s, %(checksum)s);

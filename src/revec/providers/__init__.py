@@ -1,0 +1,1 @@
+"""Embedding models. One file per provider; `base.py` is the port."""

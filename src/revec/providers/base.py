@@ -1,0 +1,147 @@
+"""The port of every embedding model: one input is one vector.
+
+An engine is one file with `connect(model, options) -> Provider`; its name is its address
+("openai:text-embedding-3-small" is `revec.providers.openai`). Nothing else is edited to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from revec.model.errors import AnswerInvalid, InputRefused
+
+Kind = Literal["document", "query"]
+Matrix = NDArray[np.float32]
+
+AXES = 2  # inputs, dims
+UNIT_NORM_TOLERANCE = 0.01  # float16 of a unit vector keeps its norm within this
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    data: bytes
+    mime: str
+
+
+Input = TextInput | ImageInput
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """One answer: `matrix` is float32, shape (inputs, dims), row i belongs to input i."""
+
+    matrix: Matrix
+    tokens: int | None = None  # as the provider counted them; None where it does not say
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the successful answer
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What an engine knows of its model."""
+
+    dims: int
+    revision: str  # weights digest or dated version; "" where the provider names none
+    normalised: bool  # every vector has norm 1
+    max_tokens: int | None  # per input; longer texts are cut by the model or refused
+    max_inputs: int | None = None  # per call
+    max_request_tokens: int | None = None  # per call, over all inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a door hands to an engine; engines read no environment."""
+
+    dims: int | None = None  # ask for this many (or declare them); None: the model's own
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 60.0  # seconds for one call, connecting included
+    threads: int = 1  # for models in this process
+
+
+class Provider(Protocol):
+    """Holds one model. Raises ProviderUnavailable, InputRefused, AnswerInvalid and nothing else.
+
+    An engine never retries: the caller knows what waiting costs.
+    """
+
+    @property
+    def name(self) -> str:
+        """The address, e.g. `local:minilm-384`."""
+
+    async def traits(self) -> Traits:
+        """Dims and limits; learned by one probe and remembered where nobody declared them."""
+
+    async def embed(self, inputs: Sequence[Input], kind: Kind = "document") -> Vectors:
+        """Embed; a vector per input, in their order."""
+
+    def size(self, text: str) -> int:
+        """About how many tokens the text is: for sorting and packing, never for billing."""
+
+    async def close(self) -> None: ...
+
+
+def texts_only(inputs: Sequence[Input], *, name: str) -> list[str]:
+    """The texts of the inputs, for a model that knows nothing else.
+
+    Raises:
+        InputRefused: one is an image, or no valid Unicode; which one, and what to do.
+    """
+    texts = []
+    for at, given in enumerate(inputs, start=1):
+        place = f"input {at} of {len(inputs)}"
+        if isinstance(given, ImageInput):
+            raise InputRefused(
+                f"{place} is an image ({given.mime}) and {name} reads text only: "
+                f"choose a model for images, or leave images out of the documents"
+            )
+        try:
+            given.text.encode()
+        except UnicodeEncodeError:
+            raise InputRefused(
+                f"{place} holds half a surrogate pair, which is not valid Unicode: "
+                f"repair the text where it comes from and write it again"
+            ) from None  # the cause would carry the whole text
+        texts.append(given.text)
+    return texts
+
+
+def checked(matrix: Matrix, *, inputs: int, dims: int, name: str, unit: bool) -> Matrix:
+    """The matrix, if it is one finite, non-zero vector of `dims` per input.
+
+    Args:
+        matrix: float32, shape (inputs, dims).
+        unit: whether the model promises norm 1.
+
+    Raises:
+        AnswerInvalid: what is wrong with it and what to do.
+    """
+    advice = "nothing was written; check the model behind this name, then `revec resume`"
+    if matrix.ndim != AXES or matrix.shape[0] != inputs:
+        raise AnswerInvalid(
+            f"{name} answered {inputs} inputs with {matrix.shape[0]} vectors: {advice}"
+        )
+    if inputs and matrix.shape[1] != dims:
+        raise AnswerInvalid(
+            f"{name} answered with {matrix.shape[1]} dims where {dims} were expected: {advice}"
+        )
+    if not np.isfinite(matrix).all():
+        raise AnswerInvalid(f"{name} answered with NaN or infinity: {advice}")
+    norms = np.linalg.norm(matrix, axis=1)
+    if inputs and float(norms.min()) == 0.0:
+        raise AnswerInvalid(f"{name} answered with a zero vector: {advice}")
+    if unit and inputs and float(np.abs(norms - 1.0).max()) > UNIT_NORM_TOLERANCE:
+        worst = float(norms[np.abs(norms - 1.0).argmax()])
+        raise AnswerInvalid(
+            f"{name} answered with a vector of norm {worst:.3f}, promised was 1: {advice}"
+        )
+    return matrix

@@ -1,0 +1,59 @@
+"""From an address to an engine: "openai:text-embedding-3-small" is `revec.providers.openai`.
+
+There is no table of engines: the file's name is the address, so a new one is one new file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, cast
+
+from revec.model.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:  # the port imports numpy, which a door that only steers does not have
+    from revec.providers.base import Options, Provider
+
+PROVIDERS = "revec.providers"
+EXAMPLE = "openai:text-embedding-3-small"
+
+
+def provider(address: str, options: Options) -> Provider:
+    """The engine behind `provider:model`, not yet connected to anything.
+
+    Raises:
+        BadInput: no such provider, or the address is malformed.
+        MissingExtra: the provider's own packages are not installed.
+    """
+    engine, _, model = address.partition(":")
+    if not engine or not model or address != address.strip():
+        raise BadInput(
+            f"{address!r} is not the address of a model: "
+            f"write provider:model, for example {EXAMPLE} (providers: {_listed()})"
+        )
+    if engine not in provider_names():
+        raise BadInput(
+            f"there is no provider {engine!r} in {address!r}: "
+            f"choose one of {_listed()}, for example {EXAMPLE}"
+        )
+    try:
+        module = importlib.import_module(f"{PROVIDERS}.{engine}")
+    except ImportError as error:
+        if (error.name or "").startswith("revec"):
+            raise  # a defect of ours: installing an extra would not mend it
+        raise MissingExtra(address, engine) from error  # the extra has the provider's name
+    return cast("Provider", module.connect(model, options))
+
+
+def provider_names() -> list[str]:
+    """Every provider file that is there; wrappers are packages or private."""
+    path = importlib.import_module(PROVIDERS).__path__
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(path)
+        if module.name != "base" and not module.name.startswith("_") and not module.ispkg
+    )
+
+
+def _listed() -> str:
+    return ", ".join(provider_names())

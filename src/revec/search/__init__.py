@@ -1,0 +1,1 @@
+"""Stories of reading: one request, one index, one model."""

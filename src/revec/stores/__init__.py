@@ -1,0 +1,1 @@
+"""Where vectors live. One file per store; `base.py` is the port."""

@@ -1,0 +1,78 @@
+"""The port of every vector store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from revec.model.index import Index
+from revec.model.space import Space
+from revec.postgres.database import Connection
+
+Vector = NDArray[Any]  # shape (dims,), float32 when asked, float16 as stored
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSet:
+    """All the chunks of one document, in their order; none where there is nothing to embed."""
+
+    doc_id: int
+    tenant: str
+    input_hash: bytes
+    text_hashes: Sequence[bytes]
+    vectors: Sequence[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How far the ANN index of an index is."""
+
+    valid: bool
+    running: bool
+
+
+class Store(Protocol):
+    """Calls that take a connection run in the caller's transaction."""
+
+    async def create(self, conn: Connection, index: Index) -> None: ...
+
+    async def drop(self, conn: Connection, index: Index) -> None: ...
+
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
+        """Each document's chunk set becomes this one, whole."""
+
+    async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None: ...
+
+    async def known(
+        self, conn: Connection, space: Space, text_hashes: Sequence[bytes]
+    ) -> dict[bytes, Vector]:
+        """Vectors of these texts that the space holds already, anywhere in this store."""
+
+    async def nearest(
+        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+    ) -> list[tuple[int, float]]:
+        """(doc_id, cosine similarity), best first, each document once."""
+
+    async def exact(
+        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+    ) -> list[tuple[int, float]]:
+        """The same without any approximate index."""
+
+    async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+        """Random (doc_id, text_hash, vector) rows."""
+
+    async def build(self, conn: Connection, index: Index) -> None:
+        """Build the approximate index. May take hours; blocks writers of this index only."""
+
+    async def built(self, conn: Connection, index: Index) -> Build: ...
+
+    async def bytes_stored(self, conn: Connection, index: Index) -> int: ...
+
+
+def half(vector: Vector) -> Vector:
+    """As the store keeps it: float16."""
+    return vector.astype(np.float16, copy=False)

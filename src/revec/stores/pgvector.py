@@ -1,0 +1,162 @@
+"""Vectors in the same database: one typed halfvec table per index, written in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from pgvector import HalfVector
+from psycopg import sql
+
+from revec.model.errors import NotFound
+from revec.model.index import Index, Kind
+from revec.model.space import BYTES_PER_DIM, Space
+from revec.postgres import indexes
+from revec.postgres.database import Connection
+from revec.postgres.queries import beside
+from revec.stores.base import Build, ChunkSet, Vector, half
+
+SQL = beside(__file__)
+PLAIN_DIMS = 4_000  # a longer halfvec does not fit a page beside its row
+SMALL_TABLE = 200_000  # rows that may be sorted to draw a sample
+GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vector
+BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
+
+
+class PgVector:
+    """The default store."""
+
+    async def create(self, conn: Connection, index: Index) -> None:
+        dims = sql.Literal(index.space.dims)
+        await conn.execute(SQL.create.format(vectors=_table(index), dims=dims))
+        if index.space.dims <= PLAIN_DIMS:
+            await conn.execute(SQL.inline.format(vectors=_table(index)))
+        for query, name in ((SQL.by_text, "by_text"), (SQL.by_tenant, "by_tenant")):
+            label = sql.Identifier(f"vectors_{index.id}_{name}")
+            await conn.execute(query.format(vectors=_table(index), name=label))
+        await conn.execute(SQL.protect, {"vectors": _name(index)})
+
+    async def drop(self, conn: Connection, index: Index) -> None:
+        await conn.execute(SQL.drop.format(vectors=_table(index)))
+
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
+        if empty := [each.doc_id for each in sets if not each.vectors]:
+            await self.remove(conn, index, empty)
+        rows = [
+            (each, number, text_hash, vector)
+            for each in sets
+            for number, (text_hash, vector) in enumerate(
+                zip(each.text_hashes, each.vectors, strict=True)
+            )
+        ]
+        if not rows:
+            return
+        await conn.execute(
+            SQL.replace.format(vectors=_table(index)),
+            {
+                "doc_ids": [each.doc_id for each, *_ in rows],
+                "chunk_nos": [number for _, number, *_ in rows],
+                "tenants": [each.tenant for each, *_ in rows],
+                "input_hashes": [each.input_hash for each, *_ in rows],
+                "text_hashes": [text_hash for *_, text_hash, _ in rows],
+                "chunk_counts": [len(each.vectors) for each, *_ in rows],
+                "embeddings": [HalfVector(half(vector)) for *_, vector in rows],
+            },
+        )
+
+    async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None:
+        await conn.execute(SQL.remove.format(vectors=_table(index)), {"ids": list(doc_ids)})
+
+    async def known(
+        self, conn: Connection, space: Space, text_hashes: Sequence[bytes]
+    ) -> dict[bytes, Vector]:
+        found: dict[bytes, Vector] = {}
+        for index_id in await indexes.of_space(conn, space):
+            missing = [text_hash for text_hash in text_hashes if text_hash not in found]
+            if not missing:
+                break
+            query = SQL.known.format(vectors=_table_of(index_id))
+            rows = await conn.execute(query, {"hashes": missing}, binary=True)
+            found.update({row.text_hash: row.embedding.to_numpy() for row in await rows.fetchall()})
+        return found
+
+    async def nearest(
+        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+    ) -> list[tuple[int, float]]:
+        if index.kind is Kind.HNSW:
+            await conn.execute(SQL.scan_settings, {"limit": limit})
+        return await _scan(conn, SQL.scan, index, query, limit, tenant)
+
+    async def exact(
+        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+    ) -> list[tuple[int, float]]:
+        return await _scan(conn, SQL.scan_exactly, index, query, limit, tenant)
+
+    async def sample(
+        self, conn: Connection, index: Index, size: int
+    ) -> list[tuple[int, bytes, Vector]]:
+        counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
+        rows = int(counted.rows) if counted else 0
+        query: Any = SQL.sample
+        parameters: dict[str, float] = {"size": size}
+        if rows > SMALL_TABLE:
+            query, parameters = SQL.sample_blocks, {"size": size, "percent": 100 * 40 * size / rows}
+        drawn = await conn.execute(query.format(vectors=_table(index)), parameters, binary=True)
+        return [
+            (row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in await drawn.fetchall()
+        ]
+
+    async def build(self, conn: Connection, index: Index) -> None:
+        if index.kind is not Kind.HNSW:
+            return
+        counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
+        rows = int(counted.rows) if counted else 0
+        graph = rows * (index.space.dims * BYTES_PER_DIM + 400) * GRAPH_OVERHEAD / 1024
+        least, most = BUILD_MEMORY_KB
+        kilobytes = str(int(min(max(graph, least), most)))
+        await conn.execute(SQL.build_settings, {"kilobytes": kilobytes})
+        await conn.execute(SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index))))
+
+    async def built(self, conn: Connection, index: Index) -> Build:
+        row = await (
+            await conn.execute(
+                SQL.built, {"vectors": _name(index), "name": f"revec.{_ann(index)}"}
+            )
+        ).fetchone()
+        assert row is not None
+        return Build(valid=row.valid, running=row.running)
+
+    async def bytes_stored(self, conn: Connection, index: Index) -> int:
+        row = await (await conn.execute(SQL.bytes, {"vectors": _name(index)})).fetchone()
+        assert row is not None
+        return int(row.bytes)
+
+
+async def _scan(
+    conn: Connection, scan: Any, index: Index, query: Vector, limit: int, tenant: str | None
+) -> list[tuple[int, float]]:
+    try:
+        rows = await conn.execute(
+            scan.format(vectors=_table(index)),
+            {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit},
+        )
+    except psycopg.errors.UndefinedTable as error:
+        raise NotFound(f"index {index.name} was dropped meanwhile") from error
+    return [(row.doc_id, float(row.score)) for row in await rows.fetchall()]
+
+
+def _name(index: Index) -> str:
+    return f"revec.vectors_{index.id}"
+
+
+def _ann(index: Index) -> str:
+    return f"vectors_{index.id}_hnsw"
+
+
+def _table(index: Index) -> sql.Identifier:
+    return _table_of(index.id)
+
+
+def _table_of(index_id: int) -> sql.Identifier:
+    return sql.Identifier("revec", f"vectors_{index_id}")

@@ -1,0 +1,106 @@
+-- name: create
+-- One typed table per index. No foreign key to the documents: a cascade would make a user's delete
+-- wait for an index build.
+CREATE TABLE {vectors} (
+    doc_id      bigint NOT NULL,
+    chunk_no    integer NOT NULL,
+    tenant      text NOT NULL,
+    input_hash  bytea NOT NULL,
+    text_hash   bytea NOT NULL,
+    chunk_count integer NOT NULL,
+    embedding   halfvec({dims}) NOT NULL,
+    PRIMARY KEY (doc_id, chunk_no)
+);
+
+-- name: inline
+-- Beside its row, never in TOAST: an exact scan reads it three times as fast.
+ALTER TABLE {vectors} ALTER COLUMN embedding SET STORAGE PLAIN;
+
+-- name: by_text
+CREATE INDEX {name} ON {vectors} (text_hash);
+
+-- name: by_tenant
+CREATE INDEX {name} ON {vectors} (tenant);
+
+-- name: protect
+SELECT revec.protect(%(vectors)s::regclass, 'tenant');
+
+-- name: drop
+DROP TABLE IF EXISTS {vectors};
+
+-- name: replace
+-- Rows beyond the new set and rows of the new set are never the same ones, so one statement may do both.
+WITH new AS MATERIALIZED (
+    SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::int4[], %(tenants)s::text[],
+                         %(input_hashes)b::bytea[], %(text_hashes)b::bytea[], %(chunk_counts)b::int4[],
+                         %(embeddings)b::halfvec[])
+             AS n (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
+), trimmed AS (
+    DELETE FROM {vectors} v USING new n
+     WHERE n.chunk_no = 0 AND v.doc_id = n.doc_id AND v.chunk_no >= n.chunk_count
+)
+INSERT INTO {vectors} AS v (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
+SELECT * FROM new
+ON CONFLICT (doc_id, chunk_no) DO UPDATE
+   SET tenant = excluded.tenant, input_hash = excluded.input_hash, text_hash = excluded.text_hash,
+       chunk_count = excluded.chunk_count, embedding = excluded.embedding;
+
+-- name: remove
+DELETE FROM {vectors} WHERE doc_id = ANY (%(ids)b::bigint[]);
+
+-- name: known
+SELECT DISTINCT ON (text_hash) text_hash, embedding FROM {vectors}
+ WHERE text_hash = ANY (%(hashes)b::bytea[]) ORDER BY text_hash;
+
+-- name: scan
+-- Documents, not chunks: the nearest chunk speaks for its document.
+SELECT doc_id, 1 - min(distance) AS score
+  FROM (SELECT doc_id, embedding <=> %(query)b AS distance FROM {vectors}
+         WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+         ORDER BY distance LIMIT %(limit)s) AS nearest
+ GROUP BY doc_id ORDER BY score DESC, doc_id;
+
+-- name: scan_exactly
+-- MATERIALIZED keeps the planner off the approximate index.
+WITH rows AS MATERIALIZED (
+    SELECT doc_id, embedding <=> %(query)b AS distance FROM {vectors}
+     WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+)
+SELECT doc_id, 1 - min(distance) AS score FROM rows
+ GROUP BY doc_id ORDER BY score DESC, doc_id LIMIT %(limit)s;
+
+-- name: scan_settings
+-- An approximate scan goes on until the limit is met, also behind a tenant's filter.
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS scan,
+       set_config('hnsw.ef_search', greatest(100, least(1000, %(limit)s))::text, true) AS ef;
+
+-- name: sample
+SELECT doc_id, text_hash, embedding FROM {vectors} ORDER BY random() LIMIT %(size)s;
+
+-- name: sample_blocks
+-- Large tables: random blocks first, then random rows of those.
+SELECT doc_id, text_hash, embedding FROM {vectors} TABLESAMPLE SYSTEM (%(percent)s)
+ ORDER BY random() LIMIT %(size)s;
+
+-- name: rows
+SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_class WHERE oid = to_regclass(%(vectors)s);
+
+-- name: build_settings
+-- The graph should fit; a client that died must not leave the build running.
+SELECT set_config('statement_timeout', '0', true) AS statement,
+       set_config('lock_timeout', '10s', true) AS lock,
+       set_config('maintenance_work_mem', %(kilobytes)s || 'kB', true) AS memory,
+       set_config('client_connection_check_interval', '1s', true) AS client;
+
+-- name: build
+-- Plain, not CONCURRENTLY: nobody reads or writes this table yet, and all or nothing stays behind.
+CREATE INDEX IF NOT EXISTS {name} ON {vectors} USING hnsw (embedding halfvec_cosine_ops);
+
+-- name: built
+SELECT coalesce(bool_or(x.indisvalid), false) AS valid,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p
+                WHERE p.relid = to_regclass(%(vectors)s)) AS running
+  FROM pg_index x WHERE x.indexrelid = to_regclass(%(name)s);
+
+-- name: bytes
+SELECT coalesce(pg_total_relation_size(to_regclass(%(vectors)s)), 0) AS bytes;

@@ -1,0 +1,1 @@
+"""The coalescing queue and the worker that empties it."""

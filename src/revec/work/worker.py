@@ -1,0 +1,248 @@
+"""The worker: claims, works off, settles, until told to stop; other duties run beside it.
+
+A duty is an async function that does one step and says whether anything moved: the projector and the
+conductor are handed in, so that a long build never keeps an edit waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from uuid import UUID, uuid4
+
+from revec.model.errors import AnswerInvalid, ProviderError, ProviderUnavailable, Unavailable
+from revec.model.index import Index
+from revec.observe import events
+from revec.observe.failpoints import failpoint
+from revec.postgres import indexes
+from revec.postgres.database import OUR_DATABASE_IS_GONE, Database, first_line
+from revec.providers.base import Provider
+from revec.stores.base import Store
+from revec.work import queue
+from revec.work.pack import Done, Worksite
+
+Duty = Callable[[], Awaitable[bool]]
+Outstanding = Callable[[], Awaitable[list[str]]]
+ProviderFor = Callable[[str, int], Awaitable[Provider]]
+
+IDLE_PAUSE = 0.2  # seconds between looks when there is nothing to do
+REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
+BEAT_EVERY = 5.0
+STUCK_AFTER = 120.0  # seconds without any change that end a drain
+DATABASE_PATIENCE = 60.0  # seconds without a database that end a drain
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a worker goes about it."""
+
+    claim: int = 256  # documents
+    lease: float = 60.0  # seconds
+    concurrency: int = 2  # claims at once
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did, and what a person has to look at."""
+
+    written: int = 0
+    copied: int = 0
+    removed: int = 0
+    excluded: int = 0
+    buried: int = 0
+    superseded: int = 0
+    embedded: int = 0
+    tokens: int = 0
+    stuck: list[str] = field(default_factory=list)
+
+    def add(self, done: Done) -> None:
+        for name, count in asdict(done).items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+class Worker:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: Store,
+        provider_for: ProviderFor,
+        duties: Sequence[Duty],
+        outstanding: Outstanding,
+        pace: Pace,
+        id: UUID | None = None,  # noqa: A002 - the column's name
+    ) -> None:
+        self.id = id or uuid4()
+        self.summary = Summary()
+        self._database = database
+        self._store = store
+        self._provider_for = provider_for
+        self._duties = duties
+        self._outstanding = outstanding
+        self._pace = pace
+        self._stopping = asyncio.Event()
+        self._resting: dict[str, tuple[float, float]] = {}  # model → (until, rest)
+        self._failures: dict[str, str] = {}  # model → its last word
+        self._last_tenant: dict[tuple[int, int], str] = {}
+        self._lost_since: float | None = None
+        self._farewells: list[Callable[[], Awaitable[None]]] = []
+
+    def on_leave(self, farewell: Callable[[], Awaitable[None]]) -> None:
+        """Something to be done once, when the work is over."""
+        self._farewells.append(farewell)
+
+    def stop(self) -> None:
+        """Finish what is in hand, then leave."""
+        self._stopping.set()
+
+    async def run(self, *, drain: bool) -> Summary:
+        """Work until stopped; with `drain`, until nothing can move without a person."""
+        steps = [*self._duties, *[self._embed_step] * self._pace.concurrency]
+        async with asyncio.TaskGroup() as tasks:
+            for step in steps:
+                tasks.create_task(self._repeat(step))
+            tasks.create_task(self._heartbeat())
+            if drain:
+                tasks.create_task(self._stop_when_drained())
+        return self.summary
+
+    async def _repeat(self, step: Duty) -> None:
+        while not self._stopping.is_set():
+            try:
+                moved = await step()
+                self._lost_since = None
+            except OUR_DATABASE_IS_GONE as error:
+                self._note_lost(error)
+                moved = False
+            if not moved:
+                await self._pause(IDLE_PAUSE)
+
+    async def _embed_step(self) -> bool:
+        """Claim from the most urgent lane that has anything for a model that is awake."""
+        async with self._database.transaction("worker") as conn:
+            pairs = await queue.ready(conn)
+            found = {index.id: index for index in await indexes.writing(conn)} if pairs else {}
+        for index_id, lane in pairs:
+            index = found.get(index_id)
+            if index and self._awake(index) and await self._work_off(index, lane):
+                return True
+        return False
+
+    async def _work_off(self, index: Index, lane: int) -> bool:
+        async with self._database.transaction("worker") as conn:
+            claim = await queue.claim(
+                conn,
+                index.id,
+                lane,
+                size=self._pace.claim,
+                lease=self._pace.lease,
+                after_tenant=self._last_tenant.get((index.id, lane), ""),
+            )
+        if not claim.jobs:
+            return False
+        failpoint("claim_committed")
+        self._last_tenant[index.id, lane] = claim.last_tenant
+        began = time.perf_counter()
+        provider = await self._provider_for(index.space.address, index.space.dims)
+        site = Worksite(self._database, self._store, provider, index, self._pace.lease)
+        try:
+            await site.work_off(claim)
+            self._resting.pop(index.space.address, None)
+            self._failures.pop(index.space.address, None)
+        except AnswerInvalid as error:
+            await self._fault(index, str(error))
+        except ProviderError as error:
+            self._rest(index.space.address, error)
+        finally:
+            self.summary.add(site.done)
+        events.emit(
+            events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began)
+        )
+        return True
+
+    def _awake(self, index: Index) -> bool:
+        until, _ = self._resting.get(index.space.address, (0.0, 0.0))
+        return time.monotonic() >= until
+
+    def _rest(self, model: str, error: ProviderError) -> None:
+        """Longer after each failure in a row, unless the provider named its time."""
+        first, longest = REST
+        _, before = self._resting.get(model, (0.0, 0.0))
+        rest = min(longest, before * 2 or first)
+        asked = error.retry_after if isinstance(error, ProviderUnavailable) else None
+        self._resting[model] = (time.monotonic() + (rest if asked is None else asked), rest)
+        self._failures[model] = str(error)
+        events.emit(events.ProviderFailed(model, str(error)))
+
+    async def _fault(self, index: Index, why: str) -> None:
+        """Stop writing this index until a person has looked; its work stays."""
+        async with self._database.transaction("worker") as conn:
+            await indexes.set_fault(conn, index.id, why)
+        events.emit(events.IndexFaulted(index.name, why))
+
+    async def _stop_when_drained(self) -> None:
+        before: list[str] = []
+        since = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                left = await self._outstanding()
+            except OUR_DATABASE_IS_GONE as error:
+                self._note_lost(error)
+                left = [f"the database is gone: {first_line(error)}"]
+                if time.monotonic() - (self._lost_since or since) > DATABASE_PATIENCE:
+                    self.stop()
+                    raise Unavailable(
+                        f"the database is gone: {first_line(error)}. Nothing is lost: "
+                        "run the same command again when it is back"
+                    ) from error
+            if not left:
+                self.stop()
+                return
+            if left != before:
+                before, since = left, time.monotonic()
+            if self._failures and self._all_rest_long():
+                self.summary.stuck = [*self._failures.values(), *left]
+                self.stop()
+            elif time.monotonic() - since > max(STUCK_AFTER, 2 * self._pace.lease):
+                self.summary.stuck = left
+                self.stop()
+            await self._pause(IDLE_PAUSE)
+
+    def _all_rest_long(self) -> bool:
+        """Every failing model was given several chances already."""
+        rests = [rest for model, (_, rest) in self._resting.items() if model in self._failures]
+        return bool(rests) and min(rests) >= REST[0] * 8
+
+    async def _heartbeat(self) -> None:
+        host, pid = socket.gethostname(), os.getpid()
+        while not self._stopping.is_set():
+            try:
+                async with self._database.transaction("worker") as conn:
+                    await queue.beat(conn, self.id, host, pid)
+                    await queue.expire_payments(conn)
+            except OUR_DATABASE_IS_GONE as error:
+                self._note_lost(error)
+            await self._pause(BEAT_EVERY)
+        try:
+            async with self._database.transaction("worker") as conn:
+                await queue.bye(conn, self.id)
+            for farewell in self._farewells:
+                await farewell()
+        except OUR_DATABASE_IS_GONE:
+            return  # the beat runs out by itself
+
+    def _note_lost(self, error: BaseException) -> None:
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+            events.emit(events.DatabaseLost(first_line(error)))
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, unless told to stop meanwhile."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
