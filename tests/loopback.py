@@ -42,6 +42,7 @@ Matrix = NDArray[np.float32]
 LATENT = 16  # dims that carry meaning; hash-random vectors of full rank make HNSW recall 0.10
 NOISE = 0.1  # of the meaning: makes the other dims differ, decides no ranking
 MAX_INPUTS = 2048
+DRIPS = 20
 HOST = "127.0.0.1"
 
 
@@ -118,7 +119,7 @@ class Fault:
     times: int | None = 1
     match: str | None = None
     retry_after: str | None = None  # of a refusal
-    delay: float = 5.0  # of `slow`, in seconds
+    delay: float = 5.0  # of `slow` and `drip`, in seconds
     words: str | None = None  # of a refusal, in place of ours
 
     def __post_init__(self) -> None:
@@ -136,15 +137,18 @@ class Fault:
 
 @dataclass(slots=True)
 class Reply:
-    """What goes back. `cut`: hang up after half of it."""
+    """What goes back. `cut`: hang up after half of it. `over`: take so many seconds."""
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    over: float = 0.0
 
 
-class Refused(Exception):  # noqa: N818 - a reply on its way out
+class Refused(Exception):
+    """A reply on its way out."""
+
     def __init__(self, status: int, code: str, words: str, **headers: str) -> None:
         super().__init__(words)
         error = {"message": words, "type": code, "code": code, "param": headers.pop("param", None)}
@@ -177,6 +181,7 @@ ALTERATIONS = {
     "close",  # hangs up in the middle
     "cut",  # JSON that ends in the middle
     "dims",  # one too few
+    "drip",  # a byte now and then, over `delay` seconds
     "drift",  # other weights under the same name
     "fewer",  # one vector too few
     "floats",  # lists although base64 was asked for: harmless
@@ -231,6 +236,7 @@ class Server:
         self.arrived = asyncio.Condition()
         self.open = asyncio.Event()
         self.open.set()
+        self.never = asyncio.Event()
         self.routes: dict[tuple[str, str], Callable[..., Any]] = {
             ("GET", "/bill"): lambda **_: self.bill.lines(),
             ("DELETE", "/bill"): lambda **_: self.forget(),
@@ -270,12 +276,13 @@ class Server:
         if fault and kind == "slow":
             await asyncio.sleep(fault.delay)
         if kind == "hang":
-            await asyncio.Event().wait()
+            await self.never.wait()
         reply = Reply(200, answered(request, fault))
         reply.headers = {"x-request-id": f"req-{request.number}"}
         if kind == "cut":
             reply.body = reply.body[: len(reply.body) // 2]
         reply.cut = kind == "close"
+        reply.over = fault.delay if fault and kind == "drip" else 0.0
         return reply
 
     def accepted(
@@ -420,7 +427,11 @@ async def send(writer: asyncio.StreamWriter, reply: Reply) -> None:
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     writer.write(f"HTTP/1.1 {reply.status} -\r\n{head}\r\n".encode())
-    writer.write(reply.body[: len(reply.body) // 2] if reply.cut else reply.body)
+    size = len(reply.body)
+    for at in range(DRIPS if reply.over else 0):
+        writer.write(reply.body[at : at + 1])
+        await asyncio.sleep(reply.over / DRIPS)
+    writer.write(reply.body[DRIPS if reply.over else 0 : size // 2 if reply.cut else size])
     await writer.drain()
 
 

@@ -20,7 +20,8 @@ echo "installing Debian packages:$missing"
 # A package must bring its program, not start a service: the answer 101 forbids that to its scripts.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
-    trap 'rm -f "$policy"' EXIT INT TERM
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
 fi
@@ -35,3 +36,6 @@ if ! { apt-get -q -o Acquire::Retries=3 update &&
     exit 1
 fi
 rm -f "$log"
+for package in $missing; do # nor at the next boot
+    [ ! -e "/etc/init.d/$package" ] || update-rc.d "$package" disable
+done

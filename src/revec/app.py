@@ -119,6 +119,7 @@ class App:
                 claim=pace.get("claim") or self.settings.claim,
                 lease=self.settings.lease,
                 concurrency=pace.get("concurrency") or self.settings.concurrency,
+                idle=self.settings.idle,
             ),
             id=holder,
         )

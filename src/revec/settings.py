@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     """REVEC_* of the environment wins over revec.toml in the current folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REVEC_", env_nested_delimiter="__", toml_file=FILE, extra="forbid", frozen=True
+        env_prefix="REVEC_", env_nested_delimiter="__", toml_file=FILE,
+        extra="forbid", frozen=True, populate_by_name=True
     )
 
     dsn: str | None = None  # none: the embedded server
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     conductor_lease: float = Field(default=10.0, gt=0)  # seconds
     claim: int = Field(default=256, ge=1, le=10_000)
     concurrency: int = Field(default=2, ge=1, le=64)
+    idle: float = Field(default=0.2, gt=0)  # seconds between looks when there is nothing to do
     threads: int = Field(default=1, ge=1)  # of a local model
     fidelity_sample: int = Field(default=299, ge=1)
     collections: dict[str, CollectionTable] = {}

@@ -1,11 +1,13 @@
 """The models that run in this process."""
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 import threading
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,12 +85,21 @@ async def test_its_revision_is_its_weights(model: str) -> None:
     assert int(traits.revision, 16) >= 0
 
 
-@pytest.mark.parametrize("model", MODELS)
-async def test_the_weights_are_loaded_once(model: str) -> None:
+async def test_the_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two providers start at the same time and share what one of them loads."""
-    one, other = connected(model), connected(model)
-    await asyncio.gather(one.embed([TextInput("a")]), other.embed([TextInput("b")]))
-    assert loaded(model) is loaded(model)
+    began = []
+
+    def load(weights: Path, tokenizer: Path, threads: int) -> object:
+        began.append(threads)
+        time.sleep(0.05)
+        return object()
+
+    card = dataclasses.replace(local.CARDS[MINILM], load=load)
+    monkeypatch.setattr(local, "CARDS", {"slow": card})
+    monkeypatch.setattr(local, "_models", {})
+    calls = (asyncio.to_thread(local.loaded, "slow", Path(), Path(), 1) for _ in range(4))
+    assert len(set(await asyncio.gather(*calls))) == 1
+    assert began == [1]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -173,6 +184,8 @@ def test_pieces_lose_no_letter(text: str) -> None:
         "word" + " " * 900,
         "e\u0301-",
         "y" * 5_000,
+        # The first look ends inside the word that has the last token.
+        ("word".ljust(16) * 252).ljust(local.FIRST_LOOK - 6) + "supercalifragilistic",
     ],
 )
 def test_a_cut_text_has_the_first_tokens_of_the_whole(text: str) -> None:

@@ -259,7 +259,7 @@ async def test_a_model_that_the_server_does_not_know(loopback: Loopback) -> None
     await model.close()
 
 
-@pytest.mark.parametrize("kind", ["hang", "slow"])
+@pytest.mark.parametrize("kind", ["drip", "hang", "slow"])
 async def test_patience_ends(loopback: Loopback, kind: str) -> None:
     model = connected(loopback, timeout=0.2)
     loopback.fault(kind, delay=1.0)

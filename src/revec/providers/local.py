@@ -45,7 +45,7 @@ LONGEST_WORD = 100  # WordPiece makes one [UNK] of a longer one, so at most 100 
 Ids = NDArray[np.int64]
 
 
-class Stopped(Exception):  # noqa: N818 - an event, not an error: it ends a thread that nobody waits for
+class Stopped(Exception):
     """Whoever asked was cancelled."""
 
 

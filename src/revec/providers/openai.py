@@ -332,8 +332,8 @@ def usable_key(key: str | None) -> str | None:
     return key or None
 
 
-class Garbled(Exception):  # noqa: N818 - the rest of a sentence, never shown alone
-    """What is wrong with an answer."""
+class Garbled(Exception):
+    """What is wrong with an answer: the rest of a sentence, never shown alone."""
 
 
 def matrix_of(data: list[Any], inputs: int) -> Matrix:

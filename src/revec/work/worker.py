@@ -29,7 +29,6 @@ Duty = Callable[[], Awaitable[bool]]
 Outstanding = Callable[[], Awaitable[list[str]]]
 ProviderFor = Callable[[str, int], Awaitable[Provider]]
 
-IDLE_PAUSE = 0.2  # seconds between looks when there is nothing to do
 REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
 BEAT_EVERY = 5.0
 STUCK_AFTER = 120.0  # seconds without any change that end a drain
@@ -43,6 +42,7 @@ class Pace:
     claim: int = 256  # documents
     lease: float = 60.0  # seconds
     concurrency: int = 2  # claims at once
+    idle: float = 0.2  # seconds between looks when there is nothing to do
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class Worker:
                 self._note_lost(error)
                 moved = False
             if not moved:
-                await self._pause(IDLE_PAUSE)
+                await self._pause(self._pace.idle)
 
     async def _embed_step(self) -> bool:
         """Claim from the most urgent lane that has anything for a model that is awake."""
@@ -210,7 +210,7 @@ class Worker:
             elif time.monotonic() - since > max(STUCK_AFTER, 2 * self._pace.lease):
                 self.summary.stuck = left
                 self.stop()
-            await self._pause(IDLE_PAUSE)
+            await self._pause(self._pace.idle)
 
     def _all_rest_long(self) -> bool:
         """Every failing model was given several chances already."""

@@ -1,0 +1,103 @@
+"""A real cluster a session, a template database, one fresh database a test, the loopback provider."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from revec.app import App
+from revec.settings import Settings
+from tests import servers
+from tests.loopback import Loopback
+
+MODES = ("embedded", "pooler", "owner")
+TRIALS = int(os.environ.get("REVEC_TRIALS", "3"))
+
+_numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test starts in an empty folder, without the developer's own settings."""
+    for name in os.environ:
+        if name.startswith(("REVEC_", "OPENAI_", "PG")) and name != "REVEC_REQUIRE_SERVERS":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def maintenance() -> Iterator[str]:
+    with servers.cluster() as dsn:
+        asyncio.run(servers.make_template(dsn, "template_revec"))
+        asyncio.run(servers.make_template(dsn, "template_owned", owner=servers.OWNER))
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def pooler(maintenance: str) -> Iterator[str]:
+    with servers.pgbouncer(maintenance) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def dsn(maintenance: str) -> Iterator[str]:
+    """A fresh database on the embedded server, as its superuser."""
+    name = f"test_{next(_numbers)}"
+    with servers.copied(maintenance, "template_revec", name) as copy:
+        yield copy
+
+
+@pytest.fixture(params=MODES)
+def any_dsn(request: pytest.FixtureRequest, maintenance: str) -> Iterator[str]:
+    """The same three times: embedded, through a transaction-mode pooler, as a plain owner."""
+    name = f"test_{next(_numbers)}"
+    owner = servers.OWNER if request.param == "owner" else None
+    template = "template_owned" if owner else "template_revec"
+    with ExitStack() as exits:
+        copy = exits.enter_context(servers.copied(maintenance, template, name, owner=owner))
+        if request.param == "pooler":
+            yield servers.at(request.getfixturevalue("pooler"), dbname=name)
+        else:
+            yield copy
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Loopback]:
+    with Loopback() as running:
+        yield running
+
+
+@pytest.fixture
+def loopback(provider: Loopback) -> Iterator[Loopback]:
+    """The provider, with an empty bill and no faults."""
+    provider.clear()
+    yield provider
+    provider.clear()
+
+
+def settings_for(dsn: str, url: str, **more: object) -> Settings:
+    """Short leases and short waits; everything else as people have it."""
+    quick = {"lease": 2.0, "conductor_lease": 1.0, "idle": 0.02, "request_deadline": 0.2}
+    return Settings(
+        **{"dsn": dsn, "openai_base_url": url, "openai_api_key": "k", **quick, **more}  # type: ignore[arg-type]
+    )
+
+
+@pytest_asyncio.fixture
+async def app(dsn: str, loopback: Loopback) -> AsyncIterator[App]:
+    async with App(settings_for(dsn, loopback.url)) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def any_app(any_dsn: str, loopback: Loopback) -> AsyncIterator[App]:
+    async with App(settings_for(any_dsn, loopback.url)) as opened:
+        yield opened

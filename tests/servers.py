@@ -1,0 +1,137 @@
+"""The real servers that tests run on: one embedded cluster a session, PgBouncer before it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from revec.postgres import schema
+from revec.postgres.database import Database
+from revec.postgres.server import Server
+
+OWNER = "app_owner"  # owns its database and nothing else: no superuser, makes no roles
+OURS = ("revec_worker", "revec_reader")
+
+
+def at(dsn: str, **changes: str) -> str:
+    """The same server, another database, login or port."""
+    return make_conninfo(dsn, **changes)
+
+
+def run(dsn: str, *statements: str | sql.Composable) -> None:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for statement in statements:
+            conn.execute(statement)  # type: ignore[arg-type]
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """The DSN of a running embedded server's maintenance database."""
+    home = Path(tempfile.mkdtemp(prefix="revec-tests-"))
+    home.chmod(0o755)
+    try:
+        with Server(home / "home") as server:
+            maintenance = at(server.dsn, dbname="postgres")
+            run(maintenance, f"CREATE ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEROLE")
+            run(maintenance, *(f"CREATE ROLE {role} NOLOGIN" for role in OURS))
+            # Somebody with the rights made the roles and let the owner take them: two layers.
+            run(maintenance, *(f"GRANT {role} TO {OWNER}" for role in OURS))
+            yield maintenance
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+async def make_template(maintenance: str, name: str, *, owner: str | None = None) -> None:
+    """A database with Revec's schema, applied by its owner, to be copied for each test."""
+    run(maintenance, f"CREATE DATABASE {name}" + (f" OWNER {owner}" if owner else ""))
+    run(at(maintenance, dbname=name), "CREATE EXTENSION vector")  # a superuser's work
+    login = {"user": owner} if owner else {}
+    async with Database(at(maintenance, dbname=name, **login)) as database:
+        await schema.apply(database)
+
+
+@contextmanager
+def copied(maintenance: str, template: str, name: str, *, owner: str | None = None) -> Iterator[str]:
+    """A fresh database of this name; gone afterwards."""
+    login = {"user": owner} if owner else {}
+    owned = f" OWNER {owner}" if owner else ""
+    run(maintenance, f"CREATE DATABASE {name} TEMPLATE {template}{owned}")
+    try:
+        yield at(maintenance, dbname=name, **login)
+    finally:
+        run(maintenance, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def needs(program: str) -> str:
+    """The program's path; its absence is a skip with a reason, and as root a failure."""
+    found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if found is None:
+        missing = f"{program} is not installed"
+        if os.environ.get("REVEC_REQUIRE_SERVERS"):
+            pytest.fail(f"{missing}, and root could have installed it")
+        pytest.skip(missing)
+    return found
+
+
+@contextmanager
+def pgbouncer(maintenance: str) -> Iterator[str]:
+    """A transaction-mode pooler before the cluster; its DSN."""
+    program = needs("pgbouncer")
+    target = conninfo_to_dict(maintenance)
+    folder = Path(tempfile.mkdtemp(prefix="revec-bouncer-"))
+    folder.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    users = folder / "users.txt"
+    users.write_text(f'"{target["user"]}" ""\n"{OWNER}" ""\n')
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"""[databases]
+* = host={target["host"]} port={target["port"]}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 6
+max_client_conn = 200
+server_idle_timeout = 5
+logfile =
+"""
+    )
+    as_server = {}
+    if os.geteuid() == 0:  # pgbouncer refuses to run as root; the socket is the server's user's
+        owner = Path(str(target["host"])).stat()
+        as_server = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    process = subprocess.Popen(
+        [program, "-q", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_server
+    )
+    dsn = make_conninfo(maintenance, host="127.0.0.1", port=str(port))
+    try:
+        for _ in range(100):
+            try:
+                psycopg.connect(dsn, connect_timeout=2).close()
+                break
+            except psycopg.OperationalError:
+                assert process.poll() is None, "pgbouncer ended at once"
+                time.sleep(0.05)
+        yield dsn
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""Steps that stories share: make, fill, change, drain, and the oracle that judges the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from revec.app import App
+from revec.migrate.check import check
+from revec.model.document import Draft, rendered
+from revec.model.index import Collection, Index
+from revec.postgres import collections, documents, indexes
+from revec.work.worker import Summary
+from tests import loopback
+
+OLD, NEW = "openai:fake-64", "openai:fake-b-96"
+
+
+async def collection(app: App, name: str = "c", model: str | None = OLD, **how: Any) -> Collection:
+    """A collection, its first fill begun unless `model` is None."""
+    async with app.database.transaction() as conn:
+        made = await collections.create(conn, name)
+    if model:
+        await app.start(made, model, **how)
+    return made
+
+
+async def put(app: App, made: Collection, drafts: Iterable[Draft]) -> None:
+    async with app.database.transaction() as conn:
+        source = await collections.add_source(conn, made, collections.PUSH)
+        await documents.lock_source(conn, source)
+        await documents.put(conn, source, drafts)
+
+
+async def delete(app: App, made: Collection, *keys: str) -> None:
+    async with app.database.transaction() as conn:
+        source = await collections.add_source(conn, made, collections.PUSH)
+        await documents.lock_source(conn, source)
+        await documents.delete(conn, source, keys)
+
+
+def drafts(count: int, *, start: int = 0, tenant: str = "default", word: str = "document") -> list[Draft]:
+    return [
+        Draft(key=str(n), title=f"{word} {n}", body=f"text of {word} {n}", tenant=tenant)
+        for n in range(start, start + count)
+    ]
+
+
+async def drain(app: App, **pace: Any) -> Summary:
+    return await app.worker(**pace).run(drain=True)
+
+
+async def filled(app: App, count: int = 20, **how: Any) -> Collection:
+    """A collection of `count` documents, indexed by OLD and serving."""
+    made = await collection(app, **how)
+    await put(app, made, drafts(count))
+    await drain(app)
+    return made
+
+
+async def ready(app: App, count: int = 20, to: str = NEW, **how: Any) -> Collection:
+    """The same, migrated as far as a person is needed."""
+    made = await filled(app, count)
+    await app.start(made, to, **how)
+    await drain(app)
+    return made
+
+
+async def rows(app: App, query: str, **parameters: Any) -> list[Any]:
+    """For looking; as the owner."""
+    async with app.database.transaction() as conn:
+        return await (await conn.execute(query, parameters or None)).fetchall()
+
+
+async def written(app: App, made: Collection) -> list[Index]:
+    async with app.database.transaction() as conn:
+        return await indexes.writing(conn, made.id)
+
+
+async def stored(app: App, index: Index) -> dict[int, np.ndarray]:
+    """doc_id → vector, as the table has it."""
+    table = sql.Identifier("revec", f"vectors_{index.id}")
+    async with app.database.transaction() as conn:
+        found = await conn.execute(
+            sql.SQL("SELECT doc_id, embedding FROM {}").format(table), binary=True
+        )
+        return {row.doc_id: row.embedding.to_numpy() for row in await found.fetchall()}
+
+
+async def assert_oracle(app: App, made: Collection) -> None:
+    """Every written index holds exactly what its model says of every live document, and `check` agrees."""
+    contents = await rows(
+        app, "SELECT id, title, body FROM revec.document WHERE collection_id = %(c)s", c=made.id
+    )
+    for index in await written(app, made):
+        texts = {
+            row.id: chunks[0]
+            for row in contents
+            if (chunks := rendered(index.space, row.title, row.body))
+        }
+        have = await stored(app, index)
+        assert have.keys() == texts.keys(), f"{index.name}: {have.keys() ^ texts.keys()}"
+        if not texts:
+            continue
+        expected = loopback.vectors(list(texts.values()), index.space.model)
+        for (doc_id, text), vector in zip(texts.items(), expected, strict=True):
+            worst = float(np.abs(have[doc_id].astype(np.float32) - vector).max())
+            assert worst < 1e-3, f"{index.name}: the vector of {text!r} is another text's"
+    assert await check(app.database, freshness=30) == []
