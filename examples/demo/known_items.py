@@ -6,13 +6,13 @@ meaning, not spelling. They were written by hand and never tuned against a model
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stdlib import Doc
+from examples.demo.stdlib import Doc
+from revec.search.judge import Figures, figures
 
 QUESTIONS = Path(__file__).with_name("known_items.tsv")
 DEPTH = 10
@@ -74,7 +74,13 @@ def without_suffix(word: str) -> str:
     return re.sub(r"(?<=\w{3})(ing|ed|es|s|e)$", "", word)
 
 
-def bm25_figures(docs: Sequence[Doc], asked: Sequence[Question]) -> dict[str, float]:
+def judged(rankings: Sequence[Sequence[str]], asked: Sequence[Question]) -> Figures:
+    """Means over the questions; `rankings` holds the keys found for each, best first."""
+    found = {question.text: keys for question, keys in zip(asked, rankings, strict=True)}
+    return figures(found, {question.text: {question.answer: 1} for question in asked})
+
+
+def bm25_figures(docs: Sequence[Doc], asked: Sequence[Question]) -> Figures:
     """How well plain keyword search finds the answers: what an embedding model has to beat."""
     import bm25s  # noqa: PLC0415  (only a comparison needs it)
     import Stemmer  # noqa: PLC0415
@@ -89,19 +95,4 @@ def bm25_figures(docs: Sequence[Doc], asked: Sequence[Question]) -> dict[str, fl
     found, _ = index.retrieve(
         tokens([question.text for question in asked]), k=DEPTH, show_progress=False
     )
-    keys = [[docs[i].key for i in row] for row in found]
-    return figures(keys, [question.answer for question in asked])
-
-
-def figures(found: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[str, float]:
-    """Means over the questions; `found` holds the keys in order, best first."""
-    ranks = [
-        keys.index(answer) + 1 if answer in keys else math.inf
-        for keys, answer in zip((row[:DEPTH] for row in found), answers, strict=True)
-    ]
-    return {
-        "nDCG@10": sum(1 / math.log2(1 + rank) for rank in ranks) / len(ranks),
-        "Recall@3": sum(rank <= 3 for rank in ranks) / len(ranks),
-        "Recall@10": sum(rank <= DEPTH for rank in ranks) / len(ranks),
-        "MRR@10": sum(1 / rank for rank in ranks) / len(ranks),
-    }
+    return judged([[docs[i].key for i in row] for row in found], asked)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from known_items import Question, figures, questions, shares_no_content_word
-from stdlib import Doc, documents
+from examples.demo.known_items import Question, judged, questions, shares_no_content_word
+from examples.demo.stdlib import Doc, documents
 
 QUESTIONS = list(questions())
 
@@ -70,8 +70,8 @@ def test_there_are_enough_questions_about_enough_of_the_library() -> None:
 
 
 def test_figures_reward_a_better_rank() -> None:
-    found = [["a", "b"], ["b", "a"], ["b", "c"]]
-    told = figures(found, ["a", "a", "a"])
-    assert told["Recall@10"] == pytest.approx(2 / 3)
-    assert told["MRR@10"] == pytest.approx((1 + 1 / 2) / 3)
-    assert told["nDCG@10"] == pytest.approx((1 + 0.63093) / 3, abs=1e-5)
+    asked = [Question(text, "a") for text in ("first", "second", "nowhere")]
+    told = judged([["a", "b"], ["b", "a"], ["b", "c"]], asked)
+    assert told.recall_at_10 == pytest.approx(2 / 3)
+    assert told.mrr_at_10 == pytest.approx((1 + 1 / 2) / 3)
+    assert told.ndcg_at_10 == pytest.approx((1 + 0.63093) / 3, abs=1e-5)
