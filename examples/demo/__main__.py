@@ -72,7 +72,7 @@ class Run:
     def figure(self, what: str, value: str) -> None:
         self.rows.append((what, value))
 
-    def promise(self, kept: bool, what: str) -> None:
+    def promise(self, *, kept: bool, what: str) -> None:
         if not kept:
             self.broken.append(what)
             out.print(f"[red]broken: {what}[/red]")
@@ -95,7 +95,9 @@ async def main(limit: int | None) -> int:
 async def tell(server: Server, home: Path, limit: int | None) -> int:
     """The story, from the user's table to the last proof."""
     docs = list(documents())[:limit]
-    out.print(f"{len(docs):,} docstrings of Python {sys.version.split()[0]}'s library, as a user's table")
+    out.print(
+        f"{len(docs):,} docstrings of Python {sys.version.split()[0]}'s library, as a user's table"
+    )
     prepare_users_side(server.dsn, docs)
     (home / "revec.toml").write_text(CONFIG, encoding="utf-8")
     environment = {**os.environ, "REVEC_DSN": server.dsn, "REVEC_CONCURRENCY": "1"}
@@ -132,7 +134,9 @@ def prepare_users_side(dsn: str, docs: list[Doc]) -> None:
 async def worker(home: Path, environment: dict[str, str]) -> AsyncIterator[None]:
     """A worker in a process of its own, as people run it."""
     with (home / "worker.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen([*revec(), "worker"], cwd=home, env=environment, stderr=log, stdout=log)
+        process = subprocess.Popen(
+            [*revec(), "worker"], cwd=home, env=environment, stderr=log, stdout=log
+        )
         try:
             yield
         finally:
@@ -169,14 +173,16 @@ async def first_fill(run: Run) -> None:
 @asynccontextmanager
 async def never_stopping(run: Run) -> AsyncIterator[None]:
     """The writer and the searcher, on until the body is over; their failure is ours."""
-    run.say(f"a writer ({WRITES_A_SECOND}/s) and a searcher ({SEARCHES_A_SECOND}/s) begin, and never stop")
+    run.say(
+        f"a writer ({WRITES_A_SECOND}/s) and a searcher ({SEARCHES_A_SECOND}/s) begin, and never stop"
+    )
     tasks = [asyncio.create_task(run.writer.run()), asyncio.create_task(run.searcher.run())]
     began = time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
     run.figure("search p95, idle", f"{run.searcher.p95_ms(began, time.monotonic()):.0f} ms")
     yield
     for task in tasks:
-        run.promise(not task.done(), "a user's task ended")
+        run.promise(kept=not task.done(), what="a user's task ended")
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -217,7 +223,9 @@ async def quality(run: Run, index: Index) -> Figures:
     route, _ = await run.app.retriever.route("docs")
     rankings = []
     for question in run.asked:
-        reading = await run.app.retriever.read("docs", route, index, question.text, k=10, tenant="default")
+        reading = await run.app.retriever.read(
+            "docs", route, index, question.text, k=10, tenant="default"
+        )
         rankings.append([hit.id for hit in reading.hits])
     return judged(rankings, run.asked)
 
@@ -226,12 +234,12 @@ async def switch_back_and_forth(run: Run) -> None:
     commands = run.app.commands
     with run.phase("verify"):
         verdicts = await commands.verify(run.collection)
-    run.promise(together(verdicts) is Outcome.PASSED, f"verify: {', '.join(map(str, verdicts))}")
+    run.promise(kept=together(verdicts) is Outcome.PASSED, what=f"verify: {', '.join(map(str, verdicts))}")
     flips = []
     for verb in (commands.cutover, commands.rollback):
         epoch, seconds = await verb(run.collection, why="demo")
         flips.append(seconds)
-        run.say(f"{verb.__name__} in {1000 * seconds:.1f} ms: epoch {epoch}, and {LIVE_SECONDS:.0f} s of writes go on")
+        run.say(f"{verb.__name__} in {1000 * seconds:.1f} ms: epoch {epoch}; the writes go on")
         await asyncio.sleep(LIVE_SECONDS)
     with run.phase("proof after rollback"):
         await prove(run, "after the rollback")
@@ -241,7 +249,7 @@ async def switch_back_and_forth(run: Run) -> None:
     await asyncio.sleep(LIVE_SECONDS)
     run.figure("flips", ", ".join(f"{1000 * flip:.1f} ms" for flip in flips))
     wrong, looked = await proof.answers_from_the_wrong_space(run.app, run.searcher, run.writer)
-    run.promise(wrong == 0, f"{wrong} answers from the wrong space")
+    run.promise(kept=wrong == 0, what=f"{wrong} answers from the wrong space")
     run.figure("answers from the wrong space", f"{wrong} of {looked:,}")
 
 
@@ -252,9 +260,9 @@ async def finish(run: Run) -> None:
         await until(run, lambda seen: seen.state == "finished")
     await prove(run, "at the end")
     breaches = await check(run.app.database, freshness=run.app.limits.freshness)
-    run.promise(not breaches, f"check: {', '.join(map(str, breaches[:3]))}")
+    run.promise(kept=not breaches, what=f"check: {', '.join(map(str, breaches[:3]))}")
     errors = [answer.error for answer in run.searcher.answers if answer.error]
-    run.promise(not errors, f"{len(errors)} search errors, first: {errors[:1]}")
+    run.promise(kept=not errors, what=f"{len(errors)} search errors, first: {errors[:1]}")
     run.figure("search errors", f"{len(errors)} of {len(run.searcher.answers):,} searches")
 
 
@@ -265,7 +273,7 @@ async def prove(run: Run, when: str) -> None:
     searched, unseen = await proof.found_by_search(run.app, run.writer)
     for what in [*lost, *unseen][:3]:
         out.print(f"[red]{what}[/red]")
-    run.promise(not lost and not unseen, f"{len(lost) + len(unseen)} writes lost {when}")
+    run.promise(kept=not lost and not unseen, what=f"{len(lost) + len(unseen)} writes lost {when}")
     run.figure(
         f"writes made, {when}",
         f"{acknowledged:,} to {rows:,} rows; lost {len(lost) + len(unseen)}, "
@@ -285,7 +293,9 @@ async def until(run: Run, over: Callable[[Any], bool]) -> None:
             said = time.monotonic()
             rate = f", {seen.per_second:,.0f}/s" if seen.per_second else ""
             left = f", about {seen.eta_seconds} s to go" if seen.eta_seconds else ""
-            done = f" {seen.done:,} of {seen.all:,}{rate}{left}" if seen.state == "backfilling" else ""
+            done = (
+                f" {seen.done:,} of {seen.all:,}{rate}{left}" if seen.state == "backfilling" else ""
+            )
             run.say(f"{seen.state}{done}: {seen.next}")
         await asyncio.sleep(0.3)
 
@@ -296,10 +306,16 @@ def report(run: Run) -> None:
     table.add_column("measured")
     for row in run.rows:
         table.add_row(*row)
-    table.add_row("time per phase", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run.phases))
+    table.add_row(
+        "time per phase", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run.phases)
+    )
     table.add_row("whole run", f"{time.monotonic() - run.began:.0f} s")
     out.print(table)
-    out.print("[bold red]A promise broke.[/bold red]" if run.broken else "[bold green]Every promise held.[/bold green]")
+    out.print(
+        "[bold red]A promise broke.[/bold red]"
+        if run.broken
+        else "[bold green]Every promise held.[/bold green]"
+    )
 
 
 def cli(start: Callable[[int | None], Awaitable[int]]) -> int:

@@ -16,7 +16,7 @@ from revec.search.retriever import Retriever
 
 WRITES_A_SECOND = 20
 SEARCHES_A_SECOND = 10
-WORDS = "amber basalt cedar delta ember fjord granite harbor indigo juniper kelp lagoon".split()
+WORDS = ("amber", "basalt", "cedar", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper")
 
 
 @dataclass(slots=True)

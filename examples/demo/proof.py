@@ -88,7 +88,9 @@ async def epochs(app: App) -> dict[int, int]:
     async with app.database.transaction() as conn:
         first, second = [
             await migrations.by_id(conn, row.id)
-            for row in await (await conn.execute("SELECT id FROM revec.migration ORDER BY id")).fetchall()
+            for row in await (
+                await conn.execute("SELECT id FROM revec.migration ORDER BY id")
+            ).fetchall()
         ]
         served = {1: first.new_index}
         for event in await migrations.events(conn, second):

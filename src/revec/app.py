@@ -7,7 +7,7 @@ import getpass
 import socket
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from revec import seams
@@ -46,7 +46,7 @@ class App:
             lease=settings.conductor_lease,
         )
 
-    async def __aenter__(self) -> App:
+    async def __aenter__(self) -> Self:
         dsn = self.settings.dsn or await self._embedded()
         try:
             self.database = await self._exits.enter_async_context(Database(dsn))
@@ -93,17 +93,25 @@ class App:
         return self._providers[key]
 
     async def plan(
-        self, collection: Collection, address: str, *, dims: int | None = None, kind: Kind | None = None
+        self,
+        collection: Collection,
+        address: str,
+        *,
+        dims: int | None = None,
+        kind: Kind | None = None,
     ) -> plan.Plan:
         provider = await self.provider(address, dims)
         return await plan.plan(self.database, collection, provider, kind=kind)
 
     async def start(
-        self, collection: Collection, address: str, *, dims: int | None = None, kind: Kind | None = None
+        self,
+        collection: Collection,
+        address: str,
+        *,
+        dims: int | None = None,
+        kind: Kind | None = None,
     ) -> Migration:
-        return await self.commands.start(
-            await self.plan(collection, address, dims=dims, kind=kind)
-        )
+        return await self.commands.start(await self.plan(collection, address, dims=dims, kind=kind))
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector and the conductor."""

@@ -46,8 +46,12 @@ class Settings(BaseSettings):
     """REVEC_* of the environment wins over revec.toml in the current folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REVEC_", env_nested_delimiter="__", toml_file=FILE,
-        extra="forbid", frozen=True, populate_by_name=True
+        env_prefix="REVEC_",
+        env_nested_delimiter="__",
+        toml_file=FILE,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
     )
 
     dsn: str | None = None  # none: the embedded server
@@ -72,8 +76,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """No .env and no secrets folder: two places are enough to look in."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -59,7 +59,7 @@ async def checked(conn: Connection, mapping: Mapping) -> Mapping:
     if not relation.may_enter:
         lacking.append(f"GRANT USAGE ON SCHEMA {relation.schema} TO")
     lacking += [
-        f"GRANT {right} ON {relation.name} TO"
+        f"GRANT {right} ON {relation.name} TO"  # noqa: S608 - to be read, not run
         for right, had in (("SELECT", relation.may_read), ("TRIGGER", relation.may_trigger))
         if not had
     ]
@@ -158,7 +158,9 @@ async def _install(conn: Connection, source_id: int, mapping: Mapping) -> None:
     parts = await (await conn.execute(SQL.partitions, {"table": mapping.table})).fetchall()
     leaves = [sql.Identifier(*_parts(row.name)) for row in parts]
     for each in {part.as_string(): part for part in [table, *leaves]}.values():
-        await conn.execute(SQL.truncate_trigger.format(trigger=emptied, table=each, function=function))
+        await conn.execute(
+            SQL.truncate_trigger.format(trigger=emptied, table=each, function=function)
+        )
 
 
 def _parts(name: str) -> list[str]:

@@ -63,15 +63,8 @@ def draft(line: bytes) -> Draft:
         raise BadInput('is not an object like {"id": "1", "text": "…"}')
     if unknown := sorted(set(value) - FIELDS):
         raise BadInput(f"has a field {unknown[0]!r}: put what is yours into metadata")
-    key = value.get("id")
-    if isinstance(key, int) and not isinstance(key, bool):
-        key = str(key)
-    if not isinstance(key, str) or not key:
-        raise BadInput("needs an id, text or a whole number")
-    if len(key) > MOST_KEY:
-        raise BadInput(f"has an id of {len(key):,} characters, {MOST_KEY:,} are the most")
     made = Draft(
-        key=key,
+        key=_key(value),
         title=_text(value, "title", ""),
         body=_text(value, "text", None),
         tenant=_text(value, "tenant", DEFAULT_TENANT),
@@ -79,10 +72,26 @@ def draft(line: bytes) -> Draft:
     )
     if not made.tenant:
         raise BadInput("has an empty tenant: leave it out for the default one")
-    for name, text in (("id", made.key), ("tenant", made.tenant), ("title", made.title), ("text", made.body)):
+    for name, text in (
+        ("id", made.key),
+        ("tenant", made.tenant),
+        ("title", made.title),
+        ("text", made.body),
+    ):
         if why := unstorable(text):
             raise BadInput(f"{name} {why}")
     return made
+
+
+def _key(value: dict[str, Any]) -> str:
+    key = value.get("id")
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(key)
+    if not isinstance(key, str) or not key:
+        raise BadInput("needs an id, text or a whole number")
+    if len(key) > MOST_KEY:
+        raise BadInput(f"has an id of {len(key):,} characters, {MOST_KEY:,} are the most")
+    return key
 
 
 def _text(value: dict[str, Any], name: str, default: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, LiteralString, cast
+from typing import Any
 
 from psycopg import sql
 
@@ -47,7 +47,9 @@ class Mapping:
     def key_of(self, row: str | None = None) -> sql.Composable:
         """The key as text; a JSON array where it has several columns. `row`: OLD or NEW."""
         columns = [
-            sql.SQL("{}.{}").format(_raw(row), sql.Identifier(name)) if row else sql.Identifier(name)
+            sql.SQL("{}.{}").format(_raw(row), sql.Identifier(name))
+            if row
+            else sql.Identifier(name)
             for name in self.key
         ]
         if len(columns) == 1:
@@ -73,9 +75,7 @@ class Mapping:
 
     def _select(self) -> sql.Composable:
         pairs = [
-            part
-            for name in self.metadata
-            for part in (sql.Literal(name), sql.Identifier(name))
+            part for name in self.metadata for part in (sql.Literal(name), sql.Identifier(name))
         ]
         return sql.SQL(
             "SELECT {key} AS key, coalesce(({filter})::boolean, false) AS kept,"
@@ -106,4 +106,4 @@ class Mapping:
 
 def _raw(expression: str) -> sql.SQL:
     """SQL of the operator's own revec.toml (or of the catalog); `%` is no placeholder in it."""
-    return sql.SQL(cast("LiteralString", expression.replace("%", "%%")))
+    return sql.SQL(expression.replace("%", "%%"))

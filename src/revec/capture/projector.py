@@ -61,7 +61,9 @@ async def _take_changes(conn: Connection, source: Source, mapping: Mapping) -> l
     changes = await taken.fetchall()
     if changes:
         failpoint("change_claimed")
-    keys = {key for change in changes for key in (change.old_key, change.new_key) if key is not None}
+    keys = {
+        key for change in changes for key in (change.old_key, change.new_key) if key is not None
+    }
     await _refresh(conn, source, mapping, sorted(keys))
     return changes
 
@@ -93,7 +95,9 @@ async def _refresh(conn: Connection, source: Source, mapping: Mapping, keys: lis
         await documents.delete(conn, source.id, sorted(set(keys) - set(found)))
 
 
-async def _read(conn: Connection, source: Source, query: Any, parameters: dict[str, Any]) -> list[str]:
+async def _read(
+    conn: Connection, source: Source, query: Any, parameters: dict[str, Any]
+) -> list[str]:
     """Put the query's rows among the documents (or out, where filtered); their keys, in order."""
     await conn.execute(SQL.see_all_rows)
     rows = await (await conn.execute(query, parameters)).fetchall()

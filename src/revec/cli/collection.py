@@ -49,10 +49,10 @@ async def init() -> int:
 
     Without a revec.toml an example is written for you to edit. Safe to run again after a change.
     """
-    from revec.capture.attach import attach  # noqa: PLC0415
-    from revec.capture.mapping import Mapping  # noqa: PLC0415
-    from revec.model import index  # noqa: PLC0415
-    from revec.postgres import collections, indexes, migrations  # noqa: PLC0415
+    from revec.capture.attach import attach
+    from revec.capture.mapping import Mapping
+    from revec.model import index
+    from revec.postgres import collections, indexes, migrations
 
     if not FILE.exists():
         FILE.write_text(TEMPLATE, encoding="utf-8")
@@ -60,7 +60,9 @@ async def init() -> int:
         return Exit.DONE
     named = settings().collections
     if not named:
-        raise BadInput(f"{FILE} names no collection: add [collections.NAME] with a model and sources")
+        raise BadInput(
+            f"{FILE} names no collection: add [collections.NAME] with a model and sources"
+        )
     async with opened() as app:
         for name, wanted in named.items():
             async with app.database.transaction() as conn:
@@ -103,8 +105,8 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
     name
         a-z, 0-9, _ and -, a letter first.
     """
-    from revec.model.index import Kind as IndexKind  # noqa: PLC0415
-    from revec.postgres import collections, indexes, migrations  # noqa: PLC0415
+    from revec.model.index import Kind as IndexKind
+    from revec.postgres import collections, indexes, migrations
 
     async with opened() as app:
         provider = await app.provider(model, dims)
@@ -128,14 +130,16 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
 
 async def listed(*, json: Json = False) -> int:
     """List the collections."""
-    from revec.postgres import collections  # noqa: PLC0415
+    from revec.postgres import collections
 
     async with opened() as app, app.database.transaction() as conn:
         rows = [row._asdict() for row in await collections.listed(conn)]
     if json:
         show_json(rows)
     elif rows:
-        table([{name: row[name] for name in ("name", "serving", "epoch", "sources")} for row in rows])
+        table(
+            [{name: row[name] for name in ("name", "serving", "epoch", "sources")} for row in rows]
+        )
     else:
         out.print("No collection yet: `revec collections create NAME --model MODEL`.")
     return Exit.DONE
@@ -153,8 +157,8 @@ async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
     file
         A .jsonl file, or - for standard input.
     """
-    from revec.capture import ingest as story  # noqa: PLC0415
-    from revec.postgres import collections  # noqa: PLC0415
+    from revec.capture import ingest as story
+    from revec.postgres import collections
 
     if str(file) != "-" and not file.is_file():
         raise BadInput(f"there is no file {file}")
@@ -164,7 +168,7 @@ async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
         if str(file) == "-":
             result = await story.ingest(app.database, collection, sys.stdin.buffer)
         else:
-            with file.open("rb") as lines:
+            with file.open("rb") as lines:  # noqa: ASYNC230, ASYNC240 - one command, nothing waits
                 result = await story.ingest(app.database, collection, lines)
     for number, reason in result.refused:
         err.print(f"line {number}: {reason}", markup=False)

@@ -54,7 +54,7 @@ def settings() -> Settings:
 @asynccontextmanager
 async def opened() -> AsyncIterator[App]:
     """The App; heavy imports happen here, so that --help is quick."""
-    from revec.app import App  # noqa: PLC0415 - psycopg and numpy are slow to import
+    from revec.app import App
 
     async with App(settings()) as app:
         if app.schema_applied and app.settings.dsn:
@@ -84,7 +84,7 @@ def confirmed(what: str, name: str, *, yes: bool) -> None:
 
 def table(rows: list[dict[str, Any]]) -> None:
     """Aligned columns; nothing where there are no rows."""
-    from rich.table import Table  # noqa: PLC0415 - only verbs that print one pay for it
+    from rich.table import Table
 
     if not rows:
         return

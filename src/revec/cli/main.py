@@ -75,7 +75,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _database_lost(error: BaseException) -> bool:
-    from revec.postgres.database import (  # noqa: PLC0415 - slow to import, needed only now
+    from revec.postgres.database import (
         OUR_DATABASE_IS_GONE,
         first_line,
     )

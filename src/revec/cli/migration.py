@@ -27,7 +27,20 @@ To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 
 
 def register(app: cyclopts.App) -> None:
-    for verb in (plan, start, status, verify, cutover, rollback, pause, resume, abort, finish, check, history):
+    for verb in (
+        plan,
+        start,
+        status,
+        verify,
+        cutover,
+        rollback,
+        pause,
+        resume,
+        abort,
+        finish,
+        check,
+        history,
+    ):
         app.command(verb)
     queue = cyclopts.App(name="queue", help="Dead letters: see, retry or accept them.")
     queue.command(letters, name="list")
@@ -36,7 +49,9 @@ def register(app: cyclopts.App) -> None:
     app.command(queue)
 
 
-async def plan(name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False) -> int:
+async def plan(
+    name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False
+) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with _collection(name) as (app, collection):
         planned = await app.plan(collection, to, dims=dims, kind=_kind(index))
@@ -71,7 +86,7 @@ async def start(
     """Begin to move a collection to another model; it is served as before meanwhile."""
     if dry_run:
         return await plan(name, to=to, dims=dims, index=index, json=json)
-    from revec.work import queue  # noqa: PLC0415
+    from revec.work import queue
 
     async with _collection(name) as (app, collection):
         migration = await app.start(collection, to, dims=dims, kind=_kind(index))
@@ -94,7 +109,7 @@ async def status(
     json: Json = False,
 ) -> int:
     """Show where a collection stands, what happens next and what that waits for."""
-    from revec.migrate.status import status as look  # noqa: PLC0415
+    from revec.migrate.status import status as look
 
     async with _collection(name) as (app, collection):
         last = ""
@@ -118,7 +133,9 @@ def _show_status(seen: dict[str, Any]) -> None:
     paused = f", paused: {seen['paused']}" if seen["paused"] else ""
     target = f" → {seen['target']}" if seen["target"] else ""
     out.print(f"[bold]{seen['collection']}[/bold]{target}  [bold]{state}[/bold]{paused}")
-    out.print(f"serving     {seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})", markup=False)
+    out.print(
+        f"serving     {seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})", markup=False
+    )
     waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
     out.print(f"documents   {seen['documents']:,}{waiting}")
     for source in seen["sources"]:
@@ -127,7 +144,9 @@ def _show_status(seen: dict[str, Any]) -> None:
             out.print(f"source      {said}", markup=False)
     if seen["state"] == "backfilling":
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
-        eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
+        eta = (
+            f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
+        )
         out.print(f"backfill    {seen['done']:,} of {seen['all']:,}{rate}{eta}")
     table(
         [
@@ -156,23 +175,21 @@ async def verify(name: str, /, *, json: Json = False) -> int:
     """Judge now: is the index complete, and are its vectors what its model says?"""
     async with _collection(name) as (app, collection):
         verdicts = await app.commands.verify(collection)
-    outcome = together(
-        [each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED]
-    )
+    outcome = together([each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED])
     if json:
         counted = next(each.evidence for each in verdicts if each.gate == "completeness")
         names = ("documents", "missing", "stale", "orphan", "excluded", "dead", "pending")
         gates = {each.gate: {"verdict": each.outcome, "why": each.why} for each in verdicts}
-        show_json(
-            {"verdict": outcome, **{key: counted[key] for key in names}, "gates": gates}
-        )
+        show_json({"verdict": outcome, **{key: counted[key] for key in names}, "gates": gates})
     else:
         table([{"gate": v.gate, "verdict": v.outcome, "why": v.why} for v in verdicts])
         out.print(f"[bold]{outcome}[/bold]")
     return Exit.DONE if outcome is Outcome.PASSED else Exit.GATE
 
 
-async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:
+async def cutover(
+    name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False
+) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
     async with _collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
@@ -205,7 +222,9 @@ async def rollback(
     if json:
         show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
     else:
-        out.print(f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. Nothing is lost.")
+        out.print(
+            f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. Nothing is lost."
+        )
     return Exit.DONE
 
 
@@ -237,7 +256,9 @@ async def resume(
 async def abort(name: str, /, *, yes: Yes = False, reason: Why = "given up") -> int:
     """Give the new index up; the old one serves as it did all along."""
     async with _collection(name) as (app, collection):
-        confirmed(f"The new index of {name} and all that was paid for it will be dropped", name, yes=yes)
+        confirmed(
+            f"The new index of {name} and all that was paid for it will be dropped", name, yes=yes
+        )
         await app.commands.abort(collection, reason)
     out.print(f"The migration of {name} is aborted; its table goes with the next worker.")
     return Exit.DONE
@@ -270,7 +291,7 @@ async def finish(
 
 async def check(*, json: Json = False) -> int:
     """Run the invariants as SQL: what is not as promised."""
-    from revec.migrate.check import check as run  # noqa: PLC0415
+    from revec.migrate.check import check as run
 
     async with opened() as app:
         breaches = await run(app.database, freshness=app.limits.freshness)
@@ -285,7 +306,7 @@ async def check(*, json: Json = False) -> int:
 
 async def history(name: str, /, *, json: Json = False) -> int:
     """Show every move of the last migration: who, what, why."""
-    from revec.postgres import migrations  # noqa: PLC0415
+    from revec.postgres import migrations
 
     async with _collection(name) as (app, collection), app.database.transaction() as conn:
         migration = await migrations.latest(conn, collection.id)
@@ -312,8 +333,8 @@ async def history(name: str, /, *, json: Json = False) -> int:
 
 async def letters(name: str, /, *, json: Json = False) -> int:
     """List the documents that could not be embedded, with the cause."""
-    from revec.postgres import indexes  # noqa: PLC0415
-    from revec.work import queue  # noqa: PLC0415
+    from revec.postgres import indexes
+    from revec.work import queue
 
     async with _collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
@@ -329,8 +350,8 @@ async def letters(name: str, /, *, json: Json = False) -> int:
 
 async def retry(name: str, /) -> int:
     """Try every dead letter again."""
-    from revec.postgres import indexes  # noqa: PLC0415
-    from revec.work import queue  # noqa: PLC0415
+    from revec.postgres import indexes
+    from revec.work import queue
 
     async with _collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
@@ -341,8 +362,8 @@ async def retry(name: str, /) -> int:
 
 async def accept(name: str, /, *, reason: Why) -> int:
     """Leave the documents of all dead letters out of the index, as they are now."""
-    from revec.postgres import indexes  # noqa: PLC0415
-    from revec.work import queue  # noqa: PLC0415
+    from revec.postgres import indexes
+    from revec.work import queue
 
     async with _collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
@@ -353,7 +374,7 @@ async def accept(name: str, /, *, reason: Why) -> int:
 
 @asynccontextmanager
 async def _collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
-    from revec.postgres import collections  # noqa: PLC0415
+    from revec.postgres import collections
 
     async with opened() as app:
         async with app.database.transaction() as conn:
@@ -362,7 +383,7 @@ async def _collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
 
 
 def _kind(index: str | None) -> Any:
-    from revec.model.index import Kind as IndexKind  # noqa: PLC0415
+    from revec.model.index import Kind as IndexKind
 
     return IndexKind(index) if index else None
 

@@ -16,6 +16,7 @@ from revec.model.errors import BadInput
 
 Tenant = Annotated[str, Parameter(help="Whose documents; nobody else's are seen.")]
 AllTenants = Annotated[bool, Parameter(help="Every tenant's documents: for operators.")]
+MOST_HITS = 1_000
 Mode = Annotated[Literal["vector"], Parameter(help="How to search.")]
 
 
@@ -45,8 +46,8 @@ async def search(
         The words.
     """
     _ = mode
-    if not 1 <= k <= 1_000:
-        raise BadInput("--k takes 1 to 1000")
+    if not 1 <= k <= MOST_HITS:
+        raise BadInput(f"--k takes 1 to {MOST_HITS}")
     if not query.strip():
         raise BadInput("the query is empty: say what you look for")
     async with opened() as app:
@@ -79,7 +80,7 @@ async def search(
 
 
 async def _tenants(app: Any, name: str) -> list[str]:
-    from revec.postgres import collections  # noqa: PLC0415
+    from revec.postgres import collections
 
     async with app.database.transaction() as conn:
         return await collections.tenants(conn, await collections.named(conn, name))
@@ -103,7 +104,7 @@ async def evaluate(
     name
         The collection.
     """
-    from revec.search.judge import figures, judged  # noqa: PLC0415
+    from revec.search.judge import figures, judged
 
     _ = mode
     texts, grades = _queries(queries), _qrels(qrels)

@@ -31,8 +31,8 @@ async def worker(
     quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
 ) -> int:
     """Embed what needs a vector, project what changed, move migrations on. Run as many as you like."""
-    from revec.postgres import indexes  # noqa: PLC0415
-    from revec.work import queue  # noqa: PLC0415
+    from revec.postgres import indexes
+    from revec.work import queue
 
     if not quiet:
         events.listen(_say)
@@ -70,9 +70,15 @@ def _say(event: Any) -> None:
                     markup=False,
                 )
         case events.Moved():
-            err.print(f"migration {event.migration}: {event.was} → {event.became}, {event.why}", markup=False)
+            err.print(
+                f"migration {event.migration}: {event.was} → {event.became}, {event.why}",
+                markup=False,
+            )
         case events.Judged():
-            err.print(f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}", markup=False)
+            err.print(
+                f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}",
+                markup=False,
+            )
         case events.ProviderFailed():
             err.print(f"{event.model}: {event.why}", markup=False)
         case events.IndexFaulted():
@@ -86,7 +92,7 @@ async def up() -> int:
 
     Other commands start it themselves; this keeps it running between them.
     """
-    from revec.postgres.server import Server, default_home  # noqa: PLC0415
+    from revec.postgres.server import Server, default_home
 
     server = Server(settings().home or default_home())
     await asyncio.to_thread(server.attach)
@@ -118,7 +124,7 @@ async def apply() -> int:
 
 async def printed() -> int:
     """Print the schema as one SQL script."""
-    from revec.postgres.schema import printed as script  # noqa: PLC0415
+    from revec.postgres.schema import printed as script
 
     out.print(script(), markup=False, soft_wrap=True)
     return Exit.DONE
@@ -126,9 +132,11 @@ async def printed() -> int:
 
 async def status() -> int:
     """List the schema's files and which of them this database has."""
-    from revec.postgres import schema as of  # noqa: PLC0415
+    from revec.postgres import schema as of
 
     async with opened() as app, app.database.transaction() as conn:
         have = await of.applied(conn)
-    table([{"file": f.name, "sha256": f.checksum[:12], "applied": f.name in have} for f in of.files()])
+    table(
+        [{"file": f.name, "sha256": f.checksum[:12], "applied": f.name in have} for f in of.files()]
+    )
     return Exit.DONE

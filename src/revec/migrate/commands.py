@@ -129,7 +129,9 @@ class Commands:
         }
         return await self._flip(migration, State.LIVE, why, evidence)
 
-    async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
+    async def rollback(
+        self, collection: Collection, *, why: str, now: bool = False
+    ) -> tuple[int, float]:
         """Serve the old index again; it was written all along, so nothing is lost.
 
         `now`: ask nobody but the database, not even whether the old model still answers.
@@ -191,7 +193,12 @@ class Commands:
             index = await indexes.by_id(conn, index_id)
         gates = migration.gates if migration else (verify.COMPLETENESS, verify.FIDELITY)
         verdicts = await conductor.judged(
-            self.database, self.store, self.provider_for, index, gates, self.limits
+            self.database,
+            self.store,
+            self.provider_for,
+            index,
+            gates=gates,
+            limits=self.limits,
         )
         if migration and migration.state in (State.VERIFYING, State.READY, State.LIVE):
             async with self.database.transaction() as conn:
@@ -277,14 +284,14 @@ class Commands:
         )
 
 
-def _require_fresh(
-    collection: Collection, migration: Migration, verdicts: dict[str, Any]
-) -> None:
+def _require_fresh(collection: Collection, migration: Migration, verdicts: dict[str, Any]) -> None:
     for gate in migration.gates:
         verdict, age = verdicts.get(gate, (None, None))
         if verdict is None or verdict.outcome is not Outcome.PASSED:
             said = f"{verdict.outcome}: {verdict.why}" if verdict else "not judged yet"
-            raise GateNotMet(f"gate {gate} has not passed ({said}): `revec verify {collection.name}`")
+            raise GateNotMet(
+                f"gate {gate} has not passed ({said}): `revec verify {collection.name}`"
+            )
         if age > EVIDENCE_LASTS:
             raise GateNotMet(
                 f"gate {gate} passed more than 24 h ago: `revec verify {collection.name}` again"

@@ -49,7 +49,12 @@ class Limits:
 
 class Conductor:
     def __init__(
-        self, database: Database, store: Store, provider_for: ProviderFor, limits: Limits, holder: UUID
+        self,
+        database: Database,
+        store: Store,
+        provider_for: ProviderFor,
+        limits: Limits,
+        holder: UUID,
     ) -> None:
         self._database = database
         self._store = store
@@ -137,7 +142,7 @@ class Conductor:
         index = await self._new_index(migration)
         async with self._database.transaction() as conn:
             await indexes.hold(conn, index.id, held=True)
-        while (await self._open(index)).leased:
+        while (await self._open(index)).leased:  # noqa: ASYNC110 - the leases are in the database
             await asyncio.sleep(0.05)
         async with self._database.transaction() as conn:
             await self._store.build(conn, index)
@@ -147,7 +152,12 @@ class Conductor:
         provider = await self._provider_for(index.space.address, index.space.dims)
         await self._remember_sentinels(provider, index)
         for verdict in await judged(
-            self._database, self._store, self._provider_for, index, migration.gates, self._limits
+            self._database,
+            self._store,
+            self._provider_for,
+            index,
+            gates=migration.gates,
+            limits=self._limits,
         ):
             async with self._database.transaction() as conn:
                 await migrations.record(conn, migration, verdict)
@@ -193,7 +203,9 @@ class Conductor:
         if migration.state is State.BACKFILLING and migration.new_index is not None:
             async with self._database.transaction() as conn:
                 now = await migrations.by_id(conn, migration.id)
-                open_work = (await queue.open_work(conn, [migration.new_index]))[migration.new_index]
+                open_work = (await queue.open_work(conn, [migration.new_index]))[
+                    migration.new_index
+                ]
                 await migrations.sample_progress(conn, now, now.seen - open_work.backfill)
 
     async def _open(self, index: Index) -> queue.Open:
@@ -245,6 +257,7 @@ async def judged(
     store: Store,
     provider_for: ProviderFor,
     index: Index,
+    *,
     gates: tuple[str, ...],
     limits: Limits,
 ) -> list[Verdict]:
@@ -255,9 +268,7 @@ async def judged(
             verdict = await verify.completeness(database, index, freshness=limits.freshness)
         elif gate == verify.FIDELITY:
             provider = await provider_for(index.space.address, index.space.dims)
-            verdict = await verify.fidelity(
-                database, store, provider, index, sample=limits.sample
-            )
+            verdict = await verify.fidelity(database, store, provider, index, sample=limits.sample)
         else:
             verdict = await verify.recall(database, store, index)
         verdicts.append(verdict)
@@ -287,7 +298,9 @@ async def snapshot(
     """The migration as it is now."""
     async with database.transaction() as conn:
         migration = await migrations.by_id(conn, migration.id)
-        name = next(c.name for c in await collections.listed(conn) if c.id == migration.collection_id)
+        name = next(
+            c.name for c in await collections.listed(conn) if c.id == migration.collection_id
+        )
         index = migration.new_index and await indexes.by_id(conn, migration.new_index)
         open_work = queue.Open()
         built = building = False

@@ -34,9 +34,13 @@ class Plan:
 
     @property
     def locks(self) -> list[str]:
-        built = "" if self.kind is Kind.EXACT else (
-            "the approximate index is built on a table that nobody reads or writes meanwhile; "
-            "new work for it waits, the serving index goes on"
+        built = (
+            ""
+            if self.kind is Kind.EXACT
+            else (
+                "the approximate index is built on a table that nobody reads or writes meanwhile; "
+                "new work for it waits, the serving index goes on"
+            )
         )
         return [
             "none on your tables, at no time",
@@ -49,11 +53,16 @@ class Plan:
     def sql(self) -> list[str]:
         """The statements that change more than rows; N is the index's number."""
         vectors = "revec.vectors_N"
-        build = f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw (embedding halfvec_cosine_ops)"
-        return [
+        build = (
+            f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw (embedding halfvec_cosine_ops)"
+        )
+        table = (
             f"CREATE TABLE {vectors} (doc_id bigint, chunk_no integer, tenant text, input_hash bytea, "
             f"text_hash bytea, chunk_count integer, embedding halfvec({self.space.dims}), "
-            "PRIMARY KEY (doc_id, chunk_no))",
+            "PRIMARY KEY (doc_id, chunk_no))"
+        )
+        return [
+            table,
             *([build] if self.kind is Kind.HNSW else []),
             "UPDATE revec.route SET serving = N, previous = … WHERE collection_id = … AND epoch = …",
             *([f"DROP TABLE revec.vectors_{self.old.id}"] if self.old else []),

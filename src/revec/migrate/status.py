@@ -9,7 +9,7 @@ from revec.capture import projector
 from revec.migrate import conductor
 from revec.migrate.conductor import Limits
 from revec.migrate.decide import decide
-from revec.model.index import Collection, Index
+from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations
 from revec.postgres.database import Connection, Database
@@ -72,7 +72,7 @@ async def status(
             ],
             "epoch": route.epoch,
             "serving": next((each.name for each in written if each.id == route.serving), None),
-            "indexes": [await _index(conn, store, each, route, migration) for each in written],
+            "indexes": [await _index(conn, store, each, route) for each in written],
             "workers": len(await queue.workers(conn)),
         }
     if migration is None:
@@ -85,9 +85,7 @@ async def status(
     return Status(**facts, next=waits, rollback=_rollback(migration, collection))
 
 
-async def _index(
-    conn: Connection, store: Store, index: Index, route: Any, migration: Migration | None
-) -> IndexStatus:
+async def _index(conn: Connection, store: Store, index: Index, route: Route) -> IndexStatus:
     open_work = (await queue.open_work(conn, [index.id]))[index.id]
     dead, excluded = await queue.counts(conn, index.id)
     roles = {route.serving: "serving", route.previous: "previous"}
@@ -141,5 +139,7 @@ def _rollback(migration: Migration, collection: Collection) -> str:
     if migration.state is State.FINISHING:
         return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
     if migration.state.can_roll_back:
-        return f"`revec rollback {collection.name}`, nothing is lost, until the old index is dropped"
+        return (
+            f"`revec rollback {collection.name}`, nothing is lost, until the old index is dropped"
+        )
     return "not needed: the old index serves"

@@ -72,32 +72,31 @@ async def completeness(
     tally = Tally()
     async with database.transaction("worker") as conn:
         horizon = await documents.last_rev(conn)
+    asked = {
+        "index": index.id,
+        "collection": index.collection_id,
+        "horizon": horizon,
+        "freshness": freshness,
+        "unit": index.space.normalise,
+        "size": chunk,
+    }
     after = 0
     while after < LAST_ID:
-        after = await _count_chunk(database, index, tally, after, horizon, freshness, chunk)
+        after = await _count_chunk(database, index, tally, asked | {"after": after})
     evidence = asdict(tally) | {"horizon": horizon}
     return Verdict(COMPLETENESS, *_completeness(tally), evidence)
 
 
-async def _count_chunk(
-    database: Database, index: Index, tally: Tally, after: int, horizon: int, freshness: float, size: int
-) -> int:
+async def _count_chunk(database: Database, index: Index, tally: Tally, asked: dict[str, Any]) -> int:
+    """Count the next documents into the tally; the last id that was looked at."""
     vectors = sql.Identifier("revec", f"vectors_{index.id}")
     async with database.transaction("worker") as conn:
-        end = await (await conn.execute(SQL.end_of_chunk, {"after": after, "size": size})).fetchone()
+        end = await (await conn.execute(SQL.end_of_chunk, asked)).fetchone()
         assert end is not None
-        upto = end.upto if end.documents == size else LAST_ID
-        parameters = {
-            "index": index.id,
-            "collection": index.collection_id,
-            "after": after,
-            "upto": upto,
-            "horizon": horizon,
-            "freshness": freshness,
-            "unit": index.space.normalise,
-        }
+        upto = end.upto if end.documents == asked["size"] else LAST_ID
         for query in (SQL.completeness, SQL.orphans, SQL.malformed):
-            row = await (await conn.execute(query.format(vectors=vectors), parameters)).fetchone()
+            counted = await conn.execute(query.format(vectors=vectors), asked | {"upto": upto})
+            row = await counted.fetchone()
             assert row is not None
             for name, count in row._asdict().items():
                 setattr(tally, name, getattr(tally, name) + count)
@@ -228,10 +227,16 @@ async def recall(database: Database, store: Store, index: Index) -> Verdict:
         trials += len(exact)
         hits += min(len(exact), sum(score >= bar for _, score in found))
     bound = binomial_lower_bound(hits, trials)
-    evidence: dict[str, Any] = {"queries": len(queries), "recall": hits / max(trials, 1), "bound": bound}
+    evidence: dict[str, Any] = {
+        "queries": len(queries),
+        "recall": hits / max(trials, 1),
+        "bound": bound,
+    }
     why = f"recall@{RECALL_AT} {hits / max(trials, 1):.4f}, at least {bound:.4f} at 95%"
     if len(queries) < RECALL_QUERIES and bound < RECALL_NEEDED:
-        return Verdict(RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence)
+        return Verdict(
+            RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence
+        )
     passed = bound >= RECALL_NEEDED
     return Verdict(RECALL, Outcome.PASSED if passed else Outcome.FAILED, why, evidence)
 

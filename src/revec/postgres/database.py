@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import psycopg
 from pgvector.psycopg import register_vector_async
@@ -43,7 +43,7 @@ class Database:
             open=False,
         )
 
-    async def __aenter__(self) -> Database:
+    async def __aenter__(self) -> Self:
         await check_server(self.dsn)
         await self._pool.open()
         return self
@@ -97,7 +97,9 @@ async def check_server(dsn: str) -> None:
                 )
             ).fetchone()
     except psycopg.OperationalError as error:
-        raise Unavailable(f"cannot reach the database: {first_line(error)}. Is REVEC_DSN right?") from error
+        raise Unavailable(
+            f"cannot reach the database: {first_line(error)}. Is REVEC_DSN right?"
+        ) from error
     assert row is not None
     if row.server < MINIMUM_SERVER:
         raise Unavailable(

@@ -43,9 +43,7 @@ async def delete(conn: Connection, source_id: int, keys: Sequence[str]) -> None:
 
 
 async def keys_after(conn: Connection, source_id: int, after: str | None, limit: int) -> list[str]:
-    rows = await conn.execute(
-        SQL.keys_after, {"source": source_id, "after": after, "limit": limit}
-    )
+    rows = await conn.execute(SQL.keys_after, {"source": source_id, "after": after, "limit": limit})
     return [row.key for row in await rows.fetchall()]
 
 

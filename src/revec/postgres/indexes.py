@@ -21,7 +21,9 @@ async def put_space(conn: Connection, space: Space) -> None:
     await conn.execute(SQL.put_space, {"id": space.id, "recipe": Jsonb(space.recipe)})
 
 
-async def register(conn: Connection, collection_id: int, space: Space, query: QueryRecipe, kind: Kind) -> Index:
+async def register(
+    conn: Connection, collection_id: int, space: Space, query: QueryRecipe, kind: Kind
+) -> Index:
     """From this commit on every document write makes work for the index: none falls between."""
     await conn.execute(SQL.barrier)
     row = await (
@@ -72,7 +74,9 @@ async def route_of(conn: Connection, collection_id: int) -> Route:
     return Route(*row)
 
 
-async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: int | None) -> int | None:
+async def flip(
+    conn: Connection, seen: Route, *, serving: int | None, previous: int | None
+) -> int | None:
     """The new epoch, or None where somebody else moved the route first."""
     row = await (
         await conn.execute(

@@ -82,7 +82,13 @@ async def recipe(conn: Connection, migration: Migration) -> tuple[Space, QueryRe
 
 
 async def move(
-    conn: Connection, seen: Migration, to: State, *, who: str, why: str, evidence: Evidence | None = None
+    conn: Connection,
+    seen: Migration,
+    to: State,
+    *,
+    who: str,
+    why: str,
+    evidence: Evidence | None = None,
 ) -> None:
     """From the state that the caller saw to another; the history hears of it.
 
@@ -173,9 +179,7 @@ async def verdicts(conn: Connection, migration: Migration) -> dict[str, tuple[Ve
 
 
 async def clear(conn: Connection, migration: Migration, gate: str, reason: str) -> bool:
-    cleared = await conn.execute(
-        SQL.clear, {"id": migration.id, "gate": gate, "reason": reason}
-    )
+    cleared = await conn.execute(SQL.clear, {"id": migration.id, "gate": gate, "reason": reason})
     return cleared.rowcount > 0
 
 

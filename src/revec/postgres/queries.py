@@ -38,5 +38,5 @@ class Queries:
 
 
 def beside(module_file: str) -> Queries:
-    """The queries of the module's `.sql` twin: `SQL = beside(__file__)`."""
+    """What the `.sql` twin of a module holds."""
     return Queries(Path(module_file).with_suffix(".sql"))

@@ -86,12 +86,12 @@ class PgVector:
     ) -> list[tuple[int, float]]:
         if index.kind is Kind.HNSW:
             await conn.execute(SQL.scan_settings, {"limit": limit})
-        return await _scan(conn, SQL.scan, index, query, limit, tenant)
+        return await _scan(conn, SQL.scan, index, query, limit=limit, tenant=tenant)
 
     async def exact(
         self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
     ) -> list[tuple[int, float]]:
-        return await _scan(conn, SQL.scan_exactly, index, query, limit, tenant)
+        return await _scan(conn, SQL.scan_exactly, index, query, limit=limit, tenant=tenant)
 
     async def sample(
         self, conn: Connection, index: Index, size: int
@@ -116,13 +116,13 @@ class PgVector:
         least, most = BUILD_MEMORY_KB
         kilobytes = str(int(min(max(graph, least), most)))
         await conn.execute(SQL.build_settings, {"kilobytes": kilobytes})
-        await conn.execute(SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index))))
+        await conn.execute(
+            SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index)))
+        )
 
     async def built(self, conn: Connection, index: Index) -> Build:
         row = await (
-            await conn.execute(
-                SQL.built, {"vectors": _name(index), "name": f"revec.{_ann(index)}"}
-            )
+            await conn.execute(SQL.built, {"vectors": _name(index), "name": f"revec.{_ann(index)}"})
         ).fetchone()
         assert row is not None
         return Build(valid=row.valid, running=row.running)
@@ -134,7 +134,7 @@ class PgVector:
 
 
 async def _scan(
-    conn: Connection, scan: Any, index: Index, query: Vector, limit: int, tenant: str | None
+    conn: Connection, scan: Any, index: Index, query: Vector, *, limit: int, tenant: str | None
 ) -> list[tuple[int, float]]:
     try:
         rows = await conn.execute(

@@ -239,9 +239,7 @@ class Worksite:
             and current.input_hash == piece.content.input_hash
         ]
 
-    async def _keep(
-        self, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
-    ) -> None:
+    async def _keep(self, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID) -> None:
         """Paid for but not written: whoever needs the text next finds its vector."""
         if pieces:
             kept = {text_hash: vectors[text_hash] for p in pieces for text_hash in p.hashes}

@@ -73,9 +73,7 @@ async def settle(conn: Connection, claim: Claim) -> int:
 async def release(conn: Connection, claim: Claim, *, delay: float = 0.0, blameless: bool) -> None:
     """Give the jobs back, to be claimed again after `delay` seconds."""
     if claim.jobs:
-        await conn.execute(
-            SQL.release, {**_named(claim), "delay": delay, "blameless": blameless}
-        )
+        await conn.execute(SQL.release, {**_named(claim), "delay": delay, "blameless": blameless})
 
 
 async def extend(conn: Connection, claim: Claim, lease: float) -> None:
@@ -105,9 +103,7 @@ async def absolve(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> No
     await conn.execute(SQL.absolve, {"index": index_id, "ids": list(doc_ids)})
 
 
-async def exclude(
-    conn: Connection, index_id: int, reasons: dict[int, tuple[bytes, str]]
-) -> None:
+async def exclude(conn: Connection, index_id: int, reasons: dict[int, tuple[bytes, str]]) -> None:
     """Leave documents out: doc_id → (input_hash, reason)."""
     if reasons:
         await conn.execute(
