@@ -59,7 +59,7 @@ async def checked(conn: Connection, mapping: Mapping) -> Mapping:
     if not relation.may_enter:
         lacking.append(f"GRANT USAGE ON SCHEMA {relation.schema} TO")
     lacking += [
-        f"GRANT {right} ON {relation.name} TO"  # noqa: S608 - to be read, not run
+        f"GRANT {right} ON {relation.name} TO"
         for right, had in (("SELECT", relation.may_read), ("TRIGGER", relation.may_trigger))
         if not had
     ]
@@ -67,8 +67,8 @@ async def checked(conn: Connection, mapping: Mapping) -> Mapping:
         raise BadInput(await _rights(conn, mapping, lacking))
     if relation.rows_hidden:
         raise BadInput(
-            f"row security hides rows of {relation.name} from this login, and what it cannot see "
-            "it would delete from the index: ALTER ROLE … BYPASSRLS for it, or connect as the "
+            f"row security hides rows of {relation.name} from this login, which would take "
+            "what it cannot see for deleted: ALTER ROLE … BYPASSRLS for it, or connect as the "
             "table's owner"
         )
     columns = {row.name: row for row in await (await conn.execute(SQL.columns, table)).fetchall()}

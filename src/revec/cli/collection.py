@@ -160,7 +160,7 @@ async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
     from revec.capture import ingest as story
     from revec.postgres import collections
 
-    if str(file) != "-" and not file.is_file():
+    if str(file) != "-" and not file.is_file():  # noqa: ASYNC240 - one command, nobody waits
         raise BadInput(f"there is no file {file}")
     async with opened() as app:
         async with app.database.transaction() as conn:
@@ -168,7 +168,7 @@ async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
         if str(file) == "-":
             result = await story.ingest(app.database, collection, sys.stdin.buffer)
         else:
-            with file.open("rb") as lines:  # noqa: ASYNC230, ASYNC240 - one command, nothing waits
+            with file.open("rb") as lines:
                 result = await story.ingest(app.database, collection, lines)
     for number, reason in result.refused:
         err.print(f"line {number}: {reason}", markup=False)
