@@ -18,15 +18,10 @@ import psycopg
 import pytest
 
 from revec.model.errors import MissingExtra, Unavailable
-from revec.postgres.server import (
-    ALONE,
-    ALONE_OR_NOT_AT_ALL,
-    Server,
-    find_binaries,
-    lock,
-    locked,
-    socket_folder,
-)
+from revec.postgres.account import socket_folder
+from revec.postgres.binaries import find_binaries
+from revec.postgres.files import ALONE, ALONE_OR_NOT_AT_ALL, lock, locked
+from revec.postgres.server import Server
 
 AS_ROOT = os.geteuid() == 0
 STARTED_AT = "SELECT pg_postmaster_start_time()"
@@ -248,7 +243,7 @@ def test_a_server_out_of_sight_is_not_started_twice(
     """Another container over the same folder: no process of it to see, but its lock is held."""
     with Server(home), pytest.raises(BlockingIOError):
         lock(home / "server.lock", ALONE_OR_NOT_AT_ALL)
-    monkeypatch.setattr("revec.postgres.server.PATIENCE", 0.3)
+    monkeypatch.setattr("revec.postgres.cluster.PATIENCE", 0.3)
     with (
         locked(home / "server.lock", ALONE),
         pytest.raises(Unavailable, match="another container"),

@@ -18,6 +18,7 @@ from revec.model.errors import BadInput, GateNotMet, Refused, RevecError
 
 if TYPE_CHECKING:
     from revec.app import App
+    from revec.model.index import Collection
     from revec.settings import Settings
 
 out = Console(highlight=False, soft_wrap=True)
@@ -60,6 +61,17 @@ async def opened() -> AsyncIterator[App]:
         if app.schema_applied and app.settings.dsn:
             err.print("Revec's tables and roles were created in schema `revec` of your database.")
         yield app
+
+
+@asynccontextmanager
+async def of_collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
+    """The App and the collection of this name."""
+    from revec.postgres import collections
+
+    async with opened() as app:
+        async with app.database.transaction() as conn:
+            collection = await collections.named(conn, name)
+        yield app, collection
 
 
 def show_json(value: Any) -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.collection import Dims, Kind
-from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, opened, out, show_json, table
+from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
-
-if TYPE_CHECKING:
-    from revec.app import App
-    from revec.model.index import Collection
 
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 
@@ -42,18 +36,13 @@ def register(app: cyclopts.App) -> None:
         history,
     ):
         app.command(verb)
-    queue = cyclopts.App(name="queue", help="Dead letters: see, retry or accept them.")
-    queue.command(letters, name="list")
-    queue.command(retry)
-    queue.command(accept)
-    app.command(queue)
 
 
 async def plan(
     name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         planned = await app.plan(collection, to, dims=dims, kind=_kind(index))
     if json:
         show_json(planned.facts)
@@ -88,7 +77,7 @@ async def start(
         return await plan(name, to=to, dims=dims, index=index, json=json)
     from revec.work import queue
 
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         migration = await app.start(collection, to, dims=dims, kind=_kind(index))
         async with app.database.transaction() as conn:
             workers = await queue.workers(conn)
@@ -111,7 +100,7 @@ async def status(
     """Show where a collection stands, what happens next and what that waits for."""
     from revec.migrate.status import status as look
 
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         last = ""
         while True:
             seen = await look(app.database, app.store, collection, app.limits)
@@ -173,7 +162,7 @@ def _show_status(seen: dict[str, Any]) -> None:
 
 async def verify(name: str, /, *, json: Json = False) -> int:
     """Judge now: is the index complete, and are its vectors what its model says?"""
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         verdicts = await app.commands.verify(collection)
     outcome = together([each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED])
     if json:
@@ -191,7 +180,7 @@ async def cutover(
     name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False
 ) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
         epoch, seconds = await app.commands.cutover(collection, why=reason)
         index = await app.serving(name)
@@ -215,7 +204,7 @@ async def rollback(
     json: Json = False,
 ) -> int:
     """Serve the old index again. It was written all along: nothing is lost."""
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the old index again", name, yes=yes or now)
         epoch, seconds = await app.commands.rollback(collection, why=reason, now=now)
         index = await app.serving(name)
@@ -230,7 +219,7 @@ async def rollback(
 
 async def pause(name: str, /, *, reason: Why = "a person asked") -> int:
     """Hold the backfill where it is; live writes go on."""
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         await app.commands.pause(collection, reason)
     out.print(f"{name} is paused: `revec resume {name}` goes on.")
     return Exit.DONE
@@ -246,7 +235,7 @@ async def resume(
     """Lift a pause, a fault of the model, or a failed gate."""
     if clear and not reason:
         raise BadInput("clearing a failed gate needs --reason: it stays in the history")
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         lifted = await app.commands.resume(collection, clear=clear, reason=reason)
     for what in lifted or ["nothing: nothing was held"]:
         out.print(f"lifted {what}", markup=False)
@@ -255,7 +244,7 @@ async def resume(
 
 async def abort(name: str, /, *, yes: Yes = False, reason: Why = "given up") -> int:
     """Give the new index up; the old one serves as it did all along."""
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         confirmed(
             f"The new index of {name} and all that was paid for it will be dropped", name, yes=yes
         )
@@ -275,7 +264,7 @@ async def finish(
 ) -> int:
     """Drop the old index after a while; until then it is current, and --cancel is honest."""
     wait = _duration(drop_after)
-    async with _collection(name) as (app, collection):
+    async with of_collection(name) as (app, collection):
         if cancel:
             await app.commands.cancel_finish(collection, why=reason or "finish was cancelled")
             out.print(f"{name} keeps its old index; it is live as before.")
@@ -308,7 +297,7 @@ async def history(name: str, /, *, json: Json = False) -> int:
     """Show every move of the last migration: who, what, why."""
     from revec.postgres import migrations
 
-    async with _collection(name) as (app, collection), app.database.transaction() as conn:
+    async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         migration = await migrations.latest(conn, collection.id)
         events = [] if migration is None else await migrations.events(conn, migration)
     rows = [row._asdict() for row in events]
@@ -329,57 +318,6 @@ async def history(name: str, /, *, json: Json = False) -> int:
     if not rows:
         out.print(f"{name} was never migrated.")
     return Exit.DONE
-
-
-async def letters(name: str, /, *, json: Json = False) -> int:
-    """List the documents that could not be embedded, with the cause."""
-    from revec.postgres import indexes
-    from revec.work import queue
-
-    async with _collection(name) as (app, collection), app.database.transaction() as conn:
-        written = [index.id for index in await indexes.writing(conn, collection.id)]
-        rows = [row._asdict() for row in await queue.letters(conn, written)]
-    if json:
-        show_json(rows)
-    elif rows:
-        table([{key: row[key] for key in ("key", "index_id", "cause", "attempts")} for row in rows])
-    else:
-        out.print(f"{name} has no dead letters.")
-    return Exit.DONE
-
-
-async def retry(name: str, /) -> int:
-    """Try every dead letter again."""
-    from revec.postgres import indexes
-    from revec.work import queue
-
-    async with _collection(name) as (app, collection), app.database.transaction() as conn:
-        written = [index.id for index in await indexes.writing(conn, collection.id)]
-        count = await queue.redrive(conn, written)
-    out.print(f"{count:,} documents are to be tried again.")
-    return Exit.DONE
-
-
-async def accept(name: str, /, *, reason: Why) -> int:
-    """Leave the documents of all dead letters out of the index, as they are now."""
-    from revec.postgres import indexes
-    from revec.work import queue
-
-    async with _collection(name) as (app, collection), app.database.transaction() as conn:
-        written = [index.id for index in await indexes.writing(conn, collection.id)]
-        count = await queue.accept(conn, written, reason)
-    out.print(f"{count:,} documents are excluded until they change.")
-    return Exit.DONE
-
-
-@asynccontextmanager
-async def _collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
-    from revec.postgres import collections
-
-    async with opened() as app:
-        async with app.database.transaction() as conn:
-            collection = await collections.named(conn, name)
-        yield app, collection
 
 
 def _kind(index: str | None) -> Any:

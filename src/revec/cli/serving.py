@@ -29,12 +29,18 @@ async def worker(
     concurrency: Annotated[int | None, Parameter(help="Claims worked off at once.")] = None,
     claim: Annotated[int | None, Parameter(help="Documents in a claim.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
+    json: Annotated[bool, Parameter(help="Say it as JSON lines on standard error.")] = False,
 ) -> int:
     """Embed what needs a vector, project what changed, move migrations on. Run as many as you like."""
     from revec.postgres import indexes
     from revec.work import queue
 
-    if not quiet:
+    if json:
+        from revec.observe import logs
+
+        logs.configure()
+        events.listen(logs.log_json)
+    elif not quiet:
         events.listen(_say)
     async with opened() as app:
         work = app.worker(concurrency=concurrency, claim=claim)

@@ -138,6 +138,10 @@ async def pause(conn: Connection, migration: Migration, why: str | None) -> None
     await conn.execute(SQL.pause, {"id": migration.id, "why": why})
 
 
+async def unhold(conn: Connection, migration: Migration) -> None:
+    await conn.execute(SQL.unhold, {"id": migration.id})
+
+
 async def drop_after(conn: Connection, migration: Migration, wait: timedelta | None) -> None:
     if wait is None:
         await conn.execute(SQL.keep_old, {"id": migration.id})

@@ -43,6 +43,9 @@ UPDATE revec.migration SET new_index = %(index)s WHERE id = %(id)s;
 -- name: pause
 UPDATE revec.migration SET paused_why = %(why)s WHERE id = %(id)s;
 
+-- name: unhold
+UPDATE revec.migration SET hold = NULL WHERE id = %(id)s;
+
 -- name: drop_at
 UPDATE revec.migration SET drop_after = now() + make_interval(secs => %(seconds)s) WHERE id = %(id)s;
 
