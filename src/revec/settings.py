@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     conductor_lease: float = Field(default=10.0, gt=0)  # seconds
     claim: int = Field(default=256, ge=1, le=10_000)
     concurrency: int = Field(default=2, ge=1, le=64)
-    idle: float = Field(default=0.2, gt=0)  # seconds between looks when there is nothing to do
+    idle: float = Field(default=0.1, gt=0)  # seconds to the next look when there was nothing to do
     threads: int = Field(default=1, ge=1)  # of a local model
     fidelity_sample: int = Field(default=299, ge=1)
     collections: dict[str, CollectionTable] = {}

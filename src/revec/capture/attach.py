@@ -43,7 +43,9 @@ async def attach(database: Database, collection: Collection, mapping: Mapping) -
                 )
                 await _install(conn, source_id, mapping)
                 return source_id
-        except psycopg.errors.LockNotAvailable:
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise BadInput(f"this login may not capture {mapping.table}: {first_line(error)}") from error
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             await asyncio.sleep(random.uniform(0.2, 0.5) * (attempt + 1))  # noqa: S311 - jitter
     raise Unavailable(
         f"{mapping.table} stayed locked for {LOCK_TRIES} tries of 2 s: "
@@ -55,19 +57,10 @@ async def checked(conn: Connection, mapping: Mapping) -> Mapping:
     """The mapping with what the catalog knows, or a sentence about what stands in the way."""
     table = {"table": mapping.table}
     relation = await _relation(conn, mapping)
-    lacking = []
-    if not relation.may_enter:
-        lacking.append(f"GRANT USAGE ON SCHEMA {relation.schema} TO")
-    lacking += [
-        f"GRANT {right} ON {relation.name} TO"
-        for right, had in (("SELECT", relation.may_read), ("TRIGGER", relation.may_trigger))
-        if not had
-    ]
-    if lacking:
-        raise BadInput(await _rights(conn, mapping, lacking))
+    mapping = replace(mapping, path=(relation.schema, relation.name))
     if relation.rows_hidden:
         raise BadInput(
-            f"row security hides rows of {relation.name} from this login, which would take "
+            f"row security hides rows of {relation.shown} from this login, which would take "
             "what it cannot see for deleted: ALTER ROLE … BYPASSRLS for it, or connect as the "
             "table's owner"
         )
@@ -90,27 +83,27 @@ async def _relation(conn: Connection, mapping: Mapping) -> Any:
     try:
         async with conn.transaction():
             relation = await (await conn.execute(SQL.relation, table)).fetchone()
-    except psycopg.Error:
+    except psycopg.DataError:  # not a name at all
         relation = None
     if relation is None:
-        schema = await (await conn.execute(SQL.schema_of_name, table)).fetchone()
-        if schema is not None and not schema.may_enter:
-            grants = [f"GRANT USAGE ON SCHEMA {schema.name} TO"]
-            raise BadInput(await _rights(conn, mapping, grants))
         raise BadInput(
             f"there is no table {mapping.table} that this login can see: "
             "write it as schema.table in revec.toml"
         )
     if not relation.is_table:
         raise BadInput(f"{mapping.table} is no table (a view has no changes to capture)")
+    if relation.has_children:
+        raise BadInput(
+            f"{mapping.table} has child tables by INHERITS, whose writes its triggers do not see: "
+            "name each of them as a source, or make it a partitioned table"
+        )
+    lacking = await (await conn.execute(SQL.lacking, {"oid": relation.oid})).fetchall()
+    if lacking:
+        who = await (await conn.execute("SELECT quote_ident(current_user) AS name")).fetchone()
+        assert who is not None
+        grants = " ".join(f"GRANT {row.privilege} ON {row.object} TO {who.name};" for row in lacking)
+        raise BadInput(f"this login lacks rights on {mapping.table}; let its owner run: {grants}")
     return relation
-
-
-async def _rights(conn: Connection, mapping: Mapping, grants: list[str]) -> str:
-    who = await (await conn.execute("SELECT quote_ident(current_user) AS name")).fetchone()
-    assert who is not None
-    statements = " ".join(f"{grant} {who.name};" for grant in grants)
-    return f"this login lacks rights on {mapping.table}; let its owner run: {statements}"
 
 
 async def _keyed(conn: Connection, mapping: Mapping, columns: dict[str, Any]) -> Mapping:
@@ -151,21 +144,18 @@ async def _install(conn: Connection, source_id: int, mapping: Mapping) -> None:
             new_key=mapping.key_of("NEW"),
         )
     )
+    captured = {"table": mapping.table, "source": source_id}
+    before = await (await conn.execute(SQL.captured, captured)).fetchone()
     rows, emptied = (sql.Identifier(f"revec_{source_id}_{what}") for what in ("rows", "truncate"))
     table = mapping.relation
     await conn.execute(SQL.row_trigger.format(trigger=rows, table=table, function=function))
     # Row triggers are cloned to partitions, also to later ones; a truncate trigger is not.
     parts = await (await conn.execute(SQL.partitions, {"table": mapping.table})).fetchall()
-    leaves = [sql.Identifier(*_parts(row.name)) for row in parts]
+    leaves = [sql.Identifier(row.schema, row.name) for row in parts]
     for each in {part.as_string(): part for part in [table, *leaves]}.values():
-        await conn.execute(
-            SQL.truncate_trigger.format(trigger=emptied, table=each, function=function)
-        )
-
-
-def _parts(name: str) -> list[str]:
-    """`schema.table` as regclass prints it, quotes taken off."""
-    return [part.strip('"') for part in name.split(".")]
+        await conn.execute(SQL.truncate_trigger.format(trigger=emptied, table=each, function=function))
+    if before is None or not before.whole:
+        await conn.execute(SQL.read_again, {"source": source_id})
 
 
 async def missing(conn: Connection, collection_id: int) -> list[str]:

@@ -1,16 +1,32 @@
 -- name: relation
--- What the table is, and what we may do with it.
-SELECT c.oid::regclass::text AS name, c.relkind = 'p' AS partitioned, c.relkind IN ('r', 'p') AS is_table,
-       has_table_privilege(c.oid, 'SELECT') AS may_read,
-       has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-       has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
-       c.relnamespace::regnamespace::text AS schema,
+-- What the table is. By the catalog, which also tells of a schema that we may not enter.
+SELECT c.oid, n.nspname AS schema, c.relname AS name, format('%%I.%%I', n.nspname, c.relname) AS shown,
+       c.relkind IN ('r', 'p') AS is_table,
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AS has_children,
        row_security_active(c.oid) AS rows_hidden
-  FROM pg_class c WHERE c.oid = to_regclass(%(table)s);
+  FROM parse_ident(%(table)s) AS parts, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE CASE cardinality(parts)
+       WHEN 1 THEN c.relname = parts[1] AND pg_table_is_visible(c.oid)
+       WHEN 2 THEN n.nspname = parts[1] AND c.relname = parts[2] END;
 
--- name: schema_of_name
-SELECT nspname AS name, has_schema_privilege(oid, 'USAGE') AS may_enter
-  FROM pg_namespace WHERE nspname = split_part(%(table)s, '.', 1);
+-- name: lacking
+-- The rights that we lack on the table, its partitions and their schemas. Row triggers are cloned to
+-- partitions by the server; a TRUNCATE trigger is ours to make on each.
+WITH named AS (
+    SELECT c.oid, c.relnamespace, c.oid = %(oid)s AS itself
+      FROM pg_class c
+     WHERE c.oid = %(oid)s OR c.oid IN (SELECT relid FROM pg_partition_tree(%(oid)s) WHERE isleaf)
+)
+SELECT 'USAGE' AS privilege, format('SCHEMA %%I', n.nspname) AS object
+  FROM pg_namespace n
+ WHERE n.oid IN (SELECT relnamespace FROM named) AND NOT has_schema_privilege(n.oid, 'USAGE')
+UNION ALL
+SELECT string_agg(p.name, ', ' ORDER BY p.name), format('%%I.%%I', n.nspname, c.relname)
+  FROM named JOIN pg_class c ON c.oid = named.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+       CROSS JOIN (VALUES ('SELECT'), ('TRIGGER')) AS p (name)
+ WHERE (p.name = 'TRIGGER' OR itself) AND NOT has_table_privilege(c.oid, p.name)
+ GROUP BY n.nspname, c.relname
+ ORDER BY 2;
 
 -- name: columns
 SELECT attname AS name, format_type(atttypid, NULL) AS type, attnotnull AS filled
@@ -28,7 +44,27 @@ SELECT array_agg(a.attname::text ORDER BY k.place) AS columns, x.indisprimary AS
  ORDER BY x.indisprimary DESC, count(*);
 
 -- name: partitions
-SELECT relid::regclass::text AS name FROM pg_partition_tree(to_regclass(%(table)s)) WHERE isleaf;
+SELECT n.nspname AS schema, c.relname AS name
+  FROM pg_partition_tree(to_regclass(%(table)s)) p
+       JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.isleaf;
+
+-- name: captured
+-- Whether every trigger of ours is there and on, also on each partition.
+SELECT NOT EXISTS (
+    SELECT FROM (SELECT to_regclass(%(table)s)::oid AS oid, 'rows' AS what
+                 UNION ALL SELECT to_regclass(%(table)s)::oid, 'truncate'
+                 UNION ALL SELECT p.relid::oid, w.what
+                   FROM pg_partition_tree(to_regclass(%(table)s)) p,
+                        (VALUES ('rows'), ('truncate')) AS w (what)
+                  WHERE p.isleaf) AS wanted
+     WHERE NOT EXISTS (SELECT FROM pg_trigger t
+                        WHERE t.tgrelid = wanted.oid AND t.tgenabled IN ('O', 'A')
+                          AND t.tgname = 'revec_' || %(source)s || '_' || wanted.what)) AS whole;
+
+-- name: read_again
+-- Writes may have been missed: the table is read from its first row.
+UPDATE revec.source SET scan = 'rows', scan_after = NULL WHERE id = %(source)s;
 
 -- name: lock_timeout
 -- The user's writers queue behind us for no longer than this.
@@ -36,18 +72,22 @@ SELECT set_config('lock_timeout', '2s', true);
 
 -- name: function
 -- Appends and nothing else; as the schema's owner, so the table's writers need no rights here.
+-- Where the key cannot be read (its column was renamed, dropped, or has another type than this session
+-- has planned for), the user's write goes on all the same: a change without keys means "look again".
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $revec$
+DECLARE
+    was text;
+    becomes text;
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO revec.change (source_id, new_key) VALUES ({source}, {new_key});
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO revec.change (source_id, old_key, new_key) VALUES ({source}, {old_key}, {new_key});
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO revec.change (source_id, old_key) VALUES ({source}, {old_key});
-    ELSE
-        INSERT INTO revec.change (source_id) VALUES ({source});
-    END IF;
+    BEGIN
+        IF TG_OP IN ('UPDATE', 'DELETE') THEN was := {old_key}; END IF;
+        IF TG_OP IN ('INSERT', 'UPDATE') THEN becomes := {new_key}; END IF;
+    EXCEPTION WHEN OTHERS THEN
+        was := NULL;
+        becomes := NULL;
+    END;
+    INSERT INTO revec.change (source_id, old_key, new_key) VALUES ({source}, was, becomes);
     RETURN NULL;
 END $revec$;
 

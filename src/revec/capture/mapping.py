@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +15,12 @@ from revec.model.document import DEFAULT_TENANT
 KEY_TYPES = frozenset(
     {"smallint", "integer", "bigint", "numeric", "text", "character varying", "character", "uuid"}
 )
+INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}  # bits beside the sign
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_SHAPES = {
+    "numeric": re.compile(r"-?[0-9]+(\.[0-9]+)?|NaN|-?Infinity"),
+    "uuid": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +34,41 @@ class Mapping:
     tenant: str = f"'{DEFAULT_TENANT}'"
     filter: str = "true"
     metadata: tuple[str, ...] = ()
-    key_types: tuple[str, ...] = field(default=())  # learned from the catalog by `init`
+    # Learned from the catalog by `init`: the key's types; the table's schema and name.
+    key_types: tuple[str, ...] = field(default=())
+    path: tuple[str, ...] = field(default=())
 
     @classmethod
     def load(cls, stored: dict[str, Any]) -> Mapping:
-        lists = ("key", "metadata", "key_types")
+        lists = ("key", "metadata", "key_types", "path")
         return cls(**stored | {name: tuple(stored.get(name, ())) for name in lists})
 
     @property
     def stored(self) -> dict[str, Any]:
         return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
 
     @property
     def relation(self) -> sql.Identifier:
-        return sql.Identifier(*self.table.split("."))
+        return sql.Identifier(*self.path)
+
+    def fits(self, key: str) -> bool:
+        """Whether a row can have this key; not so where the table had another key before."""
+        try:
+            parts = [key] if len(self.key) == 1 else json.loads(key, parse_int=str, parse_float=str)
+        except ValueError:
+            return False
+        return (
+            isinstance(parts, list)
+            and len(parts) == len(self.key_types)
+            and all(_is(str(part), kind) for part, kind in zip(parts, self.key_types, strict=True))
+        )
 
     def key_of(self, row: str | None = None) -> sql.Composable:
         """The key as text; a JSON array where it has several columns. `row`: OLD or NEW."""
         columns = [
-            sql.SQL("{}.{}").format(_raw(row), sql.Identifier(name))
-            if row
-            else sql.Identifier(name)
+            sql.SQL("{}.{}").format(_raw(row), sql.Identifier(name)) if row else _column(name)
             for name in self.key
         ]
         if len(columns) == 1:
@@ -58,7 +77,8 @@ class Mapping:
 
     def page(self) -> sql.Composed:
         """Rows after `%(after)s` in the order of the key, `%(limit)s` of them."""
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.key))
+        # Qualified: ORDER BY a bare name would mean our own column of that name, a text.
+        columns = sql.SQL(", ").join(_escaped(sql.Identifier(*self.path, name)) for name in self.key)
         after = self._parsed(sql.SQL("%(after)s::text"))
         return sql.SQL(
             "{select} WHERE %(after)s::text IS NULL OR ({columns}) > ({after})"
@@ -67,16 +87,14 @@ class Mapping:
 
     def by_keys(self) -> sql.Composed:
         """The rows of `%(keys)s`, by the table's own index."""
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.key))
+        columns = sql.SQL(", ").join(map(_column, self.key))
         keys = self._parsed(sql.SQL("k"))
         return sql.SQL(
             "{select} WHERE ({columns}) IN (SELECT {keys} FROM unnest(%(keys)s::text[]) AS k)"
         ).format(select=self._select(), columns=columns, keys=keys)
 
     def _select(self) -> sql.Composable:
-        pairs = [
-            part for name in self.metadata for part in (sql.Literal(name), sql.Identifier(name))
-        ]
+        pairs = [part for name in self.metadata for part in (_escaped(sql.Literal(name)), _column(name))]
         return sql.SQL(
             "SELECT {key} AS key, coalesce(({filter})::boolean, false) AS kept,"
             " coalesce(({title})::text, '') AS title, coalesce(({body})::text, '') AS body,"
@@ -90,15 +108,15 @@ class Mapping:
             tenant=_raw(self.tenant),
             default=sql.Literal(DEFAULT_TENANT),
             pairs=sql.SQL(", ").join(pairs),
-            table=self.relation,
+            table=_escaped(self.relation),
         )
 
     def _parsed(self, text: sql.Composable) -> sql.Composable:
         """A key's text back to the types of its columns, so that the table's index serves."""
         if len(self.key) == 1:
-            return sql.SQL("({})::{}").format(text, _raw(self.key_types[0]))
+            return sql.SQL("({})::{}").format(text, _type(self.key_types[0]))
         parts = [
-            sql.SQL("({}::jsonb ->> {})::{}").format(text, sql.Literal(place), _raw(kind))
+            sql.SQL("({}::jsonb ->> {})::{}").format(text, sql.Literal(place), _type(kind))
             for place, kind in enumerate(self.key_types)
         ]
         return sql.SQL(", ").join(parts)
@@ -107,3 +125,23 @@ class Mapping:
 def _raw(expression: str) -> sql.SQL:
     """SQL of the operator's own revec.toml (or of the catalog); `%` is no placeholder in it."""
     return sql.SQL(expression.replace("%", "%%"))
+
+
+def _escaped(part: sql.Composable) -> sql.SQL:
+    return _raw(part.as_string())
+
+
+def _column(name: str) -> sql.SQL:
+    return _escaped(sql.Identifier(name))
+
+
+def _type(kind: str) -> sql.SQL:
+    return _raw("bpchar" if kind == "character" else kind)  # `character` alone is one letter
+
+
+def _is(text: str, kind: str) -> bool:
+    """Whether the database could have written this text for a value of that type."""
+    if bits := INTEGERS.get(kind):
+        return bool(_INTEGER.fullmatch(text)) and -(2**bits) <= int(text) < 2**bits
+    pattern = _SHAPES.get(kind)
+    return pattern is None or bool(pattern.fullmatch(text))

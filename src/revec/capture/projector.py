@@ -40,9 +40,9 @@ async def _project_source(database: Database, source: Source) -> bool:
             state = await (await conn.execute(SQL.lock, {"source": source.id})).fetchone()
             if state is None:
                 return False  # another projector is at it
-            changes = await _take_changes(conn, source, mapping)
+            changes = await _take_changes(conn, source, mapping, idle=state.scan is None)
             if any(change.old_key is None and change.new_key is None for change in changes):
-                await _scan(conn, source, ROWS, None)  # truncated: look at everything again
+                await _scan(conn, source, ROWS, None)  # truncated, or unknown: look at everything
             elif state.scan == ROWS:
                 await _scan_rows(conn, source, mapping, state.scan_after)
             elif state.scan == DOCUMENTS:
@@ -56,14 +56,12 @@ async def _project_source(database: Database, source: Source) -> bool:
         return False
 
 
-async def _take_changes(conn: Connection, source: Source, mapping: Mapping) -> list[Any]:
-    taken = await conn.execute(SQL.claim, {"source": source.id, "limit": PAGE})
+async def _take_changes(conn: Connection, source: Source, mapping: Mapping, *, idle: bool) -> list[Any]:
+    taken = await conn.execute(SQL.claim, {"source": source.id, "limit": PAGE, "idle": idle})
     changes = await taken.fetchall()
     if changes:
         failpoint("change_claimed")
-    keys = {
-        key for change in changes for key in (change.old_key, change.new_key) if key is not None
-    }
+    keys = {key for change in changes for key in (change.old_key, change.new_key) if key is not None}
     await _refresh(conn, source, mapping, sorted(keys))
     return changes
 
@@ -76,9 +74,7 @@ async def _scan_rows(conn: Connection, source: Source, mapping: Mapping, after: 
         await _scan(conn, source, ROWS, keys[-1])
 
 
-async def _scan_documents(
-    conn: Connection, source: Source, mapping: Mapping, after: str | None
-) -> None:
+async def _scan_documents(conn: Connection, source: Source, mapping: Mapping, after: str | None) -> None:
     """Documents whose rows are gone: nothing told us of them."""
     keys = await documents.keys_after(conn, source.id, after, PAGE)
     await _refresh(conn, source, mapping, keys)
@@ -91,20 +87,17 @@ async def _scan_documents(
 async def _refresh(conn: Connection, source: Source, mapping: Mapping, keys: list[str]) -> None:
     """Make the documents of these keys what their rows are now."""
     if keys:
-        found = await _read(conn, source, mapping.by_keys(), {"keys": keys})
+        fitting = [key for key in keys if mapping.fits(key)]
+        found = await _read(conn, source, mapping.by_keys(), {"keys": fitting})
         await documents.delete(conn, source.id, sorted(set(keys) - set(found)))
 
 
-async def _read(
-    conn: Connection, source: Source, query: Any, parameters: dict[str, Any]
-) -> list[str]:
+async def _read(conn: Connection, source: Source, query: Any, parameters: dict[str, Any]) -> list[str]:
     """Put the query's rows among the documents (or out, where filtered); their keys, in order."""
     await conn.execute(SQL.see_all_rows)
     rows = await (await conn.execute(query, parameters)).fetchall()
     await conn.execute(SQL.see_by_policy)
-    kept = [
-        Draft(row.key, row.title, row.body, row.tenant, row.metadata) for row in rows if row.kept
-    ]
+    kept = [Draft(row.key, row.title, row.body, row.tenant, row.metadata) for row in rows if row.kept]
     await documents.put(conn, source.id, kept)
     await documents.delete(conn, source.id, [row.key for row in rows if not row.kept])
     return [row.key for row in rows]

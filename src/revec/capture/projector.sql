@@ -12,9 +12,12 @@ SELECT s.id, s.collection_id, s.name, s.mapping, s.trigger_of::text AS trigger_o
 SELECT scan, scan_after FROM revec.source WHERE id = %(source)s FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: claim
--- Taken and acknowledged in one transaction with the documents that come of it.
+-- Taken and acknowledged in one transaction with the documents that come of it. A change without
+-- keys asks for a full pass: it waits for the one under way, or that would never come to its end.
 DELETE FROM revec.change WHERE id IN (
-    SELECT id FROM revec.change WHERE source_id = %(source)s ORDER BY id LIMIT %(limit)s
+    SELECT id FROM revec.change WHERE source_id = %(source)s
+       AND (%(idle)s OR old_key IS NOT NULL OR new_key IS NOT NULL)
+     ORDER BY id LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED)
 RETURNING old_key, new_key;
 

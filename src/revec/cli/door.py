@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from revec.model.index import Collection
     from revec.settings import Settings
 
-out = Console(highlight=False, soft_wrap=True)
+# A pipe or a log has no width of its own: wide enough that no row is folded.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

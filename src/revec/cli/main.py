@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """The exit code of one command line."""
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # a person reads our sentences
     try:
         code = build()(arguments, exit_on_error=False)
     except cyclopts.CycloptsError:
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     except BaseExceptionGroup as group:
         return _several(group)
     except Exception as error:
-        if not _database_lost(error):
+        if not _said_of_database(error):
             raise
         return Exit.FAILED
     return int(code or Exit.DONE)
@@ -62,7 +64,7 @@ def _several(group: BaseExceptionGroup[BaseException]) -> int:
     if ours:
         err.print(f"revec: {ours[0]}", markup=False)
         return exit_code(ours[0])
-    if any(_database_lost(error) for error in _leaves(group)):
+    if any(_said_of_database(error) for error in _leaves(group)):
         return Exit.FAILED
     raise group
 
@@ -74,17 +76,18 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return found
 
 
-def _database_lost(error: BaseException) -> bool:
+def _said_of_database(error: BaseException) -> bool:
     from revec.postgres.database import (
-        OUR_DATABASE_IS_GONE,
+        DATABASE_TROUBLE,
         first_line,
+        is_gone,
     )
 
-    if not isinstance(error, OUR_DATABASE_IS_GONE):
+    if not isinstance(error, DATABASE_TROUBLE):
         return False
+    what = "the database is gone" if is_gone(error) else "the database refused for now"
     err.print(
-        f"revec: the database is gone: {first_line(error)}. What was committed is safe: "
-        "run the same command again when it is back",
+        f"revec: {what}: {first_line(error)}. What was committed is safe: run the same command again",
         markup=False,
     )
     return True

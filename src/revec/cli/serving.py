@@ -89,6 +89,8 @@ def _say(event: Any) -> None:
             err.print(f"{event.model}: {event.why}", markup=False)
         case events.IndexFaulted():
             err.print(f"{event.index} is written no more: {event.why}", markup=False)
+        case events.TryAgain():
+            err.print(f"trying again: {event.why}", markup=False)
         case events.DatabaseLost():
             err.print(f"the database is gone ({event.why}); trying again", markup=False)
 

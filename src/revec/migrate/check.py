@@ -54,7 +54,7 @@ async def check(database: Database, *, freshness: float) -> list[Breach]:
                 "cursor_id": migration.cursor_id,
             }
         breaches += await _of_index(database, index, parameters)
-    return breaches
+    return await _of_what_is_still_written(database, breaches)
 
 
 async def _shared(database: Database, freshness: float) -> list[Breach]:
@@ -79,11 +79,20 @@ async def _of_index(database: Database, index: Index, parameters: dict[str, Any]
     for invariant, query in queries:
         try:
             async with database.transaction("worker") as conn:
+                if invariant == "I4":
+                    await conn.execute(SQL.by_index)
                 rows = await _rows(conn, query, index, parameters)
         except psycopg.errors.UndefinedTable:
             return breaches  # dropped since we looked
         breaches += [Breach(invariant, index.name, row.doc_id, row.what) for row in rows]
     return breaches
+
+
+async def _of_what_is_still_written(database: Database, breaches: list[Breach]) -> list[Breach]:
+    """An index that was given up while we looked owes nothing any more."""
+    async with database.transaction("worker") as conn:
+        written = {index.name for index in await indexes.writing(conn)}
+    return [breach for breach in breaches if breach.index is None or breach.index in written]
 
 
 async def _rows(

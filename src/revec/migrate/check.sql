@@ -47,7 +47,12 @@ UNION ALL
 SELECT min(doc_id), 'equal texts with different vectors' FROM (
     SELECT doc_id, text_hash, embedding, first_value(embedding) OVER (PARTITION BY text_hash) AS one
       FROM {vectors}) AS t
- WHERE t.embedding <=> t.one > 0.001 GROUP BY text_hash;
+ WHERE t.embedding <=> t.one > 0.001 AND l2_norm(t.embedding) > 0 AND l2_norm(t.one) > 0
+ GROUP BY text_hash;
+
+-- name: by_index
+-- A small table would be read without its index, and prove nothing.
+SELECT set_config('enable_seqscan', 'off', true) AS seqscan, set_config('enable_sort', 'off', true) AS sort;
 
 -- name: index_sees
 -- I4: rows that the approximate index cannot find by their own vector (a sample of 50).

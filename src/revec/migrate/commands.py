@@ -11,6 +11,7 @@ import psycopg
 
 from revec.migrate import conductor, verify
 from revec.migrate.conductor import EVIDENCE_LASTS, Limits
+from revec.migrate.decide import way_on
 from revec.migrate.plan import Plan
 from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused
 from revec.model.index import Collection
@@ -20,6 +21,7 @@ from revec.postgres import indexes, migrations
 from revec.postgres.database import Connection, Database
 from revec.search.retriever import Retriever
 from revec.stores.base import Store
+from revec.work import queue
 
 REHEARSAL = "rehearsal"
 
@@ -56,7 +58,8 @@ class Commands:
             migration = await self._active(conn, collection)
             if not migration.state.can_abort:
                 raise Refused(
-                    f"{collection.name} is {migration.state}: nothing runs that could be paused"
+                    f"{collection.name} is {migration.state}: nothing runs that could be paused; "
+                    f"{way_on(migration.state, collection.name)}"
                 )
             await migrations.pause(conn, migration, why)
             await migrations.tell(conn, migration, who=self.who, why=f"paused: {why}")
@@ -76,15 +79,31 @@ class Commands:
             if migration and migration.paused_why:
                 await migrations.pause(conn, migration, None)
                 lifted.append(f"the pause: {migration.paused_why}")
+            if migration and migration.hold:
+                await migrations.unhold(conn, migration)
+                lifted.append(f"the hold: {migration.hold}")
             if clear and not migration:
-                raise Refused(f"no migration of {collection.name} is under way: nothing to clear")
+                raise Refused(
+                    f"no migration of {collection.name} is under way, so there is nothing to clear: "
+                    f"`revec start {collection.name} --to MODEL` begins one"
+                )
             if migration and clear:
                 if not await migrations.clear(conn, migration, clear, reason):
-                    raise Refused(f"gate {clear} has no failed verdict to clear")
+                    raise Refused(
+                        f"gate {clear} has no failed verdict to clear: "
+                        f"`revec status {collection.name}` lists the gates"
+                    )
                 lifted.append(f"the failed verdict of {clear}: {reason}")
+                await self._judge_again(conn, migration, clear)
             if migration and lifted:
                 await migrations.tell(conn, migration, who=self.who, why="; ".join(lifted))
         return lifted
+
+    async def _judge_again(self, conn: Connection, migration: Migration, gate: str) -> None:
+        """A pass from before the failure does not stand in for a new look."""
+        if gate in await migrations.verdicts(conn, migration):
+            unknown = Verdict(gate, Outcome.INCONCLUSIVE, "a failure was cleared: not judged since")
+            await migrations.record(conn, migration, unknown)
 
     async def abort(self, collection: Collection, why: str) -> Migration:
         """Give the new index up; the old one serves as it did all along."""
@@ -92,8 +111,8 @@ class Commands:
             migration = await self._active(conn, collection)
             if not migration.state.can_abort:
                 raise Refused(
-                    f"{collection.name} is {migration.state}, users may see the new index: "
-                    f"`revec rollback {collection.name}` first"
+                    f"{collection.name} is {migration.state}, users may see the new index: first "
+                    f"{way_on(migration.state, collection.name)}"
                 )
             await migrations.move(conn, migration, State.ABORTED, who=self.who, why=why)
             await self._forget_previous(conn, migration)
@@ -122,6 +141,7 @@ class Commands:
                 )
             verdicts = await migrations.verdicts(conn, migration)
         _require_fresh(collection, migration, verdicts)
+        await self._require_current(collection, migration)
         rehearsal = await self._rehearse(collection, migration)
         evidence = {
             "gates": {gate: str(verdict.outcome) for gate, (verdict, _) in verdicts.items()},
@@ -149,9 +169,15 @@ class Commands:
         if not migration.state.can_roll_back:
             raise Refused(
                 f"{collection.name} is {migration.state}: the old index serves, "
-                "there is nothing to roll back"
+                f"there is nothing to roll back; {way_on(migration.state, collection.name)}"
+            )
+        if migration.is_first_fill:
+            raise Refused(
+                f"{collection.name} is served by its first index, there is nothing to roll back to: "
+                f"`revec status {collection.name}` says what happens next"
             )
         if not now:
+            await self._require_written(migration)
             gone = await conductor.probe_old_model(self.database, self.provider_for, migration)
             if gone:
                 raise Refused(
@@ -166,7 +192,8 @@ class Commands:
             migration = await self._active(conn, collection)
             if migration.state is not State.LIVE:
                 raise Refused(
-                    f"{collection.name} is {migration.state}: only a live migration can be finished"
+                    f"{collection.name} is {migration.state}, only a live migration can be finished: "
+                    f"{way_on(migration.state, collection.name)}"
                 )
             await migrations.move(conn, migration, State.FINISHING, who=self.who, why=why)
             await migrations.drop_after(conn, migration, wait)
@@ -176,7 +203,10 @@ class Commands:
         async with self.database.transaction() as conn:
             migration = await self._active(conn, collection)
             if migration.state is not State.FINISHING:
-                raise Refused(f"{collection.name} is {migration.state}: nothing is being finished")
+                raise Refused(
+                    f"{collection.name} is {migration.state}, nothing is being finished: "
+                    f"{way_on(migration.state, collection.name)}"
+                )
             await migrations.move(conn, migration, State.LIVE, who=self.who, why=why)
             await migrations.drop_after(conn, migration, None)
         return migration
@@ -205,6 +235,34 @@ class Commands:
                 for verdict in verdicts:
                     await migrations.record(conn, migration, verdict)
         return verdicts
+
+    async def _require_written(self, migration: Migration) -> None:
+        assert migration.old_index is not None
+        async with self.database.transaction() as conn:
+            old = await indexes.by_id(conn, migration.old_index)
+        if old.fault:
+            raise Refused(
+                f"a rollback would miss what was written since {old.name} is not: {old.fault}; "
+                "`--now` rolls back all the same"
+            )
+
+    async def _require_current(self, collection: Collection, migration: Migration) -> None:
+        """A proof is of its hour: what was written since has to be in the new index too."""
+        assert migration.new_index is not None
+        async with self.database.transaction() as conn:
+            index = await indexes.by_id(conn, migration.new_index)
+            waiting = (await queue.open_work(conn, [index.id]))[index.id]
+        if index.fault:
+            raise Refused(
+                f"{index.name} is not written: {index.fault}; `revec resume {collection.name}` "
+                "goes on once that is mended"
+            )
+        if waiting.oldest_seconds > self.limits.freshness:
+            raise GateNotMet(
+                f"{waiting.open:,} documents wait for {index.name}, the oldest for "
+                f"{waiting.oldest_seconds:.0f} s: `revec worker` brings them in, "
+                f"`revec status {collection.name}` shows them"
+            )
 
     async def _rehearse(self, collection: Collection, migration: Migration) -> Verdict:
         """One probe through both indexes, and the flip and back, undone before anybody sees it."""
@@ -276,7 +334,7 @@ class Commands:
         if rolling_back and latest is not None and latest.state is State.FINISHED:
             raise Refused(
                 f"{collection.name} has nothing to roll back: its last migration is finished and "
-                "the old index is dropped; `revec start` migrates back"
+                f"the old index is dropped; `revec start {collection.name} --to MODEL` migrates back"
             )
         raise Refused(
             f"no migration of {collection.name} is under way: "

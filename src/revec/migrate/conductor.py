@@ -6,6 +6,7 @@ Whoever ticks holds a lease row; every action may be killed and done again. Only
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import psycopg
 from revec.capture import attach
 from revec.migrate import backfill, verify
 from revec.migrate.decide import Action, Do, For, Snapshot, decide
-from revec.model.errors import ProviderError, Refused
+from revec.model.errors import ProviderError, Refused, RevecError
 from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
@@ -35,6 +36,7 @@ LEASE = "conductor"
 EVIDENCE_LASTS = timedelta(hours=24)
 VERIFY_EVERY = timedelta(seconds=10)  # where a gate cannot tell yet
 PROBE_OLD_EVERY = timedelta(hours=1)
+SWEEP_EVERY = 5.0  # seconds, where a table that may go is still in use
 OPERATOR = "operator"
 CONDUCTOR = "conductor"
 
@@ -61,6 +63,7 @@ class Conductor:
         self._provider_for = provider_for
         self._limits = limits
         self._holder = holder
+        self._sweep_at = 0.0
 
     async def tick(self) -> bool:
         """One step for every migration; whether anything moved. Nothing where another one ticks."""
@@ -78,8 +81,11 @@ class Conductor:
         action = decide(seen)
         try:
             return await self._act(migration, action)
-        except Refused:
-            return False  # somebody else moved it between the look and the act
+        except (Refused, psycopg.errors.UndefinedTable):
+            return False  # somebody else moved it, or dropped it, between the look and the act
+        except RevecError as error:  # the model cannot be reached from here: the next tick asks again
+            events.emit(events.ProviderFailed(migration.target, str(error)))
+            return False
 
     async def _act(self, migration: Migration, action: Action) -> bool:
         match action.do:
@@ -187,17 +193,25 @@ class Conductor:
 
     async def _sweep(self) -> None:
         """Drop the tables of retired indexes; whoever still reads one is re-routed."""
+        if time.monotonic() < self._sweep_at:
+            return
         async with self._database.transaction() as conn:
             gone = [row.id for row in await (await conn.execute(SQL.leftovers)).fetchall()]
         for index_id in gone:
             try:
                 async with self._database.transaction() as conn:
+                    await conn.execute(SQL.lock_timeout)
+                    # A document's writer in flight may still make work for it.
+                    await conn.execute(indexes.SQL.barrier)
+                    await conn.execute(indexes.SQL.forget, {"index": index_id})
+                async with self._database.transaction() as conn:
                     index = await indexes.by_id(conn, index_id)
                     await conn.execute(SQL.builders, {"vectors": f"revec.vectors_{index_id}"})
                     await conn.execute(SQL.lock_timeout)
                     await self._store.drop(conn, index)
+                    await conn.execute(indexes.SQL.forget, {"index": index_id})
             except psycopg.errors.LockNotAvailable:
-                continue  # next time
+                self._sweep_at = time.monotonic() + SWEEP_EVERY  # no writer waits for us each tick
 
     async def _sample_progress(self, migration: Migration) -> None:
         if migration.state is State.BACKFILLING and migration.new_index is not None:
@@ -368,6 +382,8 @@ async def outstanding(
             if open_work.open and index.fault is None and not index.held:
                 reasons.append(f"{index.name}: {open_work.open:,} documents to embed or remove")
         under_way = await migrations.active(conn)
+        gone = await (await conn.execute(SQL.leftovers)).fetchall()
+    reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
     for migration in under_way:
         seen = await snapshot(database, store, migration, limits)
         action = decide(seen)

@@ -43,6 +43,7 @@ class Snapshot:
     cursor_done: bool = False
     backfill_open: int = 0
     window: int = 1
+    dead: int = 0  # letters of the new index that nobody has settled
     built: bool = False
     building: bool = False
     required: tuple[str, ...] = ()
@@ -68,6 +69,21 @@ def decide(seen: Snapshot) -> Action:
     if seen.paused and seen.state.can_abort:
         return _wait(f"paused: {seen.paused} (`revec resume {seen.collection}`)", For.PERSON)
     return _BY_STATE[seen.state](seen)
+
+
+def way_on(state: State, collection: str) -> str:
+    """What a person may do where a migration is: the end of every refusal."""
+    look = f"`revec status {collection}` says what it waits for"
+    give_up = f"`revec abort {collection}` gives the new index up"
+    if state.is_final:
+        return f"`revec start {collection} --to MODEL` begins another"
+    return {
+        State.READY: f"`revec cutover {collection}` serves the new index, {give_up}",
+        State.CANARY: f"`revec rollback {collection}` goes back",
+        State.LIVE: f"`revec finish {collection}` drops the old index, "
+        f"`revec rollback {collection}` goes back",
+        State.FINISHING: f"`revec finish {collection} --cancel` keeps the old index",
+    }.get(state, f"{look}, {give_up}")
 
 
 def _planned(_: Snapshot) -> Action:
@@ -108,10 +124,12 @@ def _verifying(seen: Snapshot) -> Action:
 
 
 def _ready(seen: Snapshot) -> Action:
+    if unproven := _until_passed(seen):
+        return unproven
+    if seen.fault:
+        return _wait(seen.fault, For.PERSON)
     if seen.first_fill:
         return Action(Do.CUT_OVER, "nothing served before", to=State.LIVE)
-    if stale := _until_passed(seen):
-        return stale
     return _wait(f"ready: `revec cutover {seen.collection}`", For.PERSON)
 
 
@@ -156,20 +174,30 @@ _BY_STATE = {
 def _until_passed(seen: Snapshot) -> Action | None:
     """What stands between the required gates and a pass; None where they all passed."""
     outcomes = {gate: seen.verdicts.get(gate) for gate in seen.required}
-    if failed := [gate for gate, outcome in outcomes.items() if outcome is Outcome.FAILED]:
-        return _wait(
-            f"gate {failed[0]} FAILED and stays so until a person clears it: "
-            f"`revec resume {seen.collection} --clear {failed[0]} --reason …`",
-            For.PERSON,
-        )
-    if all(outcome is Outcome.PASSED for outcome in outcomes.values()):
+    unproven = [gate for gate, outcome in outcomes.items() if outcome is not Outcome.PASSED]
+    if seen.required and not unproven:
         return None
-    if seen.fault:
-        return _wait(seen.fault, For.PERSON)
-    open_gates = ", ".join(gate for gate, o in outcomes.items() if o is not Outcome.PASSED)
-    if not seen.verify_due:
-        return _wait(f"not yet proven: {open_gates}", For.WORK)
-    return Action(Do.VERIFY, f"not yet proven: {open_gates}")
+    if why := _for_a_person(seen, outcomes):
+        return _wait(why, For.PERSON)
+    why = f"not yet proven: {', '.join(unproven)}"
+    return Action(Do.VERIFY, why) if seen.verify_due else _wait(why, For.WORK)
+
+
+def _for_a_person(seen: Snapshot, outcomes: Mapping[str, Outcome | None]) -> str | None:
+    """What no other look at the gates would mend; each look costs texts."""
+    if not seen.required:
+        return f"no gate is required, so nothing is proven: `revec abort {seen.collection}`"
+    if failed := [gate for gate, outcome in outcomes.items() if outcome is Outcome.FAILED]:
+        return (
+            f"gate {failed[0]} FAILED and stays so until a person clears it: "
+            f"`revec resume {seen.collection} --clear {failed[0]} --reason …`"
+        )
+    if seen.dead:
+        return (
+            f"{seen.dead:,} dead letters: `revec queue list {seen.collection}` shows why, "
+            f"`revec queue retry {seen.collection}` or `revec queue accept {seen.collection}` settles them"
+        )
+    return seen.fault
 
 
 def _move(to: State, why: str) -> Action:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from revec.migrate.decide import way_on
 from revec.migrate.verify import COMPLETENESS, FIDELITY, RECALL
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Index, Kind
@@ -109,12 +110,12 @@ async def plan(
     if active:
         raise Refused(
             f"{collection.name} is being migrated to {active[0].target} ({active[0].state}): "
-            f"`revec status {collection.name}` shows it, `revec abort {collection.name}` ends it"
+            f"{way_on(active[0].state, collection.name)}"
         )
     if old and old.space.id == space.id and kind in (None, old.kind):
         raise Refused(
             f"{collection.name} is served by {space.address} already, by the same recipe: "
-            "there is nothing to migrate"
+            f"there is nothing to migrate; `revec verify {collection.name}` judges it"
         )
     vectors = space.dims * BYTES_PER_DIM + ROW_BYTES
     chosen, why = _kind(space, largest, vectors, kind)

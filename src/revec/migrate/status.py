@@ -80,9 +80,11 @@ async def status(
     facts |= await _migration(database, migration)
     action = decide(await conductor.snapshot(database, store, migration, limits))
     waits = str(action.why) if not migration.state.is_final else _over(migration, collection)
+    if migration.hold and migration.state is State.READY:
+        waits = f"a guard holds it: {migration.hold} (`revec resume {collection.name}`)"
     if not facts["workers"] and not migration.state.is_final:
         waits += "; no worker seen: run `revec worker`"
-    return Status(**facts, next=waits, rollback=_rollback(migration, collection))
+    return Status(**facts, next=waits, rollback=_rollback(migration, collection, facts["indexes"]))
 
 
 async def _index(conn: Connection, store: Store, index: Index, route: Route) -> IndexStatus:
@@ -131,11 +133,13 @@ def _over(migration: Migration, collection: Collection) -> str:
     return f"{migration.state}; `revec start {collection.name} --to MODEL` begins another"
 
 
-def _rollback(migration: Migration, collection: Collection) -> str:
+def _rollback(migration: Migration, collection: Collection, written: list[IndexStatus]) -> str:
     if migration.is_first_fill or migration.state.is_final:
         return "nothing to roll back to"
     if migration.old_model_gone:
         return f"rollback lost: {migration.old_model_gone}"
+    if fault := next((each.fault for each in written if each.role == "previous" and each.fault), None):
+        return f"the old index is not written, a rollback would miss what came since: {fault}"
     if migration.state is State.FINISHING:
         return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
     if migration.state.can_roll_back:

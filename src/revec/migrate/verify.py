@@ -24,6 +24,7 @@ SQL = beside(__file__)
 CHUNK = 10_000  # documents a transaction: no long snapshot
 LAST_ID = 2**63 - 1
 SAME_COSINE = 0.999
+ALIKE = 10  # different texts with one vector: from here on more than half of them is no coincidence
 RECALL_QUERIES, RECALL_AT, RECALL_NEEDED = 300, 10, 0.97
 TIE = 1e-6  # scores this close are one rank
 
@@ -63,6 +64,7 @@ class Tally:
     pending: int = 0  # on its way, younger than the freshness goal
     late: int = 0  # on its way, but older
     malformed: int = 0  # vectors that are zero or of the wrong length
+    foreign: int = 0  # whole sets under another tenant
 
 
 async def completeness(
@@ -106,7 +108,7 @@ async def _count_chunk(database: Database, index: Index, tally: Tally, asked: di
 def _completeness(tally: Tally) -> tuple[Outcome, str]:
     wrong = {
         name: getattr(tally, name)
-        for name in ("missing", "stale", "orphan", "malformed")
+        for name in ("missing", "stale", "orphan", "foreign", "malformed")
         if getattr(tally, name)
     }
     if wrong:
@@ -133,7 +135,7 @@ async def fidelity(
         drift = await sentinel_drift(database, provider, index)
         if drift:
             return Verdict(FIDELITY, Outcome.FAILED, drift)
-        cosines, duplicates = await _sampled(database, store, provider, index, sample)
+        cosines, duplicates, different = await _sampled(database, store, provider, index, sample)
     except AnswerInvalid as error:
         return Verdict(FIDELITY, Outcome.FAILED, str(error))
     except ProviderError as error:
@@ -146,7 +148,9 @@ async def fidelity(
         "duplicates": duplicates,
         "bad_rate_below": round(rule_of_three(len(cosines)), 4) if not bad else None,
     }
-    if bad or duplicates:
+    # Some models cannot tell some texts apart (case, word order, a tail that is cut off): no fault.
+    alike = duplicates >= ALIKE and 2 * duplicates > different
+    if bad or alike:
         why = f"{bad} of {len(cosines)} differ from a fresh embedding, {duplicates} share a vector"
         return Verdict(FIDELITY, Outcome.FAILED, why, evidence)
     if not len(cosines):
@@ -157,8 +161,8 @@ async def fidelity(
 
 async def _sampled(
     database: Database, store: Store, provider: Provider, index: Index, size: int
-) -> tuple[np.ndarray, int]:
-    """Cosines of stored and fresh vectors; how many different texts share one stored vector."""
+) -> tuple[np.ndarray, int, int]:
+    """Cosines of stored and fresh vectors; of how many different texts one has another's vector."""
     async with database.transaction("worker") as conn:
         rows = await store.sample(conn, index, size)
         contents = await documents.contents(conn, [doc_id for doc_id, *_ in rows])
@@ -179,7 +183,8 @@ async def _sampled(
     for _, hashed, vector in rows:
         owners.setdefault(vector.tobytes(), set()).add(hashed)
     duplicates = sum(len(texts) for texts in owners.values() if len(texts) > 1)
-    return np.array([cosine(a, b) for a, b in zip(stored, fresh, strict=True)]), duplicates
+    cosines = np.array([cosine(a, b) for a, b in zip(stored, fresh, strict=True)])
+    return cosines, duplicates, len({hashed for _, hashed, _ in rows})
 
 
 async def remember_sentinels(database: Database, provider: Provider, index: Index) -> None:
@@ -233,6 +238,9 @@ async def recall(database: Database, store: Store, index: Index) -> Verdict:
         "bound": bound,
     }
     why = f"recall@{RECALL_AT} {hits / max(trials, 1):.4f}, at least {bound:.4f} at 95%"
+    if len(queries) < RECALL_QUERIES and hits == trials:  # asked for all there are: no chance in it
+        why = f"each of {len(queries)} vectors finds what an exact scan finds"
+        return Verdict(RECALL, Outcome.PASSED, why, evidence)
     if len(queries) < RECALL_QUERIES and bound < RECALL_NEEDED:
         return Verdict(
             RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence
@@ -242,5 +250,7 @@ async def recall(database: Database, store: Store, index: Index) -> Verdict:
 
 
 def cosine(a: Vector, b: Vector) -> float:
+    """0 where one of them is zero: such a vector is like no other."""
     x, y = a.astype(np.float64), b.astype(np.float64)
-    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+    norms = np.linalg.norm(x) * np.linalg.norm(y)
+    return float(x @ y / norms) if norms else 0.0

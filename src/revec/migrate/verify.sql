@@ -6,13 +6,15 @@ SELECT max(id) AS upto, count(*) AS documents
 -- name: completeness
 -- Every document up to the horizon has its whole, current chunk set, or a reason why not.
 WITH docs AS MATERIALIZED (
-    SELECT id, input_hash FROM revec.document
+    SELECT id, tenant, input_hash FROM revec.document
      WHERE id > %(after)s AND id <= %(upto)s AND collection_id = %(collection)s AND rev <= %(horizon)s
 ), held AS (
-    SELECT d.id, bool_and(v.input_hash = d.input_hash) AND count(*) = max(v.chunk_count) AS whole
+    SELECT d.id, bool_and(v.input_hash = d.input_hash) AND count(*) = max(v.chunk_count) AS whole,
+           bool_or(v.tenant <> d.tenant) AS abroad
       FROM docs d JOIN {vectors} v ON v.doc_id = d.id GROUP BY d.id
 ), judged AS (
     SELECT coalesce(h.whole, false) AS whole, h.id IS NOT NULL AS held,
+           coalesce(h.abroad, false) AS abroad,
            e.doc_id IS NOT NULL AS excluded, x.doc_id IS NOT NULL AS dead,
            w.doc_id IS NOT NULL AS open,
            -- The backfill's own work is no excuse: only what was written just now is.
@@ -28,6 +30,7 @@ WITH docs AS MATERIALIZED (
 SELECT count(*) AS documents,
        count(*) FILTER (WHERE NOT whole AND NOT held AND NOT open AND NOT excluded AND NOT dead) AS missing,
        count(*) FILTER (WHERE NOT whole AND held AND NOT open AND NOT excluded AND NOT dead) AS stale,
+       count(*) FILTER (WHERE whole AND abroad AND NOT open) AS foreign,
        count(*) FILTER (WHERE NOT whole AND excluded AND NOT open) AS excluded,
        count(*) FILTER (WHERE NOT whole AND dead AND NOT excluded AND NOT open) AS dead,
        count(*) FILTER (WHERE NOT whole AND open AND young) AS pending,

@@ -42,7 +42,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         State.ABORTED: "a person gave it up",
     },
     State.CAPTURING: {
-        State.BACKFILLING: "every source's capture is in place and seen working",
+        State.BACKFILLING: "every source's triggers are in place and enabled",
         State.ABORTED: "a person gave it up",
     },
     State.BACKFILLING: {

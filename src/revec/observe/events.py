@@ -55,7 +55,14 @@ class DatabaseLost:
     why: str
 
 
-Event = Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """A statement was refused for now: a lock, a deadlock, a full disk."""
+
+    why: str
+
+
+Event = Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost | TryAgain
 
 _listeners: list[Callable[[Event], None]] = []
 

@@ -104,6 +104,8 @@ class Cluster:
         with psycopg.connect(self.dsn("postgres"), autocommit=True, connect_timeout=10) as own:
             if not own.execute("SELECT FROM pg_database WHERE datname = 'revec'").rowcount:
                 own.execute("CREATE DATABASE revec")
+                # The login's name is our schema's: a user's unqualified table would land in there.
+                own.execute("ALTER DATABASE revec SET search_path = public")
 
     def stop(self) -> None:
         if self._ping() is Ping.NO_RESPONSE:

@@ -23,7 +23,7 @@ Role = Literal["owner", "worker", "reader"]
 
 MINIMUM_SERVER = 150_000
 MINIMUM_VECTOR = (0, 8)
-OUR_DATABASE_IS_GONE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+DATABASE_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
 class Database:
@@ -114,6 +114,16 @@ async def check_server(dsn: str) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VECTOR:
         way_out = "run ALTER EXTENSION vector UPDATE" if row.installed else "update pgvector"
         raise Unavailable(f"pgvector {version} is too old, 0.8 is needed: {way_out}")
+
+
+def is_gone(trouble: BaseException) -> bool:
+    """The connection is lost; otherwise one statement was refused and may be tried again.
+
+    A lock that others hold, a deadlock, a cancelled statement or a full disk have a SQLSTATE of
+    their own; a lost connection has none, or one of class 08 or 57P.
+    """
+    state = getattr(trouble, "sqlstate", None)
+    return state is None or state.startswith(("08", "57P"))
 
 
 def first_line(error: BaseException) -> str:

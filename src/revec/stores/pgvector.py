@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import psycopg
 from pgvector import HalfVector
 from psycopg import sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from revec.model.errors import NotFound
 from revec.model.index import Index, Kind
@@ -61,7 +66,7 @@ class PgVector:
                 "input_hashes": [each.input_hash for each, *_ in rows],
                 "text_hashes": [text_hash for *_, text_hash, _ in rows],
                 "chunk_counts": [len(each.vectors) for each, *_ in rows],
-                "embeddings": [HalfVector(half(vector)) for *_, vector in rows],
+                "embeddings": HalfVectors(half(np.stack([vector for *_, vector in rows]))),
             },
         )
 
@@ -131,6 +136,36 @@ class PgVector:
         row = await (await conn.execute(SQL.bytes, {"vectors": _name(index)})).fetchone()
         assert row is not None
         return int(row.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class HalfVectors:
+    """The rows of a float16 matrix as one halfvec[]: a list of HalfVector takes three times as long."""
+
+    matrix: Vector
+
+
+class HalfVectorsDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: HalfVectors) -> bytes:
+        """Postgres' own array: a header, then each element's length and what halfvec_recv reads."""
+        assert self.connection is not None
+        rows, dims = obj.matrix.shape
+        elements = np.empty(
+            rows, [("length", ">i4"), ("dims", ">u2"), ("unused", ">u2"), ("values", ">f2", (dims,))]
+        )
+        elements["length"] = 2 + 2 + dims * BYTES_PER_DIM
+        elements["dims"] = dims
+        elements["unused"] = 0
+        elements["values"] = obj.matrix
+        element_type = self.connection.adapters.types["halfvec"].oid
+        dimensions, has_null, first = 1, 0, 1
+        header = struct.pack(">iiIii", dimensions, has_null, element_type, rows, first)
+        return header + elements.tobytes()
+
+
+psycopg.adapters.register_dumper(HalfVectors, HalfVectorsDumper)
 
 
 async def _scan(

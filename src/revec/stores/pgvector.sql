@@ -30,17 +30,16 @@ DROP TABLE IF EXISTS {vectors};
 
 -- name: replace
 -- Rows beyond the new set and rows of the new set are never the same ones, so one statement may do both.
-WITH new AS MATERIALIZED (
-    SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::int4[], %(tenants)s::text[],
-                         %(input_hashes)b::bytea[], %(text_hashes)b::bytea[], %(chunk_counts)b::int4[],
-                         %(embeddings)b::halfvec[])
-             AS n (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
-), trimmed AS (
-    DELETE FROM {vectors} v USING new n
-     WHERE n.chunk_no = 0 AND v.doc_id = n.doc_id AND v.chunk_no >= n.chunk_count
+WITH trimmed AS (
+    DELETE FROM {vectors}
+     WHERE doc_id = ANY (%(doc_ids)b::bigint[]) AND chunk_no > 0
+       AND (doc_id, chunk_no) NOT IN
+           (SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::int4[]))
 )
 INSERT INTO {vectors} AS v (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
-SELECT * FROM new
+SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::int4[], %(tenants)s::text[],
+                     %(input_hashes)b::bytea[], %(text_hashes)b::bytea[], %(chunk_counts)b::int4[],
+                     %(embeddings)b::halfvec[])
 ON CONFLICT (doc_id, chunk_no) DO UPDATE
    SET tenant = excluded.tenant, input_hash = excluded.input_hash, text_hash = excluded.text_hash,
        chunk_count = excluded.chunk_count, embedding = excluded.embedding;

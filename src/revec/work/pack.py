@@ -196,16 +196,19 @@ class Worksite:
         """Write what can be written; the pieces whose documents were busy come back."""
         ids = [piece.job.doc_id for piece in pieces]
         async with self.database.transaction("worker") as conn:
-            await conn.execute("SELECT set_config('lock_timeout', %s, true)", (WRITE_LOCK_TIMEOUT,))
-            live = await documents.lock_current(
-                conn, ids, [piece.content.input_hash for piece in pieces]
-            )
-            held = [piece for piece in pieces if piece.job.doc_id in live]
-            await self._store(conn, held, vectors)
-            failpoint("vectors_written")
-            await queue.settle(conn, claim.only(live))
-            hashes = [text_hash for piece in held for text_hash in piece.hashes]
-            await queue.close_payment(conn, self.index.space.id, payment, hashes, {})
+            async with conn.pipeline():  # two round trips: the fence, and all that it lets through
+                await conn.execute(
+                    "SELECT set_config('lock_timeout', %s, true)", (WRITE_LOCK_TIMEOUT,)
+                )
+                live = await documents.lock_current(
+                    conn, ids, [piece.content.input_hash for piece in pieces]
+                )
+                held = [piece for piece in pieces if piece.job.doc_id in live]
+                await self._store(conn, held, vectors)
+                failpoint("vectors_written")
+                await queue.settle(conn, claim.only(live))
+                hashes = [text_hash for piece in held for text_hash in piece.hashes]
+                await queue.close_payment(conn, self.index.space.id, payment, hashes, {})
             failpoint("before_commit")
             missed = [piece for piece in pieces if piece.job.doc_id not in live]
             busy = await self._still_current(conn, missed)

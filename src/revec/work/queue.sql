@@ -40,10 +40,12 @@ UPDATE revec.work w
 RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
 
 -- name: settle
--- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays.
+-- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. ANY keeps a planner
+-- with old statistics from reading all of the index's work.
 DELETE FROM revec.work w
  USING unnest(%(ids)b::bigint[], %(revs)b::bigint[]) AS n (doc_id, rev)
- WHERE w.index_id = %(index)s AND w.doc_id = n.doc_id AND w.rev = n.rev AND w.token = %(token)s;
+ WHERE w.index_id = %(index)s AND w.doc_id = n.doc_id AND w.rev = n.rev AND w.token = %(token)s
+   AND w.doc_id = ANY (%(ids)b::bigint[]);
 
 -- name: release
 -- Give back unfinished work, now or later; a blameless try is not counted.

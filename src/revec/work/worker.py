@@ -12,14 +12,23 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from uuid import UUID, uuid4
 
-from revec.model.errors import AnswerInvalid, ProviderError, ProviderUnavailable, Unavailable
+import psycopg
+
+from revec.model.errors import (
+    AnswerInvalid,
+    ProviderError,
+    ProviderUnavailable,
+    RevecError,
+    Unavailable,
+)
 from revec.model.index import Index
 from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import indexes
-from revec.postgres.database import OUR_DATABASE_IS_GONE, Database, first_line
+from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
 from revec.providers.base import Provider
 from revec.stores.base import Store
 from revec.work import queue
@@ -29,6 +38,7 @@ Duty = Callable[[], Awaitable[bool]]
 Outstanding = Callable[[], Awaitable[list[str]]]
 ProviderFor = Callable[[str, int], Awaitable[Provider]]
 
+LONGEST_IDLE = 10.0  # times the first pause
 REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
 BEAT_EVERY = 5.0
 STUCK_AFTER = 120.0  # seconds without any change that end a drain
@@ -42,7 +52,7 @@ class Pace:
     claim: int = 256  # documents
     lease: float = 60.0  # seconds
     concurrency: int = 2  # claims at once
-    idle: float = 0.2  # seconds between looks when there is nothing to do
+    idle: float = 0.1  # seconds to the next look when there was nothing to do
 
 
 @dataclass(slots=True)
@@ -89,6 +99,7 @@ class Worker:
         self._failures: dict[str, str] = {}  # model → its last word
         self._last_tenant: dict[tuple[int, int], str] = {}
         self._lost_since: float | None = None
+        self._looks = 0
         self._farewells: list[Callable[[], Awaitable[None]]] = []
 
     def on_leave(self, farewell: Callable[[], Awaitable[None]]) -> None:
@@ -101,7 +112,8 @@ class Worker:
 
     async def run(self, *, drain: bool) -> Summary:
         """Work until stopped; with `drain`, until nothing can move without a person."""
-        steps = [*self._duties, *[self._embed_step] * self._pace.concurrency]
+        steps: list[Duty] = [*self._duties]
+        steps += [partial(self._embed_step, place) for place in range(self._pace.concurrency)]
         async with asyncio.TaskGroup() as tasks:
             for step in steps:
                 tasks.create_task(self._repeat(step))
@@ -111,28 +123,45 @@ class Worker:
         return self.summary
 
     async def _repeat(self, step: Duty) -> None:
+        """Again and again; the longer nothing moves, the longer the pause."""
+        pause = self._pace.idle
         while not self._stopping.is_set():
             try:
                 moved = await step()
                 self._lost_since = None
-            except OUR_DATABASE_IS_GONE as error:
-                self._note_lost(error)
+            except DATABASE_TROUBLE as error:
+                self._note(error)
                 moved = False
+            pause = self._pace.idle if moved else min(pause * 1.5, self._pace.idle * LONGEST_IDLE)
             if not moved:
-                await self._pause(self._pace.idle)
+                await self._pause(pause)
 
-    async def _embed_step(self) -> bool:
+    async def _embed_step(self, place: int = 0) -> bool:
         """Claim from the most urgent lane that has anything for a model that is awake."""
         async with self._database.transaction("worker") as conn:
             pairs = await queue.ready(conn)
             found = {index.id: index for index in await indexes.writing(conn)} if pairs else {}
+        if self._backfill_first(place):
+            pairs.reverse()
         for index_id, lane in pairs:
             index = found.get(index_id)
             if index and self._awake(index) and await self._work_off(index, lane):
                 return True
         return False
 
+    def _backfill_first(self, place: int) -> bool:
+        """Every second of us, and every second time where there is one: a trickle of edits, each as
+        slow as a provider's answer, is never over, and a backfill behind it would never begin.
+        """
+        self._looks += 1
+        return place % 2 == 1 or (self._pace.concurrency == 1 and self._looks % 2 == 0)
+
     async def _work_off(self, index: Index, lane: int) -> bool:
+        try:
+            provider = await self._provider_for(index.space.address, index.space.dims)
+        except RevecError as error:  # this worker lacks a package or a key; another may have them
+            self._rest(index.space.address, error)
+            return False
         async with self._database.transaction("worker") as conn:
             claim = await queue.claim(
                 conn,
@@ -147,7 +176,6 @@ class Worker:
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
         began = time.perf_counter()
-        provider = await self._provider_for(index.space.address, index.space.dims)
         site = Worksite(self._database, self._store, provider, index, self._pace.lease)
         try:
             await site.work_off(claim)
@@ -155,6 +183,8 @@ class Worker:
             self._failures.pop(index.space.address, None)
         except AnswerInvalid as error:
             await self._fault(index, str(error))
+        except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
+            events.emit(events.TryAgain(first_line(error)))
         except ProviderError as error:
             self._rest(index.space.address, error)
         finally:
@@ -168,7 +198,7 @@ class Worker:
         until, _ = self._resting.get(index.space.address, (0.0, 0.0))
         return time.monotonic() >= until
 
-    def _rest(self, model: str, error: ProviderError) -> None:
+    def _rest(self, model: str, error: RevecError) -> None:
         """Longer after each failure in a row, unless the provider named its time."""
         first, longest = REST
         _, before = self._resting.get(model, (0.0, 0.0))
@@ -190,8 +220,8 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 left = await self._outstanding()
-            except OUR_DATABASE_IS_GONE as error:
-                self._note_lost(error)
+            except DATABASE_TROUBLE as error:
+                self._note(error)
                 left = [f"the database is gone: {first_line(error)}"]
                 if time.monotonic() - (self._lost_since or since) > DATABASE_PATIENCE:
                     self.stop()
@@ -224,19 +254,21 @@ class Worker:
                 async with self._database.transaction("worker") as conn:
                     await queue.beat(conn, self.id, host, pid)
                     await queue.expire_payments(conn)
-            except OUR_DATABASE_IS_GONE as error:
-                self._note_lost(error)
+            except DATABASE_TROUBLE as error:
+                self._note(error)
             await self._pause(BEAT_EVERY)
         try:
             async with self._database.transaction("worker") as conn:
                 await queue.bye(conn, self.id)
             for farewell in self._farewells:
                 await farewell()
-        except OUR_DATABASE_IS_GONE:
+        except DATABASE_TROUBLE:
             return  # the beat runs out by itself
 
-    def _note_lost(self, error: BaseException) -> None:
-        if self._lost_since is None:
+    def _note(self, error: BaseException) -> None:
+        if not is_gone(error):
+            events.emit(events.TryAgain(first_line(error)))
+        elif self._lost_since is None:
             self._lost_since = time.monotonic()
             events.emit(events.DatabaseLost(first_line(error)))
 

@@ -1,0 +1,69 @@
+"""What every bench prints: the machine, the versions, and its figures as the last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+
+PACKAGES = ("revec", "psycopg", "pgvector", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value; `met` is None where it is only reported."""
+
+    what: str
+    value: float
+    goal: float | None = None
+    met: bool | None = None
+
+
+def at_least(what: str, value: float, goal: float) -> Figure:
+    return Figure(what, round(value, 3), goal, value >= goal)
+
+
+def reported(what: str, value: float) -> Figure:
+    return Figure(what, round(value, 3))
+
+
+def print_machine(dsn: str) -> None:
+    """Where and on what this is measured."""
+    with psycopg.connect(dsn) as conn:
+        ours, vector = conn.execute(
+            "SELECT current_setting('server_version'), extversion"
+            "  FROM pg_extension WHERE extname = 'vector'"
+        ).fetchone() or ("?", "?")
+        settings = conn.execute(
+            "SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY name)"
+            "  FROM pg_settings WHERE name IN ('shared_buffers', 'max_wal_size',"
+            "       'synchronous_commit', 'fsync', 'full_page_writes')"
+        ).fetchone()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(
+        f"machine: {_processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, "
+        f"{platform.system()} {platform.release()}, load {load}"
+    )
+    libraries = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    print(f"versions: Python {sys.version.split()[0]}, {libraries}")
+    print(f"server: PostgreSQL {ours}, pgvector {vector}; {settings[0] if settings else ''}")
+
+
+def finish(name: str, figures: list[Figure]) -> None:
+    print("BENCH " + json.dumps({"name": name, "figures": [asdict(each) for each in figures]}))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,50 @@
+"""`kill -9` of the worker at every named place, while users write: nothing is lost, nothing is wrong."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import pytest
+
+from revec.observe import failpoints
+from tests.faults.harness import IN_FLIGHT, Stage, Trial
+
+pytestmark = pytest.mark.stress
+
+
+@pytest.mark.parametrize("name", failpoints.NAMES)
+async def test_a_worker_killed_at_a_failpoint_loses_nothing(stage: Stage, name: str) -> None:
+    """In a backfill under live writes; another worker goes on, and the bill stays within bounds."""
+    await stage.trials(f"kill -9 at {name}", partial(_killed_at, name))
+
+
+async def _killed_at(name: str, trial: Trial) -> None:
+    await trial.migrate(sampled=False)
+    await trial.advance("backfilling")
+    trial.loopback.fault("slow", times=None, delay=0.1)
+    hit = trial.folder / "hit"
+    nth = trial.number % 3 + 1
+    async with trial.writers() as writers:
+        first = await trial.worker(
+            REVEC_FAILPOINT=f"{name}:{nth}", REVEC_FAILPOINT_HIT=str(hit)
+        )
+        code = await first.ended()
+        assert code == -signal.SIGKILL, f"{name} was not hit: exit {code}, {first.said}"
+        assert hit.read_text() == name
+        assert await trial.state() == "backfilling"
+        trial.heal()
+        second = await trial.worker()  # takes longer to import than the next two lines take
+        paid, stored = trial.bill(), await trial.stored()
+        in_flight = paid.keys() - stored
+        await trial.until_state("ready")
+        await writers.made_more(5)
+    await second.ends_well()
+
+    await trial.assert_well(writers)
+    assert len(in_flight) <= IN_FLIGHT
+    assert max(paid.values(), default=1) == 1
+    twice = {text for text, times in trial.bill().items() if times > 1}
+    assert twice <= in_flight, "paid twice, and not in flight at the kill"
+    assert max(trial.bill().values()) <= 2
+    await trial.assert_can_go_both_ways()

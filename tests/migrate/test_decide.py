@@ -1,0 +1,250 @@
+"""`decide` over all that it may see: it never guesses, never leaps, and always says what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from revec.migrate.decide import Action, Do, For, Snapshot, decide
+from revec.model.migration import FINAL, State, allowed
+from revec.model.verdict import Outcome
+
+GATES = ("completeness", "fidelity", "recall")
+PERSONS = {State.LIVE, State.FINISHING, State.CANARY, State.ABORTED}  # moves that a person makes
+
+snapshots = st.builds(
+    Snapshot,
+    collection=st.just("c"),
+    state=st.sampled_from(State),
+    first_fill=st.booleans(),
+    paused=st.none() | st.just("lunch"),
+    fault=st.none() | st.just("the model answers nonsense"),
+    uncaptured=st.sampled_from([(), ("app.docs",)]),
+    cursor_done=st.booleans(),
+    backfill_open=st.integers(0, 3),
+    window=st.integers(1, 3),
+    dead=st.integers(0, 2),
+    built=st.booleans(),
+    building=st.booleans(),
+    required=st.lists(st.sampled_from(GATES), unique=True).map(tuple),
+    verdicts=st.dictionaries(st.sampled_from(GATES), st.sampled_from(Outcome)),
+    verify_due=st.booleans(),
+    old_probe_due=st.booleans(),
+    drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
+)
+everything = settings(max_examples=200, deadline=None)
+
+
+def passed(seen: Snapshot) -> bool:
+    """Written anew: each required gate, and there is one, has a pass."""
+    return bool(seen.required) and all(seen.verdicts.get(gate) is Outcome.PASSED for gate in seen.required)
+
+
+@everything
+@given(snapshots)
+def test_no_move_that_the_table_forbids(seen: Snapshot) -> None:
+    """Whatever it sees, an arrow that it takes is in TRANSITIONS."""
+    to = decide(seen).to
+    assert to is None or allowed(seen.state, to)
+
+
+@everything
+@given(snapshots)
+def test_users_see_a_new_index_only_after_a_person_said_so(seen: Snapshot) -> None:
+    """By itself it serves the first index alone, and drops only where a person began to finish."""
+    action = decide(seen)
+    if action.to in PERSONS:
+        assert seen.first_fill
+    if action.do is Do.DROP:
+        assert seen.state is State.FINISHING
+        assert seen.drop_seconds is not None
+        assert seen.drop_seconds <= 0
+
+
+@everything
+@given(snapshots)
+def test_nothing_is_ready_or_served_without_every_required_pass(seen: Snapshot) -> None:
+    """Missing, failed, undecided, not configured, or no gate at all: it stays where it is."""
+    action = decide(seen)
+    if action.to is State.READY or action.do is Do.CUT_OVER:
+        assert passed(seen)
+
+
+@everything
+@given(snapshots)
+def test_no_step_on_missing_data(seen: Snapshot) -> None:
+    """No build before the last document is done, no verification before the build, no backfill uncaptured."""
+    to = decide(seen).to
+    if to is State.INDEXING:
+        assert seen.cursor_done
+        assert seen.backfill_open == 0
+    if to is State.VERIFYING:
+        assert seen.built
+    if to is State.BACKFILLING:
+        assert not seen.uncaptured
+
+
+@everything
+@given(snapshots, st.sampled_from([State.VERIFYING, State.READY]))
+def test_a_failure_is_never_judged_away(seen: Snapshot, state: State) -> None:
+    """While a required gate stands FAILED nothing is verified again: a person clears it first."""
+    failed = {**seen.verdicts, "fidelity": Outcome.FAILED}
+    seen = replace(seen, state=state, required=GATES, verdicts=failed, paused=None)
+    action = decide(seen)
+    assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
+    assert "revec resume c --clear" in action.why
+
+
+@everything
+@given(snapshots)
+def test_dead_letters_wait_for_a_person(seen: Snapshot) -> None:
+    """Not judged again, at the price of a judgement, while nobody has settled them."""
+    verdicts = {"completeness": Outcome.INCONCLUSIVE}
+    seen = replace(seen, state=State.VERIFYING, required=GATES, verdicts=verdicts, paused=None, fault=None)
+    action = decide(replace(seen, dead=2))
+    assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
+    assert "2 dead letters: `revec queue list c`" in action.why
+    assert decide(replace(seen, dead=0, verify_due=True)).do is Do.VERIFY
+
+
+@everything
+@given(snapshots, st.sampled_from([state for state in State if state.can_abort]))
+def test_what_is_paused_never_acts(seen: Snapshot, state: State) -> None:
+    """Paused, wherever a pause is possible: it waits for a person, and the way on is named."""
+    action = decide(replace(seen, state=state, paused="lunch"))
+    assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
+    assert "lunch" in action.why
+    assert "`revec resume c`" in action.why
+
+
+@everything
+@given(snapshots, st.sampled_from(FINAL))
+def test_what_is_over_never_acts(seen: Snapshot, state: State) -> None:
+    """Finished and aborted are the end."""
+    assert decide(replace(seen, state=state)).do is Do.WAIT
+
+
+@everything
+@given(snapshots)
+def test_a_distrusted_model_enqueues_and_verifies_nothing(seen: Snapshot) -> None:
+    """While the new index has a fault nothing is paid for, and nobody is served by it."""
+    action = decide(replace(seen, fault="nonsense"))
+    assert action.do not in {Do.ENQUEUE, Do.VERIFY, Do.CUT_OVER}
+
+
+@everything
+@given(snapshots)
+def test_it_acts_or_says_what_it_waits_for(seen: Snapshot) -> None:
+    """An action moves or does; a wait has words and names who or what ends it."""
+    action = decide(seen)
+    assert action.why
+    assert (action.wait_for is not None) == (action.do is Do.WAIT)
+    assert action.do is not Do.MOVE or action.to is not None
+    if action.wait_for is For.CLOCK:
+        assert action.seconds > 0 or seen.drop_seconds is None
+
+
+@everything
+@given(snapshots)
+def test_it_is_a_pure_function(seen: Snapshot) -> None:
+    """The same sight, the same decision."""
+    assert decide(seen) == decide(replace(seen))
+
+
+# --- the world, idealised: every action works, every wait for work or the clock ends ---------------
+
+
+def world_after(seen: Snapshot, action: Action, pages: int) -> Snapshot:
+    """What the database would show next; `pages` is what the cursor still has before it."""
+    became = {
+        Do.ENQUEUE: {"backfill_open": seen.backfill_open + 1, "cursor_done": pages <= 1},
+        Do.BUILD: {"building": True},
+        Do.VERIFY: {"verdicts": dict.fromkeys(seen.required, Outcome.PASSED)},
+        Do.PROBE_OLD: {"old_probe_due": False},
+        Do.WAIT: {
+            "backfill_open": max(0, seen.backfill_open - 1),
+            "built": seen.built or seen.building,
+            "verify_due": True,
+            "drop_seconds": 0.0,
+        },
+    }.get(action.do, {"state": action.to})
+    return replace(seen, **became)
+
+
+def played(seen: Snapshot, pages: int) -> tuple[list[State], Snapshot, Action]:
+    """Decide and act until only a person can go on: the states passed, the last sight, the last wait."""
+    states = [seen.state]
+    for _ in range(200):
+        action = decide(seen)
+        if action.wait_for is For.PERSON:
+            return states, seen, action
+        if action.do is Do.ENQUEUE:
+            seen, pages = world_after(seen, action, pages), pages - 1
+        else:
+            seen = world_after(seen, action, pages)
+        if seen.state is not states[-1]:
+            states.append(seen.state)
+    raise AssertionError(f"still moving after 200 steps: {states}, {seen}")
+
+
+ROAD = [State.PLANNED, State.CAPTURING, State.BACKFILLING, State.INDEXING, State.VERIFYING, State.READY]
+
+beginnings = st.builds(
+    Snapshot,
+    collection=st.just("c"),
+    state=st.just(State.PLANNED),
+    first_fill=st.just(value=True),
+    window=st.integers(1, 4),
+    built=st.booleans(),
+    required=st.just(GATES),
+    verify_due=st.booleans(),
+    old_probe_due=st.booleans(),
+)
+
+
+@everything
+@given(beginnings, st.integers(0, 12))
+def test_a_first_fill_ends_finished_by_itself(planned: Snapshot, pages: int) -> None:
+    """From nothing to an index that serves, without a person."""
+    states, _, _ = played(planned, pages)
+    assert states == [*ROAD, State.LIVE, State.FINISHING, State.FINISHED]
+
+
+@everything
+@given(beginnings, st.integers(0, 12))
+def test_a_migration_waits_for_a_person_at_ready(planned: Snapshot, pages: int) -> None:
+    """With an index that serves, it goes as far as ready, and then asks."""
+    states, seen, last = played(replace(planned, first_fill=False), pages)
+    assert states == ROAD
+    assert last.why == "ready: `revec cutover c`"
+
+    live, _, last = played(replace(seen, state=State.LIVE, old_probe_due=True), 0)
+    assert live == [State.LIVE]
+    assert "`revec finish c`" in last.why
+    assert "`revec rollback c`" in last.why
+
+    states, _, _ = played(replace(seen, state=State.FINISHING, drop_seconds=600.0), 0)
+    assert states == [State.FINISHING, State.FINISHED]
+
+
+@everything
+@given(beginnings, st.integers(0, 6), snapshots)
+def test_nothing_gets_stuck(planned: Snapshot, pages: int, seen: Snapshot) -> None:
+    """From any sight at all the world comes to an end or to a person, never to a loop."""
+    played(seen, pages)
+    played(planned, pages)
+
+
+def test_a_wait_for_the_clock_says_how_long() -> None:
+    """In the unit that a person would use."""
+    finishing = Snapshot("c", State.FINISHING, first_fill=False)
+    spans = {
+        7 * 86_400.0: "7 more days",
+        7_200.0: "2 more hours",
+        600.0: "10 more minutes",
+        5.0: "5 more",
+    }
+    for seconds, words in spans.items():
+        assert words in decide(replace(finishing, drop_seconds=seconds)).why

@@ -1,0 +1,60 @@
+# ruff: noqa: INP001 - a script, not a package
+"""docs/states.md, drawn from the table of transitions:  python tools/states.py > docs/states.md"""
+
+from __future__ import annotations
+
+import sys
+
+from revec.model.migration import TRANSITIONS, State
+
+BEFORE = """\
+# The states of a migration
+
+Drawn by `python tools/states.py > docs/states.md` from `TRANSITIONS` in `src/revec/model/migration.py`; a
+test keeps the two the same. Each arrow is a compare-and-set on the state that the mover saw, and a line
+of `revec history`. Arrows to `aborted` are left out of the picture: they leave every state in which users
+see the old index only.
+"""
+
+AFTER = """\
+## What is not a state
+
+- **Paused** (`revec pause`): the conductor leaves a migration alone that has not reached the users. Live
+  writes go on.
+- **Held**: a guard's latch with its reason; `cutover` refuses until `revec resume`.
+- **A fault** belongs to the index: its model's answers are not trusted, so nothing is written until
+  `revec resume`.
+- **A failed verdict** stands until a person clears it: `revec resume NAME --clear GATE --reason …`.
+
+## Who moves
+
+The conductor, which ticks in every worker, moves a migration from `planned` to `ready` and drops the old
+index when its time is over. Everything that users notice is a person's: `cutover`, `rollback`, `finish`.
+The one exception is the first fill, where nothing served before: it goes live by itself and ends
+`finished`. `shadowing` and `canary` have their place in the table and are not entered yet: `verifying`
+leads straight to `ready`, and `ready` to `live`.
+"""
+
+
+def page() -> str:
+    parts = [BEFORE, picture(), "## Why each arrow is taken\n", table(), AFTER]
+    return "\n".join(parts)
+
+
+def picture() -> str:
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {State.PLANNED}"]
+    lines += [
+        f"    {at} --> {to}" for at, nexts in TRANSITIONS.items() for to in nexts if to is not State.ABORTED
+    ]
+    lines += [f"    {state} --> [*]" for state in State if state.is_final and state is not State.ABORTED]
+    return "\n".join([*lines, "```", ""])
+
+
+def table() -> str:
+    rows = ["| from | to | because |", "|---|---|---|"]
+    rows += [f"| {at} | {to} | {why} |" for at, nexts in TRANSITIONS.items() for to, why in nexts.items()]
+    return "\n".join([*rows, ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
