@@ -40,7 +40,7 @@ FILLED, READY = "faults_filled", "faults_ready"  # databases to copy: one index,
 SAME = "words that several documents share"  # and that no writer touches
 CLAIM, PAGE = 8, 10
 IN_FLIGHT = 2 * CLAIM  # texts that one worker may be paying for at a moment
-SLOTS = 3  # trials at once
+SLOTS = 2  # trials at once
 LEASE = 1.0
 
 COMMAND = "import sys; from revec.cli.main import main; main()"
@@ -128,11 +128,11 @@ class Writers:
     What was acknowledged is remembered. A write that fails is an error of the trial.
     """
 
-    def __init__(self, app: App, made: Collection, rng: random.Random, *, pause: float) -> None:
+    def __init__(self, trial: Trial, *, pause: float) -> None:
         self.writes = 0
         self.pushed: dict[str, str] = {}  # key → body
-        self._app, self._made, self._rng, self._pause = app, made, rng, pause
-        self._number = count(1)
+        self._app, self._made, self._pause = trial.app, trial.made, pause
+        self._rng, self._number = random.Random(trial.seed + 1), trial.numbers
         self._stopped = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -232,20 +232,17 @@ class Trial:
     start: Callable[..., Any]  # a command
     folder: Path
     rng: random.Random = field(init=False)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))  # no text is written twice
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
 
-    async def worker(self, *arguments: str, drain: bool = True, **more: str) -> Command:
-        flags = ["--drain"] * drain
-        return await self.start(
-            *("worker", "--quiet", "--claim", str(CLAIM), *flags, *arguments),
-            code=SMALL_PAGES,
-            **more,
-        )
+    async def worker(self, *, drain: bool = True, claim: int = CLAIM, **more: str) -> Command:
+        arguments = ("worker", "--quiet", "--claim", str(claim), *["--drain"] * drain)
+        return await self.start(*arguments, code=SMALL_PAGES, **more)
 
     def writers(self, *, pause: float = 0.02) -> Writers:
-        return Writers(self.app, self.made, random.Random(self.seed + 1), pause=pause)
+        return Writers(self, pause=pause)
 
     async def migrate(self, *, sampled: bool = True, kind: Kind | None = None) -> None:
         """Begin to move to the new model. Not `sampled`: no text is paid for only to verify."""

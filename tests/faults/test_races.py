@@ -57,14 +57,17 @@ async def _repetitive(trial: Trial) -> None:
     trial.loopback.fault("slow", times=None, delay=0.02)
     workers = [await trial.worker(drain=False) for _ in range(4)]
     await trial.until("SELECT count(*) = 4 FROM revec.worker")
-    for number in range(120):
-        body = f"repeated text {number // 6}"
-        await steps.put(trial.app, trial.made, [Draft(f"r {number}", body=body)])
+    for page in range(40):
+        texts = [f"repeated text {page // 8} {trial.rng.randrange(12)}" for _ in range(6)]
+        drafts = [Draft(f"r {page} {number}", body=text) for number, text in enumerate(texts)]
+        await steps.put(trial.app, trial.made, drafts)
         await asyncio.sleep(trial.rng.uniform(0, 0.02))
     await trial.until_state("ready")
     await trial.until(NOTHING_OPEN)
     await _leave(workers)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     await trial.assert_well()
+    print("DEADLOCKS", await trial.ask(deadlocks))
     assert {text: times for text, times in trial.bill().items() if times > 1} == {}
 
 
@@ -113,7 +116,7 @@ async def _trickle(trial: Trial) -> None:
     await trial.migrate(sampled=False)
     trial.loopback.fault("slow", times=None, delay=0.2)
     async with trial.writers(pause=0.14) as writers:
-        worker = await trial.worker("--claim", "64", drain=False)
+        worker = await trial.worker(drain=False, claim=64)
         await trial.until_state("backfilling")
         await trial.until_state("ready")  # 10 claims at 0.2 s
         trial.heal()

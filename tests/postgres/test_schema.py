@@ -180,10 +180,10 @@ SESSION_THINGS = {
 
 
 def sql_of(path: Path) -> str:
-    """The file without what is harmless: comments, docstrings, an UPDATE's SET, a function's own SET."""
+    """The file without what is harmless: comments, and the SET of an UPDATE, a database, a function."""
     text = path.read_text(encoding="utf-8")
     text = re.sub(r'"""[^"]*"""|#.*' if path.suffix == ".py" else r"--.*", "", text)
-    text = re.sub(r"\bUPDATE\b[^;]*?\bSET\b", "UPDATE", text)
+    text = re.sub(r"\b(UPDATE|ALTER DATABASE)\b[^;]*?\bSET\b", "", text)
     return re.sub(r"\bFUNCTION\b[^;]*?\bSET\s+search_path\b", "FUNCTION", text)
 
 

@@ -37,6 +37,7 @@ EVIDENCE_LASTS = timedelta(hours=24)
 VERIFY_EVERY = timedelta(seconds=10)  # where a gate cannot tell yet
 PROBE_OLD_EVERY = timedelta(hours=1)
 SWEEP_EVERY = 5.0  # seconds, where a table that may go is still in use
+LOOK_UP_EVERY = 1.0  # seconds, during a build, to see whether it is still wanted
 OPERATOR = "operator"
 CONDUCTOR = "conductor"
 
@@ -150,8 +151,25 @@ class Conductor:
             await indexes.hold(conn, index.id, held=True)
         while (await self._open(index)).leased:  # noqa: ASYNC110 - the leases are in the database
             await asyncio.sleep(0.05)
-        async with self._database.transaction() as conn:
-            await self._store.build(conn, index)
+        watching = asyncio.create_task(self._cancel_if_given_up(migration, index))
+        try:
+            async with self._database.transaction() as conn:
+                await self._store.build(conn, index)
+        except psycopg.errors.QueryCanceled as error:
+            raise Refused("the build was cancelled") from error
+        finally:
+            watching.cancel()
+
+    async def _cancel_if_given_up(self, migration: Migration, index: Index) -> None:
+        """An abort does not wait for a build of hours, nor does its table."""
+        while True:
+            await asyncio.sleep(LOOK_UP_EVERY)
+            try:
+                async with self._database.transaction() as conn:
+                    if (await migrations.by_id(conn, migration.id)).state is not State.INDEXING:
+                        await conn.execute(SQL.builders, {"vectors": f"revec.vectors_{index.id}"})
+            except psycopg.OperationalError:
+                continue
 
     async def _verify(self, migration: Migration) -> None:
         index = await self._new_index(migration)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from psycopg import sql
 
 from revec.migrate.statistics import binomial_lower_bound, rule_of_three
@@ -140,11 +140,11 @@ async def fidelity(
         return Verdict(FIDELITY, Outcome.FAILED, str(error))
     except ProviderError as error:
         return Verdict(FIDELITY, Outcome.INCONCLUSIVE, str(error))
-    bad = int((cosines < SAME_COSINE).sum())
+    bad = sum(each < SAME_COSINE for each in cosines)
     evidence = {
         "sample": len(cosines),
         "bad": bad,
-        "worst_cosine": round(float(cosines.min()), 6) if len(cosines) else None,
+        "worst_cosine": round(min(cosines), 6) if cosines else None,
         "duplicates": duplicates,
         "bad_rate_below": round(rule_of_three(len(cosines)), 4) if not bad else None,
     }
@@ -153,7 +153,7 @@ async def fidelity(
     if bad or alike:
         why = f"{bad} of {len(cosines)} differ from a fresh embedding, {duplicates} share a vector"
         return Verdict(FIDELITY, Outcome.FAILED, why, evidence)
-    if not len(cosines):
+    if not cosines:
         return Verdict(FIDELITY, Outcome.PASSED, "nothing is stored", evidence)
     why = f"0 of {len(cosines)} differ, so fewer than {100 * rule_of_three(len(cosines)):.1f}% do"
     return Verdict(FIDELITY, Outcome.PASSED, why, evidence)
@@ -161,7 +161,7 @@ async def fidelity(
 
 async def _sampled(
     database: Database, store: Store, provider: Provider, index: Index, size: int
-) -> tuple[np.ndarray, int, int]:
+) -> tuple[list[float], int, int]:
     """Cosines of stored and fresh vectors; of how many different texts one has another's vector."""
     async with database.transaction("worker") as conn:
         rows = await store.sample(conn, index, size)
@@ -183,7 +183,7 @@ async def _sampled(
     for _, hashed, vector in rows:
         owners.setdefault(vector.tobytes(), set()).add(hashed)
     duplicates = sum(len(texts) for texts in owners.values() if len(texts) > 1)
-    cosines = np.array([cosine(a, b) for a, b in zip(stored, fresh, strict=True)])
+    cosines = [cosine(a, b) for a, b in zip(stored, fresh, strict=True)]
     return cosines, duplicates, len({hashed for _, hashed, _ in rows})
 
 
@@ -194,7 +194,7 @@ async def remember_sentinels(database: Database, provider: Provider, index: Inde
             return
     answer = await provider.embed([TextInput(text) for text in SENTINELS])
     async with database.transaction("worker") as conn:
-        await indexes.put_sentinels(conn, index.space, list(answer.matrix.astype(np.float16)))
+        await indexes.put_sentinels(conn, index.space, list(answer.matrix))
 
 
 async def sentinel_drift(database: Database, provider: Provider, index: Index) -> str | None:
@@ -251,6 +251,6 @@ async def recall(database: Database, store: Store, index: Index) -> Verdict:
 
 def cosine(a: Vector, b: Vector) -> float:
     """0 where one of them is zero: such a vector is like no other."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(x) * np.linalg.norm(y)
-    return float(x @ y / norms) if norms else 0.0
+    x, y = a.astype("float64"), b.astype("float64")
+    norms = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / norms if norms else 0.0

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from revec.model.errors import AnswerInvalid, InputRefused
 
 Kind = Literal["document", "query"]
-Matrix = NDArray[np.float32]
+if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float32]
+else:
+    Matrix = Any
 
 AXES = 2  # inputs, dims
 UNIT_NORM_TOLERANCE = 0.01  # float16 of a unit vector keeps its norm within this
@@ -125,6 +128,8 @@ def checked(matrix: Matrix, *, inputs: int, dims: int, name: str, unit: bool) ->
     Raises:
         AnswerInvalid: what is wrong with it and what to do.
     """
+    import numpy as np
+
     advice = "nothing was written; check the model behind this name, then `revec resume`"
     if matrix.ndim != AXES or matrix.shape[0] != inputs:
         raise AnswerInvalid(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from revec.model.index import Index
 from revec.model.space import Space
 from revec.postgres.database import Connection
 
-Vector = NDArray[Any]  # shape (dims,), float32 when asked, float16 as stored
+if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
+    from numpy.typing import NDArray
+
+    Vector = NDArray[Any]  # shape (dims,), float32 when asked, float16 as stored
+else:
+    Vector = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +79,4 @@ class Store(Protocol):
 
 def half(vector: Vector) -> Vector:
     """As the store keeps it: float16."""
-    return vector.astype(np.float16, copy=False)
+    return vector.astype("float16", copy=False)

@@ -82,7 +82,11 @@ class PgVector:
             if not missing:
                 break
             query = SQL.known.format(vectors=_table_of(index_id))
-            rows = await conn.execute(query, {"hashes": missing}, binary=True)
+            try:
+                async with conn.transaction():
+                    rows = await conn.execute(query, {"hashes": missing}, binary=True)
+            except psycopg.errors.UndefinedTable:
+                continue  # dropped since we looked
             found.update({row.text_hash: row.embedding.to_numpy() for row in await rows.fetchall()})
         return found
 
@@ -106,7 +110,8 @@ class PgVector:
         query: Any = SQL.sample
         parameters: dict[str, float] = {"size": size}
         if rows > SMALL_TABLE:
-            query, parameters = SQL.sample_blocks, {"size": size, "percent": 100 * 40 * size / rows}
+            percent = min(100.0, 100 * 40 * size / rows)
+            query, parameters = SQL.sample_blocks, {"size": size, "percent": percent}
         drawn = await conn.execute(query.format(vectors=_table(index)), parameters, binary=True)
         return [
             (row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in await drawn.fetchall()
@@ -115,15 +120,21 @@ class PgVector:
     async def build(self, conn: Connection, index: Index) -> None:
         if index.kind is not Kind.HNSW:
             return
+        await conn.execute(SQL.build_settings)
+        await conn.execute(SQL.analyze.format(vectors=_table(index)))
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0
         graph = rows * (index.space.dims * BYTES_PER_DIM + 400) * GRAPH_OVERHEAD / 1024
         least, most = BUILD_MEMORY_KB
         kilobytes = str(int(min(max(graph, least), most)))
-        await conn.execute(SQL.build_settings, {"kilobytes": kilobytes})
-        await conn.execute(
-            SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index)))
-        )
+        await conn.execute(SQL.build_memory, {"kilobytes": kilobytes})
+        build = SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index)))
+        try:
+            async with conn.transaction():
+                await conn.execute(build)
+        except psycopg.errors.DiskFull:  # of /dev/shm, 64 MB in many containers: alone it needs none
+            await conn.execute(SQL.build_alone)
+            await conn.execute(build)
 
     async def built(self, conn: Connection, index: Index) -> Build:
         row = await (

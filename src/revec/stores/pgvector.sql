@@ -85,11 +85,19 @@ SELECT doc_id, text_hash, embedding FROM {vectors} TABLESAMPLE SYSTEM (%(percent
 SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_class WHERE oid = to_regclass(%(vectors)s);
 
 -- name: build_settings
--- The graph should fit; a client that died must not leave the build running.
+-- A client that died must not leave the build running.
 SELECT set_config('statement_timeout', '0', true) AS statement,
        set_config('lock_timeout', '10s', true) AS lock,
-       set_config('maintenance_work_mem', %(kilobytes)s || 'kB', true) AS memory,
        set_config('client_connection_check_interval', '1s', true) AS client;
+
+-- name: analyze
+-- How many rows, and whose: else a search for a large tenant would read all of its vectors instead of
+-- the new index, until autovacuum comes by.
+ANALYZE {vectors} (doc_id, tenant);
+
+-- name: build_memory
+-- The graph should fit.
+SELECT set_config('maintenance_work_mem', %(kilobytes)s || 'kB', true) AS memory;
 
 -- name: build
 -- Plain, not CONCURRENTLY: nobody reads or writes this table yet, and all or nothing stays behind.

@@ -32,7 +32,9 @@ PACK_TOKENS = 16_000  # a slow local model still reports back every few seconds
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
+LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
+LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Worksite:
     index: Index
     lease: float  # seconds
     done: Done = field(default_factory=Done)
+    payment: queue.Payment | None = None  # what this claim may pay for
 
     async def work_off(self, claim: Claim) -> Done:
         """Bring the claimed documents' vectors up to date.
@@ -78,14 +81,17 @@ class Worksite:
         """
         self.done = Done()
         async with self._kept(claim):
-            await self._remove(claim)
             pieces = await self._read(claim)
+            await self._remove(claim, pieces)
             await self._embed_and_write(claim, pieces)
         return self.done
 
-    async def _remove(self, claim: Claim) -> None:
-        """Vectors of deleted documents. Ids are never used twice, so gone is gone."""
-        gone = [job.doc_id for job in claim.jobs if job.action == "delete"]
+    async def _remove(self, claim: Claim, pieces: list[Piece]) -> None:
+        """Vectors of documents that are gone. Ids are never used twice, so gone is gone.
+
+        Usually their work says so; a backfill that looked before the delete may have asked to embed.
+        """
+        gone = sorted({job.doc_id for job in claim.jobs} - {piece.job.doc_id for piece in pieces})
         if not gone:
             return
         async with self.database.transaction("worker") as conn:
@@ -103,7 +109,7 @@ class Worksite:
         for doc_id, content in sorted(contents.items()):
             texts = rendered(self.index.space, content.title, content.body)
             pieces.append(Piece(jobs[doc_id], content, texts, [text_hash(text) for text in texts]))
-        return pieces  # a document that is gone has newer work: its deletion
+        return pieces
 
     async def _embed_and_write(self, claim: Claim, pieces: list[Piece]) -> None:
         wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
@@ -111,6 +117,7 @@ class Worksite:
             vectors = await self.store.known(conn, self.index.space, wanted)
             missing = [text_hash for text_hash in wanted if text_hash not in vectors]
             payment = await queue.lease_payment(conn, self.index.space.id, missing, self.lease)
+        self.payment = payment
         vectors.update(payment.vectors)
         failpoint("paid_leased")
 
@@ -128,11 +135,11 @@ class Worksite:
             try:
                 await self._embed(claim, pack, payment, vectors)
             except ProviderError:
-                left = {p.job.doc_id for p in unfinished if not vectors.keys() >= set(p.hashes)}
-                await self._give_up(claim.only(left), payment)
+                await self._give_up(claim, unfinished, vectors, payment)
                 raise
             paid = [piece for piece in pack if vectors.keys() >= set(piece.hashes)]
             await self._write(claim, paid, vectors, payment.token)
+            unfinished = [piece for piece in unfinished if piece not in pack]
 
     async def _embed(
         self, claim: Claim, pack: list[Piece], payment: queue.Payment, vectors: dict[bytes, Vector]
@@ -172,23 +179,30 @@ class Worksite:
             return
         (piece,) = pack
         async with self.database.transaction("worker") as conn:
-            await queue.close_payment(conn, self.index.space.id, payment.token, piece.hashes, {})
             if await queue.bury(conn, claim, piece.job, piece.content.input_hash, str(error)):
                 self.done.buried += 1
+            await queue.close_payment(conn, self.index.space.id, payment.token, piece.hashes, {})
 
     async def _write(
         self, claim: Claim, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
     ) -> None:
         """Behind the fence: only documents that still have this content, only work still ours."""
-        left = pieces
+        left = sorted(pieces, key=lambda piece: piece.job.doc_id)
+        delay = 0.0
         for attempt in range(BUSY_TRIES + 1):
             if not left:
                 return
             if attempt:
                 await asyncio.sleep(BUSY_PAUSE)
-            left = await self._write_once(claim, left, vectors, payment)
+            try:
+                left = await self._write_once(claim, left, vectors, payment)
+            except LOCKED:
+                delay = LOCKED_PAUSE
+                break
+        if not left:
+            return
         await self._keep(left, vectors, payment)
-        await self._give_back(claim.only({piece.job.doc_id for piece in left}), 0.0)
+        await self._give_back(claim.only({piece.job.doc_id for piece in left}), delay)
 
     async def _write_once(
         self, claim: Claim, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
@@ -253,17 +267,29 @@ class Worksite:
         async with self.database.transaction("worker") as conn:
             await queue.release(conn, claim, delay=delay, blameless=True)
 
-    async def _give_up(self, claim: Claim, payment: queue.Payment) -> None:
-        """The provider failed: nobody's attempt is burnt, nobody waits for our payment."""
+    async def _give_up(
+        self,
+        claim: Claim,
+        left: list[Piece],
+        vectors: dict[bytes, Vector],
+        payment: queue.Payment,
+    ) -> None:
+        """The provider failed: nobody's attempt is burnt, nobody waits for our payment.
+
+        What was paid for before it failed is kept.
+        """
+        await self._keep(
+            [piece for piece in left if vectors.keys() >= set(piece.hashes)], vectors, payment.token
+        )
+        unpaid = sorted(payment.mine - vectors.keys())
         async with self.database.transaction("worker") as conn:
-            await queue.close_payment(
-                conn, self.index.space.id, payment.token, sorted(payment.mine), {}
-            )
-            await queue.release(conn, claim, delay=1.0, blameless=True)
+            await queue.close_payment(conn, self.index.space.id, payment.token, unpaid, {})
+            left_ids = {piece.job.doc_id for piece in left}
+            await queue.release(conn, claim.only(left_ids), delay=1.0, blameless=True)
 
     @asynccontextmanager
     async def _kept(self, claim: Claim) -> AsyncIterator[None]:
-        """Renew the lease for as long as we are at it."""
+        """Renew the leases for as long as we are at it."""
 
         async def renew() -> None:
             while True:
@@ -271,6 +297,9 @@ class Worksite:
                 try:
                     async with self.database.transaction("worker") as conn:
                         await queue.extend(conn, claim, self.lease)
+                        if self.payment:
+                            space = self.index.space.id
+                            await queue.extend_payment(conn, space, self.payment, self.lease)
                 except psycopg.OperationalError:
                     continue  # the write will meet the same database, and say so
 

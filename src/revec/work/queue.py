@@ -181,6 +181,13 @@ async def lease_payment(
     )
 
 
+async def extend_payment(conn: Connection, space_id: str, payment: Payment, lease: float) -> None:
+    await conn.execute(
+        SQL.pay_extend,
+        {"space": space_id, "hashes": list(payment.mine), "lease": lease, "token": payment.token},
+    )
+
+
 async def close_payment(
     conn: Connection, space_id: str, token: UUID, written: Sequence[bytes], kept: dict[bytes, Any]
 ) -> None:

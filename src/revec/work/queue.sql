@@ -10,14 +10,20 @@ SELECT i.id AS index_id, lane.n AS lane
 
 -- name: claim
 -- Up to 64 tenants after the last one served take equal shares, in the order of their documents.
--- The database's clock alone says which lease has run out.
-WITH RECURSIVE tenants AS (
-    (SELECT w.tenant, 1 AS n FROM revec.work w
+-- The database's clock alone says which lease has run out. The index's row is locked, so that whoever
+-- holds the index sees this claim or is seen by it; tenants whose work is all taken do not count.
+WITH RECURSIVE claimable AS MATERIALIZED (
+    SELECT i.id FROM revec.index i
+     WHERE i.id = %(index)s AND i.writing AND NOT i.held AND i.fault IS NULL FOR SHARE
+), tenants AS (
+    (SELECT w.tenant, 1 AS n FROM claimable i JOIN revec.work w ON w.index_id = i.id
       WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.tenant > %(after)s
+        AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
       ORDER BY w.tenant LIMIT 1)
     UNION ALL
     SELECT (SELECT w.tenant FROM revec.work w
              WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.tenant > t.tenant
+               AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
              ORDER BY w.tenant LIMIT 1), t.n + 1
       FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < 64
 ), fair AS (
@@ -48,24 +54,41 @@ DELETE FROM revec.work w
    AND w.doc_id = ANY (%(ids)b::bigint[]);
 
 -- name: release
--- Give back unfinished work, now or later; a blameless try is not counted.
+-- Give back unfinished work, now or later; a blameless try is not counted. What a writer holds is
+-- about to be free anyway: waiting for it would stall us, and could deadlock.
+WITH ours AS MATERIALIZED (
+    SELECT w.doc_id FROM revec.work w
+      JOIN unnest(%(ids)b::bigint[], %(revs)b::bigint[]) AS n (doc_id, rev) USING (doc_id, rev)
+     WHERE w.index_id = %(index)s AND w.token = %(token)s AND w.doc_id = ANY (%(ids)b::bigint[])
+       FOR UPDATE OF w SKIP LOCKED
+)
 UPDATE revec.work w
    SET lease_until = NULL, token = NULL,
        not_before = now() + make_interval(secs => %(delay)s),
        attempts = w.attempts - %(blameless)s::int
-  FROM unnest(%(ids)b::bigint[], %(revs)b::bigint[]) AS n (doc_id, rev)
- WHERE w.index_id = %(index)s AND w.doc_id = n.doc_id AND w.rev = n.rev AND w.token = %(token)s;
+  FROM ours
+ WHERE w.index_id = %(index)s AND w.doc_id = ours.doc_id;
 
 -- name: extend
--- Still at it: the lease of what has not been settled yet.
-UPDATE revec.work SET lease_until = now() + make_interval(secs => %(lease)s)
- WHERE index_id = %(index)s AND token = %(token)s AND doc_id = ANY (%(ids)b::bigint[]);
+-- Still at it: the lease of what has not been settled yet, and of no row that somebody is changing.
+WITH ours AS MATERIALIZED (
+    SELECT w.doc_id FROM revec.work w
+     WHERE w.index_id = %(index)s AND w.token = %(token)s AND w.doc_id = ANY (%(ids)b::bigint[])
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE revec.work w SET lease_until = now() + make_interval(secs => %(lease)s)
+  FROM ours
+ WHERE w.index_id = %(index)s AND w.doc_id = ours.doc_id;
 
 -- name: bury
--- To the dead letters, if the claim still holds; the text stays out.
-WITH gone AS (
-    DELETE FROM revec.work w
+-- To the dead letters, if the claim still holds and no writer is changing it; the text stays out.
+WITH ours AS MATERIALIZED (
+    SELECT w.doc_id FROM revec.work w
      WHERE w.index_id = %(index)s AND w.doc_id = %(doc)s AND w.rev = %(rev)s AND w.token = %(token)s
+       FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM revec.work w USING ours
+     WHERE w.index_id = %(index)s AND w.doc_id = ours.doc_id
  RETURNING w.rev, w.tenant, w.attempts
 )
 INSERT INTO revec.dead AS d (index_id, doc_id, input_hash, rev, tenant, cause, attempts)
@@ -134,16 +157,37 @@ ON CONFLICT (space_id, text_hash) DO UPDATE
                THEN excluded.token ELSE p.token END
 RETURNING p.text_hash, p.vector, p.token = %(token)s AS mine;
 
+-- name: pay_extend
+-- Still at it: nobody else pays for these.
+WITH ours AS MATERIALIZED (
+    SELECT p.text_hash FROM revec.paid p
+     WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
+     ORDER BY p.text_hash FOR UPDATE
+)
+UPDATE revec.paid p SET lease_until = now() + make_interval(secs => %(lease)s)
+  FROM ours
+ WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
+
 -- name: pay_done
--- Written where it belongs: the note is no longer needed.
-DELETE FROM revec.paid
- WHERE space_id = %(space)s AND token = %(token)s AND text_hash = ANY (%(hashes)b::bytea[]);
+-- Written where it belongs: the note is no longer needed. Locked in the order in which it is leased.
+WITH ours AS MATERIALIZED (
+    SELECT p.text_hash FROM revec.paid p
+     WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
+     ORDER BY p.text_hash FOR UPDATE
+)
+DELETE FROM revec.paid p USING ours WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_keep
--- Paid for but not written: kept for whoever needs the text next.
+-- Paid for but not written: kept for whoever needs the text next. Locked in the same order.
+WITH ours AS MATERIALIZED (
+    SELECT p.text_hash FROM revec.paid p
+     WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
+     ORDER BY p.text_hash FOR UPDATE
+)
 UPDATE revec.paid p SET vector = n.vector, at = now()
-  FROM unnest(%(hashes)b::bytea[], %(vectors)b::halfvec[]) AS n (text_hash, vector)
- WHERE p.space_id = %(space)s AND p.text_hash = n.text_hash AND p.token = %(token)s;
+  FROM ours JOIN unnest(%(hashes)b::bytea[], %(vectors)b::halfvec[]) AS n (text_hash, vector)
+                 USING (text_hash)
+ WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_expire
 DELETE FROM revec.paid WHERE at < now() - interval '1 day' AND lease_until < now();

@@ -120,6 +120,7 @@ class Worker:
             tasks.create_task(self._heartbeat())
             if drain:
                 tasks.create_task(self._stop_when_drained())
+        await self._leave()
         return self.summary
 
     async def _repeat(self, step: Duty) -> None:
@@ -257,6 +258,9 @@ class Worker:
             except DATABASE_TROUBLE as error:
                 self._note(error)
             await self._pause(BEAT_EVERY)
+
+    async def _leave(self) -> None:
+        """When every step is over: a conductor still at work would take its lease again."""
         try:
             async with self._database.transaction("worker") as conn:
                 await queue.bye(conn, self.id)

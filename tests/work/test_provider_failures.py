@@ -1,0 +1,160 @@
+"""A provider that fails, refuses or lies: no document pays for it, and nothing wrong is written."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from revec.app import App
+from revec.model.document import text_hash
+from revec.work import worker
+from tests import steps
+from tests.loopback import Loopback
+from tests.work import hands
+
+POISON = "poison"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rests of milliseconds, where people's are seconds."""
+    monkeypatch.setattr(worker, "REST", (0.01, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "sentence"),
+    [
+        ("503", {}, "failed .503"),
+        ("401", {}, "refused the API key .401"),
+        ("429", {"retry_after": "0.02"}, "asks us to slow down .429"),
+        ("429", {"retry_after": "3600"}, "asks us to slow down .429"),
+    ],
+    ids=["503", "401", "429 for a moment", "429 for an hour"],
+)
+async def test_an_outage_burns_nobody(
+    any_app: App, loopback: Loopback, hasty: None, kind: str, more: dict[str, Any], sentence: str
+) -> None:
+    """No attempt, no dead letter; the drain ends and says why; the next one finishes."""
+    app = any_app
+    made, _ = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(20))
+    loopback.fault(kind, times=None, **more)
+    async with asyncio.timeout(20):
+        summary = await steps.drain(app, claim=2)
+    assert any("openai:fake-64" in why for why in summary.stuck), summary
+    assert any(sentence.split(" .")[0] in why for why in summary.stuck), summary
+    rows = await hands.work(app)
+    assert [(row.attempts, row.token) for row in rows] == [(0, None)] * 20
+    assert await steps.rows(app, "SELECT FROM revec.dead") == []
+    assert await hands.paid(app) == []
+    loopback.clear()
+    assert (await steps.drain(app)).stuck == []
+    await hands.assert_oracle(app, made)
+
+
+async def test_a_provider_that_fails_in_mid_claim(any_app: App, loopback: Loopback) -> None:
+    """What it had answered before is kept, also where it had just refused another text."""
+    app = any_app
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, [*steps.drafts(7), *steps.drafts(1, start=7, word=POISON)])
+    loopback.fault("refuse", times=1)  # so that the eight are halved
+    loopback.fault("503", times=1, match=POISON)
+    await hands.step(app)
+    assert [kept.kept for kept in await hands.paid(app)] == [True] * 4
+    assert [(row.attempts, row.token) for row in await hands.work(app)] == [(0, None)] * 8
+    assert await steps.stored(app, index) == {}
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+    good = [line["text"] for line in loopback.bill() if not line["fault"]]
+    assert len(good) == len(set(good))
+
+
+async def test_a_superseded_vector_outlives_a_failure(
+    any_app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim's first pack is superseded, its second meets an outage: the first was paid for once."""
+    app = any_app
+    monkeypatch.setattr("revec.work.pack.PACK_INPUTS", 1)
+    made, _ = await hands.indexed(app)
+    first, second = steps.drafts(1, word="a"), steps.drafts(1, start=1, word="a longer text")
+    await steps.put(app, made, [*first, *second])
+    loopback.fault("503", times=1, match="longer")
+    async with hands.embedding(app, loopback):
+        await steps.put(app, made, steps.drafts(1, word="edited"))
+    assert [kept.kept for kept in await hands.paid(app)] == [True]
+    await steps.put(app, made, first)
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+    text = f"{first[0].title}\n{first[0].body}"
+    assert [line["text"] for line in loopback.bill()].count(text_hash(text).hex()) == 1
+
+
+async def test_a_poison_text_is_found_and_buried(any_app: App, loopback: Loopback) -> None:
+    """Of 40 documents exactly the poisonous one, with its cause and without its text."""
+    app = any_app
+    made, index = await hands.indexed(app)
+    sound = steps.drafts(39)
+    await steps.put(app, made, [*sound, *steps.drafts(1, start=39, word=POISON)])
+    loopback.fault("refuse", times=None, match=POISON)
+    asked = loopback.requests()["requests"]
+    summary = await hands.step(app)
+    extra = loopback.requests()["requests"] - asked - 1
+    assert (summary.written, summary.buried, summary.embedded) == (39, 1, 39)
+    assert extra <= 2 * math.log2(40) + 2
+    assert len(await steps.stored(app, index)) == 39
+    (dead,) = await steps.rows(
+        app, "SELECT d.*, doc.key FROM revec.dead d JOIN revec.document doc ON doc.id = d.doc_id"
+    )
+    assert dead.key == "39"
+    assert "refused the input" in dead.cause
+    assert POISON not in str(dead)
+    assert await hands.work(app) == []
+    assert await hands.paid(app) == []
+    await steps.put(app, made, steps.drafts(1, start=39, word="antidote"))
+    await steps.drain(app)
+    assert await steps.rows(app, "SELECT FROM revec.dead") == []
+    await hands.assert_oracle(app, made)
+
+
+@pytest.mark.parametrize("kind", ["nan", "dims", "fewer", "index0"])
+async def test_an_invalid_answer_stops_the_index(
+    any_app: App, loopback: Loopback, kind: str
+) -> None:
+    """A fault with its reason, nothing written, all work kept; after `resume` everything is."""
+    app = any_app
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(5))
+    loopback.fault(kind, times=1)
+    await steps.drain(app)
+    ((fault,),) = await steps.rows(app, "SELECT fault FROM revec.index")
+    assert "openai:fake-64" in fault
+    assert "nothing was written" in fault
+    assert await steps.stored(app, index) == {}
+    assert [(row.attempts, row.token) for row in await hands.work(app)] == [(0, None)] * 5
+    (lifted,) = await app.commands.resume(made)
+    assert fault in lifted
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+
+
+async def test_one_models_outage_does_not_end_anothers_work(
+    any_app: App, loopback: Loopback, hasty: None
+) -> None:
+    """A drain goes on for as long as another model makes progress, however slowly."""
+    app = any_app
+    failing, _ = await hands.indexed(app, "c", steps.OLD)
+    working, index = await hands.indexed(app, "d", steps.NEW)
+    await steps.put(app, failing, steps.drafts(4, word="refused"))
+    await steps.put(app, working, steps.drafts(6, word="answered"))
+    loopback.fault("503", times=None, match="refused")
+    loopback.fault("slow", times=None, match="answered", delay=0.25)
+    summary = await steps.drain(app, claim=1)
+    assert any("openai:fake-64" in why for why in summary.stuck), summary
+    assert len(await steps.stored(app, index)) == 6
+    loopback.clear()
+    await steps.drain(app)
+    for made in (failing, working):
+        await hands.assert_oracle(app, made)
