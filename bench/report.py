@@ -37,8 +37,7 @@ def print_machine(dsn: str) -> None:
     """Where and on what this is measured."""
     with psycopg.connect(dsn) as conn:
         ours, vector = conn.execute(
-            "SELECT current_setting('server_version'), extversion"
-            "  FROM pg_extension WHERE extname = 'vector'"
+            "SELECT current_setting('server_version'), extversion  FROM pg_extension WHERE extname = 'vector'"
         ).fetchone() or ("?", "?")
         settings = conn.execute(
             "SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY name)"

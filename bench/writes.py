@@ -21,12 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psycopg
 from pgvector import HalfVector
+from pgvector.psycopg import register_vector_async
 from psycopg import sql
 
 from bench.report import Figure, at_least, finish, print_machine, reported
@@ -73,8 +74,9 @@ class Batch:
 class Scene:
     """One space of `dims` dimensions, its documents, and the two peers' tables."""
 
-    def __init__(self, database: Database, dims: int, rows: int) -> None:
+    def __init__(self, database: Database, plain: psycopg.AsyncConnection, dims: int, rows: int) -> None:
         self.database = database
+        self.plain = plain  # as the pages of psycopg and pgvector show it; autocommit
         self.store = PgVector()
         self.space = Space("bench", f"random-{dims}", "1", dims, normalise=True)
         self.rows = rows
@@ -111,12 +113,11 @@ class Scene:
 
     async def reset(self) -> None:
         """Empty tables without dead rows, and a checkpoint: each arm pays for its own full pages."""
-        async with await psycopg.AsyncConnection.connect(self.database.dsn, autocommit=True) as conn:
-            for table in (*map(_table, (self.index, self.peer)), sql.Identifier("bare")):
-                await conn.execute(sql.SQL("TRUNCATE {}").format(table))
-            await conn.execute("TRUNCATE revec.work, revec.paid")
-            await conn.execute("VACUUM ANALYZE revec.document, revec.excluded, revec.dead")
-            await conn.execute("CHECKPOINT")
+        for table in (*map(_table, (self.index, self.peer)), sql.Identifier("bare")):
+            await self.plain.execute(sql.SQL("TRUNCATE {}").format(table))
+        await self.plain.execute("TRUNCATE revec.work, revec.paid")
+        await self.plain.execute("VACUUM ANALYZE revec.document, revec.excluded, revec.dead")
+        await self.plain.execute("CHECKPOINT")
 
     async def batches(self) -> list[Batch]:
         """All documents claimed, read and paid for, as by a worker; and the provider's answers."""
@@ -133,7 +134,7 @@ class Scene:
                 claim = await queue.claim(conn, self.index.id, 2, size=BATCH, lease=LEASE)
             if not claim.jobs:
                 return ready
-            pieces = await self.site()._read(claim)
+            pieces = await self.site()._read(claim)  # noqa: SLF001 - a worker's own step, untimed
             async with self.database.transaction("worker") as conn:
                 payment = await queue.lease_payment(
                     conn, self.space.id, sorted(piece.hashes[0] for piece in pieces), LEASE
@@ -151,36 +152,35 @@ class Scene:
         site = self.site()
         for batch in batches:
             vectors = dict(zip(_hashes(batch), batch.matrix, strict=True))
-            left = await site._write_once(batch.claim, batch.pieces, vectors, batch.payment.token)
+            left = await site._write_once(  # noqa: SLF001 - this very step is what is measured
+                batch.claim, batch.pieces, vectors, batch.payment.token
+            )
             assert not left, "a document was busy, with nobody else there"
 
     async def inserted(self, batches: list[Batch]) -> None:
         statement = sql.SQL(INSERT).format(vectors=_table(self.peer))
-        async with self.database._pool.connection() as conn:
-            for batch in batches:
-                columns = {
-                    "doc_ids": [piece.job.doc_id for piece in batch.pieces],
-                    "chunk_nos": [0] * len(batch.pieces),
-                    "tenants": [piece.content.tenant for piece in batch.pieces],
-                    "input_hashes": [piece.content.input_hash for piece in batch.pieces],
-                    "text_hashes": _hashes(batch),
-                    "chunk_counts": [1] * len(batch.pieces),
-                    "embeddings": [HalfVector(row) for row in batch.matrix.astype(np.float16)],
-                }
-                await conn.execute(statement, columns)  # autocommit: one round trip
+        for batch in batches:
+            columns = {
+                "doc_ids": [piece.job.doc_id for piece in batch.pieces],
+                "chunk_nos": [0] * len(batch.pieces),
+                "tenants": [piece.content.tenant for piece in batch.pieces],
+                "input_hashes": [piece.content.input_hash for piece in batch.pieces],
+                "text_hashes": _hashes(batch),
+                "chunk_counts": [1] * len(batch.pieces),
+                "embeddings": [HalfVector(row) for row in batch.matrix.astype(np.float16)],
+            }
+            await self.plain.execute(statement, columns)  # in autocommit: one round trip
 
     async def copied(self, batches: list[Batch]) -> None:
-        async with self.database._pool.connection() as conn, conn.cursor() as cursor:
-            async with conn.transaction(), cursor.copy(COPY) as copy:
-                copy.set_types(COPY_TYPES)
-                for batch in batches:
-                    matrix = batch.matrix.astype(np.float16)
-                    for piece, row in zip(batch.pieces, matrix, strict=True):
-                        content = piece.content
-                        await copy.write_row(
-                            (content.doc_id, 0, content.tenant, content.input_hash)
-                            + (piece.hashes[0], 1, HalfVector(row))
-                        )
+        async with self.plain.cursor() as cursor, cursor.copy(COPY) as copy:
+            copy.set_types(COPY_TYPES)
+            for batch in batches:
+                matrix = batch.matrix.astype(np.float16)
+                for piece, row in zip(batch.pieces, matrix, strict=True):
+                    doc, (text_hash,) = piece.content, piece.hashes
+                    await copy.write_row(
+                        (doc.doc_id, 0, doc.tenant, doc.input_hash, text_hash, 1, HalfVector(row))
+                    )
 
     async def written(self) -> list[int]:
         """Rows in the guarded, the peer's and the bare table; open work; open payments."""
@@ -225,9 +225,9 @@ async def measured(scene: Scene, rounds: int) -> list[dict[str, float]]:
             speed[name] = scene.rows / (time.perf_counter() - began)
             rows, peers, bare, work, paid = await scene.written()
             ours = name == "guarded"
-            assert (rows, peers, bare) == tuple(
-                scene.rows if name == each else 0 for each, _ in arms
-            ), f"{name} wrote {rows}, {peers}, {bare} rows"
+            assert (rows, peers, bare) == tuple(scene.rows if name == each else 0 for each, _ in arms), (
+                f"{name} wrote {rows}, {peers}, {bare} rows"
+            )
             assert (work, paid) == ((0, 0) if ours else (scene.rows, scene.rows))
         label = f"round {number}" if number else "warm-up"
         shown = ", ".join(f"{name} {speed[name]:,.0f}" for name, _ in arms)
@@ -263,15 +263,19 @@ async def profiled(scene: Scene) -> None:
 
 async def bench(dsn: str, options: argparse.Namespace) -> list[Figure]:
     figures = []
-    async with Database(dsn, connections=1) as database:
+    async with (
+        Database(dsn, connections=1) as database,
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as plain,
+    ):
         await schema.apply(database)
+        await register_vector_async(plain)
         print_machine(dsn)
         print(
             f"n: {options.rounds} rounds of {options.rows[0]:,} rows at 384 dims and "
             f"{options.rows[1]:,} at 1536, batches of {BATCH}, after one round to warm up"
         )
         for dims, rows in zip(GOALS, options.rows, strict=True):
-            scene = Scene(database, dims, rows)
+            scene = Scene(database, plain, dims, rows)
             await scene.set()
             if options.profile:
                 await profiled(scene)

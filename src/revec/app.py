@@ -33,8 +33,9 @@ DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
 class App:
     """Revec on one database: `async with App(settings) as app`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, may_apply: bool = False) -> None:
         self.settings = settings
+        self._may_apply = may_apply or not settings.dsn  # the embedded server is ours
         self.schema_applied: list[str] = []  # by this very process
         self._exits = AsyncExitStack()
         self._providers: dict[tuple[str, int | None], Provider] = {}
@@ -50,7 +51,7 @@ class App:
         dsn = self.settings.dsn or await self._embedded()
         try:
             self.database = await self._exits.enter_async_context(Database(dsn))
-            self.schema_applied = await schema.apply(self.database)
+            self.schema_applied = await schema.ready(self.database, may_apply=self._may_apply)
         except BaseException:
             await self._exits.aclose()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -38,7 +38,7 @@ class CollectionTable(BaseModel):
 
     model: str
     dims: int | None = None
-    index: str | None = None
+    index: Literal["exact", "hnsw"] | None = None
     sources: list[SourceTable] = []
 
 
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    dsn: str | None = None  # none: the embedded server
+    dsn: str | None = Field(default=None, repr=False)  # none: the embedded server
     home: Path | None = None  # the embedded server's folder
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")

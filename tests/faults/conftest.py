@@ -19,9 +19,7 @@ def stage(maintenance: str, pytestconfig: pytest.Config) -> Iterator[Stage]:
         yield stage
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """No violation in n trials: its rate is below 3/n, with 95% confidence."""
     stage = config.stash.get(STAGE, None)
     if stage is None or not stage.tally:

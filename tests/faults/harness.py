@@ -45,8 +45,7 @@ LEASE = 1.0
 
 COMMAND = "import sys; from revec.cli.main import main; main()"
 SMALL_PAGES = (
-    f"from revec.migrate import backfill; backfill.PAGE, backfill.WINDOW = {PAGE}, {2 * PAGE}; "
-    + COMMAND
+    f"from revec.migrate import backfill; backfill.PAGE, backfill.WINDOW = {PAGE}, {2 * PAGE}; " + COMMAND
 )
 
 _numbers = count(1)
@@ -381,9 +380,7 @@ class Stage:
             raise violations[0]
 
     @asynccontextmanager
-    async def trial(
-        self, loopback: Loopback, number: int, seed: int, template: str
-    ) -> AsyncIterator[Trial]:
+    async def trial(self, loopback: Loopback, number: int, seed: int, template: str) -> AsyncIterator[Trial]:
         name = f"faults_{next(_numbers)}"
         loopback.clear()
         folder = Path(tempfile.mkdtemp(prefix="revec-faults-"))
@@ -391,9 +388,7 @@ class Stage:
             exits.callback(shutil.rmtree, folder, ignore_errors=True)
             exits.callback(loopback.clear)
             dsn = exits.enter_context(servers.copied(self._maintenance, template, name))
-            start = await exits.enter_async_context(
-                commands(folder, **environment(loopback), REVEC_DSN=dsn)
-            )
+            start = await exits.enter_async_context(commands(folder, **environment(loopback), REVEC_DSN=dsn))
             app = await exits.enter_async_context(App(settings_for(dsn, loopback.url)))
             async with app.database.transaction() as conn:
                 made = await collections.named(conn, "c")
@@ -440,8 +435,7 @@ async def fill(app: App) -> Collection:
         app.database.dsn,
         "CREATE SCHEMA app",
         "CREATE TABLE app.docs (id bigint PRIMARY KEY, title text NOT NULL, body text NOT NULL)",
-        "INSERT INTO app.docs SELECT n, 'row ' || n, 'body of row ' || n"
-        " FROM generate_series(1, 24) AS n",
+        "INSERT INTO app.docs SELECT n, 'row ' || n, 'body of row ' || n FROM generate_series(1, 24) AS n",
     )
     made = await steps.collection(app)
     await attach(app.database, made, Mapping("app.docs", ("id",), body="body", title="title"))

@@ -165,9 +165,7 @@ async def test_a_killed_postmaster_is_brought_back_by_the_next_command(
                 await steps.assert_oracle(app, made)
 
 
-async def _push_until_it_fails(
-    dsn: str, loopback: Loopback, made: Collection
-) -> tuple[dict[str, str], str]:
+async def _push_until_it_fails(dsn: str, loopback: Loopback, made: Collection) -> tuple[dict[str, str], str]:
     """What was acknowledged; the key of the write that failed, which may be either way."""
     acknowledged: dict[str, str] = {}
     number = 0

@@ -26,9 +26,7 @@ async def _killed_at(name: str, trial: Trial) -> None:
     hit = trial.folder / "hit"
     nth = trial.number % 3 + 1
     async with trial.writers() as writers:
-        first = await trial.worker(
-            REVEC_FAILPOINT=f"{name}:{nth}", REVEC_FAILPOINT_HIT=str(hit)
-        )
+        first = await trial.worker(REVEC_FAILPOINT=f"{name}:{nth}", REVEC_FAILPOINT_HIT=str(hit))
         code = await first.ended()
         assert code == -signal.SIGKILL, f"{name} was not hit: exit {code}, {first.said}"
         assert hit.read_text() == name

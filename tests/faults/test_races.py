@@ -17,6 +17,10 @@ pytestmark = pytest.mark.stress
 
 KILLS = 5
 NOTHING_OPEN = "SELECT NOT EXISTS (SELECT FROM revec.work)"
+TABLE_WAITED_FOR = (
+    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+    " WHERE d.datname = current_database() AND l.locktype = 'relation' AND NOT l.granted)"
+)
 
 
 async def test_workers_killed_at_random_moments_lose_nothing(stage: Stage) -> None:
@@ -65,9 +69,7 @@ async def _repetitive(trial: Trial) -> None:
     await trial.until_state("ready")
     await trial.until(NOTHING_OPEN)
     await _leave(workers)
-    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     await trial.assert_well()
-    print("DEADLOCKS", await trial.ask(deadlocks))
     assert {text: times for text, times in trial.bill().items() if times > 1} == {}
 
 
@@ -83,6 +85,24 @@ async def _slower_than_the_lease(trial: Trial) -> None:
     workers = [await trial.worker() for _ in range(2)]
     for worker in workers:
         await worker.ends_well()
+    await trial.assert_well()
+    assert set(trial.bill().values()) == {1}
+
+
+async def test_what_a_locked_table_cannot_take_is_kept_and_paid_for_once(stage: Stage) -> None:
+    """Somebody locks the vectors' table for longer than a worker waits."""
+    await stage.trials("a locked table", _locked_table, trials=1)
+
+
+async def _locked_table(trial: Trial) -> None:
+    worker = await trial.worker(drain=False)
+    async with trial.app.database.transaction() as conn:
+        await conn.execute("LOCK TABLE revec.vectors_1 IN SHARE MODE")
+        await steps.put(trial.app, trial.made, steps.drafts(3, start=100, word="locked out"))
+        await trial.until(TABLE_WAITED_FOR)
+        await trial.until(f"SELECT NOT ({TABLE_WAITED_FOR})")
+    await trial.until(NOTHING_OPEN)
+    await _leave([worker])
     await trial.assert_well()
     assert set(trial.bill().values()) == {1}
 

@@ -156,7 +156,7 @@ def one_layer(maintenance: str) -> Iterator[str]:
 
 async def test_a_plain_login_has_one_layer_and_everything_works(one_layer: str, loopback: Loopback) -> None:
     """No roles can be taken: the queries alone keep tenants apart, and the whole job runs."""
-    async with App(settings_for(one_layer, loopback.url)) as app:
+    async with App(settings_for(one_layer, loopback.url), may_apply=True) as app:
         assert not app.database.two_layers
         made = await steps.ready(app)
         await steps.put(app, made, [steps.Draft("x", "of acme", "text", "acme")])

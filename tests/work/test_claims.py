@@ -44,9 +44,8 @@ async def test_a_zombie_cannot_touch_another_ones_claim(any_app: App) -> None:
     await hands.assert_oracle(app, made)
 
 
-async def test_only_the_claimed_revision_is_acknowledged(any_app: App) -> None:
+async def test_only_the_claimed_revision_is_acknowledged(app: App) -> None:
     """Not even the right token acknowledges, releases or buries work of another revision."""
-    app = any_app
     made, index = await hands.indexed(app)
     await steps.put(app, made, [ONE])
     claim = await hands.claim(app, index)
@@ -104,9 +103,8 @@ async def test_a_zombie_at_work_harms_nobody(
     await hands.assert_oracle(app, made)
 
 
-async def test_a_large_tenant_does_not_keep_small_ones_waiting(any_app: App) -> None:
+async def test_a_large_tenant_does_not_keep_small_ones_waiting(app: App) -> None:
     """One tenant wrote 500 documents, two wrote one each: the two are in the first claim."""
-    app = any_app
     made, index = await hands.indexed(app)
     await steps.put(app, made, steps.drafts(500, tenant="a"))
     await steps.put(app, made, steps.drafts(1, start=500, tenant="b"))
@@ -120,9 +118,8 @@ async def test_a_large_tenant_does_not_keep_small_ones_waiting(any_app: App) -> 
     await hands.assert_oracle(app, made)
 
 
-async def test_tenants_whose_work_is_taken_hide_nobody(any_app: App) -> None:
+async def test_tenants_whose_work_is_taken_hide_nobody(app: App) -> None:
     """Behind more tenants than one claim reaches there are others: the next worker finds them."""
-    app = any_app
     made, index = await hands.indexed(app)
     await steps.put(app, made, [replace(ONE, key=f"{n}", tenant=f"{n:03}") for n in range(100)])
     first = await hands.claim(app, index)
@@ -134,9 +131,8 @@ async def test_tenants_whose_work_is_taken_hide_nobody(any_app: App) -> None:
     await hands.assert_oracle(app, made)
 
 
-async def test_an_edit_does_not_wait_behind_a_backfill(any_app: App) -> None:
+async def test_an_edit_does_not_wait_behind_a_backfill(app: App) -> None:
     """Of two lanes the live one is worked off first, however much of the other came before."""
-    app = any_app
     made, index = await hands.indexed(app)
     await steps.put(app, made, steps.drafts(20))
     await steps.rows(app, "UPDATE revec.work SET lane = 2 RETURNING 1")
@@ -252,9 +248,8 @@ async def test_giving_back_and_renewing_wait_for_no_writer(any_app: App) -> None
     await hands.assert_oracle(app, made)
 
 
-async def test_payments_are_locked_in_one_order(any_app: App) -> None:
+async def test_payments_are_locked_in_one_order(app: App) -> None:
     """Two workers with the same texts, one leasing and one done with them, do not deadlock."""
-    app = any_app
     made, index = await hands.indexed(app)
     space, one, two = index.space.id, b"1", b"2"
     async with app.database.transaction("worker") as conn:

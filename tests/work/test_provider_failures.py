@@ -10,7 +10,7 @@ import pytest
 
 from revec.app import App
 from revec.model.document import text_hash
-from revec.work import worker
+from revec.work import pack, worker
 from tests import steps
 from tests.loopback import Loopback
 from tests.work import hands
@@ -18,48 +18,45 @@ from tests.work import hands
 POISON = "poison"
 
 
-@pytest.fixture
+OUTAGES: list[tuple[str, dict[str, Any], str]] = [
+    ("503", {}, "failed (503"),
+    ("401", {}, "refused the API key (401)"),
+    ("429", {"retry_after": "0.02"}, "asks us to slow down (429"),
+    ("429", {"retry_after": "3600"}, "asks us to slow down (429"),
+]
+
+
+@pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rests of milliseconds, where people's are seconds."""
     monkeypatch.setattr(worker, "REST", (0.01, 1.0))
+    monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
 
 
-@pytest.mark.parametrize(
-    ("kind", "more", "sentence"),
-    [
-        ("503", {}, "failed .503"),
-        ("401", {}, "refused the API key .401"),
-        ("429", {"retry_after": "0.02"}, "asks us to slow down .429"),
-        ("429", {"retry_after": "3600"}, "asks us to slow down .429"),
-    ],
-    ids=["503", "401", "429 for a moment", "429 for an hour"],
-)
-async def test_an_outage_burns_nobody(
-    any_app: App, loopback: Loopback, hasty: None, kind: str, more: dict[str, Any], sentence: str
-) -> None:
+async def test_an_outage_burns_nobody(any_app: App, loopback: Loopback) -> None:
     """No attempt, no dead letter; the drain ends and says why; the next one finishes."""
     app = any_app
     made, _ = await hands.indexed(app)
-    await steps.put(app, made, steps.drafts(20))
-    loopback.fault(kind, times=None, **more)
-    async with asyncio.timeout(20):
-        summary = await steps.drain(app, claim=2)
-    assert any("openai:fake-64" in why for why in summary.stuck), summary
-    assert any(sentence.split(" .")[0] in why for why in summary.stuck), summary
-    rows = await hands.work(app)
-    assert [(row.attempts, row.token) for row in rows] == [(0, None)] * 20
-    assert await steps.rows(app, "SELECT FROM revec.dead") == []
-    assert await hands.paid(app) == []
-    loopback.clear()
-    assert (await steps.drain(app)).stuck == []
-    await hands.assert_oracle(app, made)
+    for round_, (kind, more, sentence) in enumerate(OUTAGES):
+        await steps.put(app, made, steps.drafts(20, word=f"{round_}"))
+        loopback.fault(kind, times=None, **more)
+        async with asyncio.timeout(hands.PATIENCE):
+            summary = await steps.drain(app, claim=2)
+        assert sentence in "; ".join(summary.stuck), kind
+        assert summary.stuck[0].startswith("openai:fake-64 at "), kind
+        rows = await hands.work(app)
+        assert [(row.attempts, row.token) for row in rows] == [(0, None)] * 20, kind
+        assert await steps.rows(app, "SELECT FROM revec.dead") == [], kind
+        assert await hands.paid(app) == [], kind
+        loopback.clear()
+        assert (await steps.drain(app)).stuck == [], kind
+        await hands.assert_oracle(app, made)
 
 
-async def test_a_provider_that_fails_in_mid_claim(any_app: App, loopback: Loopback) -> None:
+async def test_a_provider_that_fails_in_mid_claim(app: App, loopback: Loopback) -> None:
     """What it had answered before is kept, also where it had just refused another text."""
-    app = any_app
     made, index = await hands.indexed(app)
-    await steps.put(app, made, [*steps.drafts(7), *steps.drafts(1, start=7, word=POISON)])
+    await steps.put(app, made, [*steps.drafts(7), *steps.drafts(1, start=7, word=f"longer {POISON}")])
     loopback.fault("refuse", times=1)  # so that the eight are halved
     loopback.fault("503", times=1, match=POISON)
     await hands.step(app)
@@ -73,10 +70,9 @@ async def test_a_provider_that_fails_in_mid_claim(any_app: App, loopback: Loopba
 
 
 async def test_a_superseded_vector_outlives_a_failure(
-    any_app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim's first pack is superseded, its second meets an outage: the first was paid for once."""
-    app = any_app
     monkeypatch.setattr("revec.work.pack.PACK_INPUTS", 1)
     made, _ = await hands.indexed(app)
     first, second = steps.drafts(1, word="a"), steps.drafts(1, start=1, word="a longer text")
@@ -119,39 +115,63 @@ async def test_a_poison_text_is_found_and_buried(any_app: App, loopback: Loopbac
     await hands.assert_oracle(app, made)
 
 
-@pytest.mark.parametrize("kind", ["nan", "dims", "fewer", "index0"])
-async def test_an_invalid_answer_stops_the_index(
-    any_app: App, loopback: Loopback, kind: str
-) -> None:
+async def test_an_invalid_answer_stops_the_index(any_app: App, loopback: Loopback) -> None:
     """A fault with its reason, nothing written, all work kept; after `resume` everything is."""
     app = any_app
     made, index = await hands.indexed(app)
-    await steps.put(app, made, steps.drafts(5))
-    loopback.fault(kind, times=1)
-    await steps.drain(app)
-    ((fault,),) = await steps.rows(app, "SELECT fault FROM revec.index")
-    assert "openai:fake-64" in fault
-    assert "nothing was written" in fault
-    assert await steps.stored(app, index) == {}
-    assert [(row.attempts, row.token) for row in await hands.work(app)] == [(0, None)] * 5
-    (lifted,) = await app.commands.resume(made)
-    assert fault in lifted
-    await steps.drain(app)
-    await hands.assert_oracle(app, made)
+    for round_, kind in enumerate(("nan", "dims", "fewer", "index0")):
+        before = len(await steps.stored(app, index))
+        await steps.put(app, made, steps.drafts(5, start=5 * round_))
+        loopback.fault(kind, times=1)
+        await steps.drain(app)
+        ((fault,),) = await steps.rows(app, "SELECT fault FROM revec.index")
+        assert fault.startswith("openai:fake-64 at "), kind
+        assert "nothing was written" in fault, kind
+        assert len(await steps.stored(app, index)) == before, kind
+        rows = await hands.work(app)
+        assert [(row.attempts, row.token) for row in rows] == [(0, None)] * 5, kind
+        (lifted,) = await app.commands.resume(made)
+        assert fault in lifted, kind
+        await steps.drain(app)
+        await hands.assert_oracle(app, made)
 
 
 async def test_one_models_outage_does_not_end_anothers_work(
-    any_app: App, loopback: Loopback, hasty: None
+    app: App, loopback: Loopback
 ) -> None:
-    """A drain goes on for as long as another model makes progress, however slowly."""
-    app = any_app
+    """A drain goes on for as long as another model has something to do, however slowly."""
     failing, _ = await hands.indexed(app, "c", steps.OLD)
     working, index = await hands.indexed(app, "d", steps.NEW)
-    await steps.put(app, failing, steps.drafts(4, word="refused"))
-    await steps.put(app, working, steps.drafts(6, word="answered"))
+    await steps.put(app, failing, steps.drafts(9, word="refused"))
+    await steps.put(app, working, steps.drafts(1, word="answered"))
     loopback.fault("503", times=None, match="refused")
-    loopback.fault("slow", times=None, match="answered", delay=0.25)
-    summary = await steps.drain(app, claim=1)
+    loopback.hold()
+    draining = app.worker(claim=1)
+    looks = 0
+    outstanding = draining._outstanding
+
+    async def looked() -> list[str]:
+        nonlocal looks
+        looks += 1
+        return await outstanding()
+
+    draining._outstanding = looked
+    running = asyncio.create_task(draining.run(drain=True))
+
+    async def has_failed_often() -> bool:
+        rests = [rest for _, rest in draining._resting.values()]
+        return bool(rests) and min(rests) >= 8 * worker.REST[0]
+
+    await hands.until(has_failed_often)
+    was = looks
+
+    async def has_looked_again() -> bool:
+        return looks > was + 2
+
+    await hands.until(has_looked_again)
+    await steps.put(app, working, steps.drafts(5, start=1, word="answered"))
+    loopback.release()
+    summary = await running
     assert any("openai:fake-64" in why for why in summary.stuck), summary
     assert len(await steps.stored(app, index)) == 6
     loopback.clear()

@@ -218,9 +218,8 @@ async def test_two_workers_with_one_text_pay_once(any_app: App, loopback: Loopba
     assert paid_for(loopback, ONE) == 1
 
 
-async def test_the_right_to_pay_lasts_as_long_as_the_work(any_app: App, loopback: Loopback) -> None:
+async def test_the_right_to_pay_lasts_as_long_as_the_work(app: App, loopback: Loopback) -> None:
     """An embedding that takes longer than a lease is still nobody else's to pay for."""
-    app = any_app
     app.settings = app.settings.model_copy(update={"lease": 0.3})
     made, _ = await hands.indexed(app)
     await steps.put(app, made, [ONE, replace(ONE, key="twin")])
@@ -254,9 +253,8 @@ async def test_collections_of_one_space_pay_once(any_app: App, loopback: Loopbac
     assert max(bill(loopback).values()) == 1
 
 
-async def test_a_chunk_set_is_replaced_whole(any_app: App) -> None:
+async def test_a_chunk_set_is_replaced_whole(app: App) -> None:
     """Three chunks, then one: no chunk of the longer text is left behind."""
-    app = any_app
     made, index = await hands.indexed(app)
     await steps.put(app, made, [ONE, replace(ONE, key="neighbour", body="untouched")])
     await steps.drain(app)

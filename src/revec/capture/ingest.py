@@ -57,7 +57,7 @@ def draft(line: bytes) -> Draft:
         value = json.loads(line.decode())
     except UnicodeDecodeError as error:
         raise BadInput(f"is not UTF-8 (byte {error.start})") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadInput('is not an object like {"id": "1", "text": "…"}')

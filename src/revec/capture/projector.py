@@ -16,7 +16,7 @@ from revec.model.document import Draft
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
 from revec.postgres.collections import Source
-from revec.postgres.database import Connection, Database, first_line
+from revec.postgres.database import Connection, Database, first_line, is_gone
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
@@ -49,8 +49,10 @@ async def _project_source(database: Database, source: Source) -> bool:
                 await _scan_documents(conn, source, mapping, state.scan_after)
             failpoint("changes_projected")
             return bool(changes or state.scan)
-    except psycopg.OperationalError:
-        raise  # the database's trouble, not the table's
+    except psycopg.OperationalError as error:
+        if is_gone(error):
+            raise
+        return False  # a lock, a deadlock, a full disk: the database's trouble, not the table's
     except psycopg.Error as error:
         await _fault(database, source, error)
         return False
@@ -109,9 +111,16 @@ async def _scan(conn: Connection, source: Source, half: str | None, after: str |
 
 async def _fault(database: Database, source: Source, error: psycopg.Error) -> None:
     """Nothing is deleted on a reading that failed; the changes stay for the next one."""
-    why = f"{source.name} cannot be read: {first_line(error)}; mend that, then run `revec init`"
+    why = f"{source.name} cannot be read: {_cause(error)}; mend that, then run `revec init`"
     async with database.transaction() as conn:
         await conn.execute(SQL.fault, {"source": source.id, "why": why})
+
+
+def _cause(error: psycopg.Error) -> str:
+    """The server's sentence where it is about names; where it may quote a row, only its kind."""
+    if (error.sqlstate or "").startswith("42"):
+        return first_line(error)
+    return f"{type(error).__name__} in one of its rows ({error.sqlstate})"
 
 
 async def backlog(conn: Connection, collection_id: int) -> int:

@@ -13,9 +13,7 @@ from revec.cli.door import Exit, Json, err, opened, out, settings, show_json, ta
 from revec.model.errors import BadInput
 from revec.settings import FILE
 
-Model = Annotated[
-    str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")
-]
+Model = Annotated[str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")]
 Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
 Kind = Annotated[
     Literal["exact", "hnsw"] | None, Parameter(help="Override the kind of index that plan chooses.")
@@ -60,10 +58,8 @@ async def init() -> int:
         return Exit.DONE
     named = settings().collections
     if not named:
-        raise BadInput(
-            f"{FILE} names no collection: add [collections.NAME] with a model and sources"
-        )
-    async with opened() as app:
+        raise BadInput(f"{FILE} names no collection: add [collections.NAME] with a model and sources")
+    async with opened(may_apply=True) as app:
         for name, wanted in named.items():
             async with app.database.transaction() as conn:
                 collection = await collections.create(conn, name)
@@ -108,7 +104,7 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
     from revec.model.index import Kind as IndexKind
     from revec.postgres import collections, indexes, migrations
 
-    async with opened() as app:
+    async with opened(may_apply=True) as app:
         provider = await app.provider(model, dims)
         await provider.traits()  # a wrong model is refused before anything is made
         async with app.database.transaction() as conn:
@@ -118,9 +114,7 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
         if busy or route.serving is not None:
             target = busy[0].target if busy else (await app.serving(name)).space.address
             if target != model:
-                raise BadInput(
-                    f"{name} exists with {target}: `revec start {name} --to {model}` migrates it"
-                )
+                raise BadInput(f"{name} exists with {target}: `revec start {name} --to {model}` migrates it")
             out.print(f"{name} is there already.")
             return Exit.DONE
         await app.start(collection, model, dims=dims, kind=IndexKind(index) if index else None)
@@ -137,9 +131,7 @@ async def listed(*, json: Json = False) -> int:
     if json:
         show_json(rows)
     elif rows:
-        table(
-            [{name: row[name] for name in ("name", "serving", "epoch", "sources")} for row in rows]
-        )
+        table([{name: row[name] for name in ("name", "serving", "epoch", "sources")} for row in rows])
     else:
         out.print("No collection yet: `revec collections create NAME --model MODEL`.")
     return Exit.DONE

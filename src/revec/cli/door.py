@@ -54,11 +54,14 @@ def settings() -> Settings:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[App]:
-    """The App; heavy imports happen here, so that --help is quick."""
+async def opened(*, may_apply: bool = False) -> AsyncIterator[App]:
+    """The App; heavy imports happen here, so that --help is quick.
+
+    `may_apply`: the verb makes or updates Revec's tables in a database of the user's own.
+    """
     from revec.app import App
 
-    async with App(settings()) as app:
+    async with App(settings(), may_apply=may_apply) as app:
         if app.schema_applied and app.settings.dsn:
             err.print("Revec's tables and roles were created in schema `revec` of your database.")
         yield app
@@ -91,13 +94,18 @@ def confirmed(what: str, name: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise BadInput(f"{what}: add --yes to do it without being asked")
     out.print(f"{what}. Type [bold]{name}[/bold] to go on: ", end="")
-    if input().strip() != name:
+    try:
+        typed = input().strip()
+    except EOFError:
+        typed = ""
+    if typed != name:
         raise BadInput("not confirmed, nothing was done")
 
 
 def table(rows: list[dict[str, Any]]) -> None:
     """Aligned columns; nothing where there are no rows."""
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         return
@@ -105,7 +113,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     for name in rows[0]:
         drawn.add_column(name)
     for row in rows:
-        drawn.add_row(*("" if value is None else str(value) for value in row.values()))
+        drawn.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     out.print(drawn)
 
 

@@ -11,12 +11,14 @@ from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
+from rich.markup import escape
 
 from revec.cli.collection import Dims, Kind
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
 
+MOST_DIGITS = 6
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 
 
@@ -38,9 +40,7 @@ def register(app: cyclopts.App) -> None:
         app.command(verb)
 
 
-async def plan(
-    name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False
-) -> int:
+async def plan(name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with of_collection(name) as (app, collection):
         planned = await app.plan(collection, to, dims=dims, kind=_kind(index))
@@ -121,10 +121,8 @@ def _show_status(seen: dict[str, Any]) -> None:
     state = seen["state"] or "no migration yet"
     paused = f", paused: {seen['paused']}" if seen["paused"] else ""
     target = f" → {seen['target']}" if seen["target"] else ""
-    out.print(f"[bold]{seen['collection']}[/bold]{target}  [bold]{state}[/bold]{paused}")
-    out.print(
-        f"serving     {seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})", markup=False
-    )
+    out.print(f"[bold]{seen['collection']}[/bold]{target}  [bold]{state}[/bold]{escape(paused)}")
+    out.print(f"serving     {seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})", markup=False)
     waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
     out.print(f"documents   {seen['documents']:,}{waiting}")
     for source in seen["sources"]:
@@ -133,9 +131,7 @@ def _show_status(seen: dict[str, Any]) -> None:
             out.print(f"source      {said}", markup=False)
     if seen["state"] == "backfilling":
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
-        eta = (
-            f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
-        )
+        eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
         out.print(f"backfill    {seen['done']:,} of {seen['all']:,}{rate}{eta}")
     table(
         [
@@ -167,7 +163,7 @@ async def verify(name: str, /, *, json: Json = False) -> int:
     outcome = together([each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED])
     if json:
         counted = next(each.evidence for each in verdicts if each.gate == "completeness")
-        names = ("documents", "missing", "stale", "orphan", "excluded", "dead", "pending")
+        names = [name for name in counted if name != "horizon"]
         gates = {each.gate: {"verdict": each.outcome, "why": each.why} for each in verdicts}
         show_json({"verdict": outcome, **{key: counted[key] for key in names}, "gates": gates})
     else:
@@ -176,9 +172,7 @@ async def verify(name: str, /, *, json: Json = False) -> int:
     return Exit.DONE if outcome is Outcome.PASSED else Exit.GATE
 
 
-async def cutover(
-    name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False
-) -> int:
+async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
     async with of_collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
@@ -211,9 +205,7 @@ async def rollback(
     if json:
         show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
     else:
-        out.print(
-            f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. Nothing is lost."
-        )
+        out.print(f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. Nothing is lost.")
     return Exit.DONE
 
 
@@ -245,9 +237,7 @@ async def resume(
 async def abort(name: str, /, *, yes: Yes = False, reason: Why = "given up") -> int:
     """Give the new index up; the old one serves as it did all along."""
     async with of_collection(name) as (app, collection):
-        confirmed(
-            f"The new index of {name} and all that was paid for it will be dropped", name, yes=yes
-        )
+        confirmed(f"The new index of {name} and all that was paid for it will be dropped", name, yes=yes)
         await app.commands.abort(collection, reason)
     out.print(f"The migration of {name} is aborted; its table goes with the next worker.")
     return Exit.DONE
@@ -272,8 +262,7 @@ async def finish(
         confirmed(f"The old index of {name} will be dropped in {wait}", name, yes=yes)
         await app.commands.finish(collection, wait=wait, why=reason or "the old index may go")
     out.print(
-        f"The old index of {name} is dropped by a worker in {wait}; "
-        f"`revec finish {name} --cancel` keeps it."
+        f"The old index of {name} is dropped by a worker in {wait}; `revec finish {name} --cancel` keeps it."
     )
     return Exit.DONE
 
@@ -331,4 +320,6 @@ def _duration(text: str) -> timedelta:
     if not found:
         raise BadInput(f"{text!r} is no duration: write 0, 30m, 12h or 7d")
     unit = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    if len(found[1]) > MOST_DIGITS:
+        raise BadInput(f"{text!r} is too long a while: the old index costs disk; write 7d or 90d")
     return timedelta(**{unit: int(found[1])})

@@ -51,20 +51,13 @@ async def search(
     if not query.strip():
         raise BadInput("the query is empty: say what you look for")
     async with opened() as app:
-        reading = await app.retriever.search(
-            name, query, k=k, tenant=None if all_tenants else tenant
-        )
+        reading = await app.retriever.search(name, query, k=k, tenant=None if all_tenants else tenant)
         others = [] if reading.hits or all_tenants else await _tenants(app, name)
     if json:
         facts = asdict(reading)
         show_json({key: facts[key] for key in ("collection", "index", "epoch", "hits")})
         return Exit.DONE
-    table(
-        [
-            {"score": f"{hit.score:.3f}", "id": hit.id, "title": hit.title[:100]}
-            for hit in reading.hits
-        ]
-    )
+    table([{"score": f"{hit.score:.3f}", "id": hit.id, "title": hit.title[:100]} for hit in reading.hits])
     if not reading.hits:
         err.print(f"No documents of tenant {tenant!r} are searchable in {name}.", markup=False)
         if others and tenant not in others:

@@ -10,6 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, err, opened, out, settings, table
+from revec.model.errors import Refused
 from revec.observe import events
 
 
@@ -118,7 +119,7 @@ async def up() -> int:
 
 async def apply() -> int:
     """Create or update Revec's tables, roles and policies; safe to run twice."""
-    async with opened() as app:
+    async with opened(may_apply=True) as app:
         names = app.schema_applied
         layers = app.database.two_layers
     out.print(f"Applied {', '.join(names)}." if names else "Up to date.")
@@ -142,9 +143,11 @@ async def status() -> int:
     """List the schema's files and which of them this database has."""
     from revec.postgres import schema as of
 
-    async with opened() as app, app.database.transaction() as conn:
-        have = await of.applied(conn)
-    table(
-        [{"file": f.name, "sha256": f.checksum[:12], "applied": f.name in have} for f in of.files()]
-    )
+    try:
+        async with opened() as app, app.database.transaction() as conn:
+            have = await of.applied(conn)
+    except Refused as error:
+        err.print(f"revec: {error}", markup=False)
+        return Exit.REFUSED
+    table([{"file": f.name, "sha256": f.checksum[:12], "applied": f.name in have} for f in of.files()])
     return Exit.DONE

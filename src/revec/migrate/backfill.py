@@ -18,12 +18,12 @@ async def enqueue_page(database: Database, migration: Migration) -> int:
     """Enqueue the next page; how many documents the cursor passed."""
     assert migration.new_index is not None
     query = SQL.next_page.format(vectors=sql.Identifier("revec", f"vectors_{migration.new_index}"))
+    asked = {"migration": migration.id, "index": migration.new_index, "size": PAGE}
     async with database.transaction() as conn:
-        row = await (
-            await conn.execute(
-                query,
-                {"migration": migration.id, "index": migration.new_index, "size": PAGE},
-            )
-        ).fetchone()
+        cursor = await (await conn.execute(SQL.cursor, asked)).fetchone()
+        if cursor is None:
+            return 0
+        row = await (await conn.execute(query, asked | cursor._asdict())).fetchone()
         failpoint("backfill_page_enqueued")
-    return 0 if row is None else int(row.passed)
+    assert row is not None
+    return int(row.passed)

@@ -1,12 +1,15 @@
+-- name: cursor
+-- Ours until the commit; nothing where the migration has moved on.
+SELECT collection_id AS collection, cursor_tenant AS tenant, cursor_id AS id FROM revec.migration
+ WHERE id = %(migration)s AND NOT cursor_done AND state = 'backfilling' FOR UPDATE;
+
 -- name: next_page
 -- The next documents that lack a vector, and the cursor, in one transaction: killed anywhere, it goes
--- on where it was. A document written meanwhile has its own work already.
-WITH at AS MATERIALIZED (
-    SELECT collection_id, cursor_tenant, cursor_id FROM revec.migration
-     WHERE id = %(migration)s AND NOT cursor_done FOR UPDATE
-), page AS MATERIALIZED (
-    SELECT d.id, d.tenant, d.rev, d.input_hash FROM revec.document d, at
-     WHERE d.collection_id = at.collection_id AND (d.tenant, d.id) > (at.cursor_tenant, at.cursor_id)
+-- on where it was. A document written meanwhile has its own work already. The cursor comes as literals:
+-- read in the same statement it would hide from the planner that one index page is enough.
+WITH page AS MATERIALIZED (
+    SELECT d.id, d.tenant, d.rev, d.input_hash FROM revec.document d
+     WHERE d.collection_id = %(collection)s AND (d.tenant, d.id) > (%(tenant)s, %(id)s)
      ORDER BY d.tenant, d.id LIMIT %(size)s
 ), enqueued AS (
     INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
@@ -26,6 +29,5 @@ UPDATE revec.migration m
        cursor_id = coalesce((SELECT max(id) FROM page WHERE tenant = (SELECT max(tenant) FROM page)),
                             m.cursor_id),
        cursor_done = (SELECT count(*) FROM page) < %(size)s
-  FROM at
  WHERE m.id = %(migration)s
 RETURNING (SELECT count(*) FROM page) AS passed;

@@ -95,8 +95,6 @@ async def _of_what_is_still_written(database: Database, breaches: list[Breach]) 
     return [breach for breach in breaches if breach.index is None or breach.index in written]
 
 
-async def _rows(
-    conn: Connection, query: sql.SQL, index: Index, parameters: dict[str, Any]
-) -> list[Any]:
+async def _rows(conn: Connection, query: sql.SQL, index: Index, parameters: dict[str, Any]) -> list[Any]:
     vectors = sql.Identifier("revec", f"vectors_{index.id}")
     return await (await conn.execute(query.format(vectors=vectors), parameters)).fetchall()

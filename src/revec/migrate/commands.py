@@ -40,6 +40,12 @@ class Commands:
     async def start(self, plan: Plan) -> Migration:
         """Write the plan down; the workers do the rest."""
         async with self.database.transaction() as conn:
+            serving = (await indexes.route_of(conn, plan.collection.id)).serving
+            if serving != (plan.old.id if plan.old else None):
+                raise Refused(
+                    f"what serves {plan.collection.name} changed since the plan was made: "
+                    f"`revec plan {plan.collection.name} --to {plan.space.address}` again"
+                )
             await indexes.put_space(conn, plan.space)
             migration = await migrations.create(
                 conn,
@@ -149,9 +155,7 @@ class Commands:
         }
         return await self._flip(migration, State.LIVE, why, evidence)
 
-    async def rollback(
-        self, collection: Collection, *, why: str, now: bool = False
-    ) -> tuple[int, float]:
+    async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
         """Serve the old index again; it was written all along, so nothing is lost.
 
         `now`: ask nobody but the database, not even whether the old model still answers.
@@ -163,8 +167,7 @@ class Commands:
             migration = await self._active(conn, collection, rolling_back=True)
         if migration.state is State.FINISHING:
             raise Refused(
-                f"{collection.name} is finishing: `revec finish {collection.name} --cancel`, "
-                "then roll back"
+                f"{collection.name} is finishing: `revec finish {collection.name} --cancel`, then roll back"
             )
         if not migration.state.can_roll_back:
             raise Refused(
@@ -264,6 +267,14 @@ class Commands:
                 f"`revec status {collection.name}` shows them"
             )
 
+    async def _still_proven(self, conn: Connection, seen: Migration) -> None:
+        migration = await migrations.by_id(conn, seen.id)
+        if migration.hold:
+            raise Refused(f"a guard holds it: {migration.hold}")
+        for gate, (verdict, _) in (await migrations.verdicts(conn, migration)).items():
+            if gate in migration.gates and verdict.outcome is not Outcome.PASSED:
+                raise GateNotMet(f"gate {gate} has not passed ({verdict.outcome}: {verdict.why})")
+
     async def _rehearse(self, collection: Collection, migration: Migration) -> Verdict:
         """One probe through both indexes, and the flip and back, undone before anybody sees it."""
         assert migration.new_index is not None
@@ -306,13 +317,16 @@ class Commands:
         previous = migration.old_index if forward else migration.new_index
         began = time.perf_counter()
         async with self.database.transaction() as conn:
+            await migrations.move(conn, migration, to, who=self.who, why=why, evidence=evidence)
+            if forward:  # the row is ours now: what was said while we rehearsed counts
+                await self._still_proven(conn, migration)
             seen = await indexes.route_of(conn, migration.collection_id)
+            if forward and seen.serving != previous:
+                raise Refused("the route does not serve what it should: look again with `revec status`")
             epoch = await indexes.flip(conn, seen, serving=serving, previous=previous)
             if epoch is None:
                 raise Refused("the route was moved by somebody else: look again")
-            await migrations.move(
-                conn, migration, to, who=self.who, why=why, evidence={**evidence, "epoch": epoch}
-            )
+            await migrations.note(conn, migration, {"epoch": epoch})
         return epoch, time.perf_counter() - began
 
     async def _forget_previous(self, conn: Connection, migration: Migration) -> None:
@@ -347,10 +361,6 @@ def _require_fresh(collection: Collection, migration: Migration, verdicts: dict[
         verdict, age = verdicts.get(gate, (None, None))
         if verdict is None or verdict.outcome is not Outcome.PASSED:
             said = f"{verdict.outcome}: {verdict.why}" if verdict else "not judged yet"
-            raise GateNotMet(
-                f"gate {gate} has not passed ({said}): `revec verify {collection.name}`"
-            )
+            raise GateNotMet(f"gate {gate} has not passed ({said}): `revec verify {collection.name}`")
         if age > EVIDENCE_LASTS:
-            raise GateNotMet(
-                f"gate {gate} passed more than 24 h ago: `revec verify {collection.name}` again"
-            )
+            raise GateNotMet(f"gate {gate} passed more than 24 h ago: `revec verify {collection.name}` again")

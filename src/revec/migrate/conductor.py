@@ -25,7 +25,7 @@ from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.observe import events
 from revec.postgres import collections, indexes, migrations
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import Connection, Database, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.search.retriever import ProviderFor
 from revec.stores.base import Store
@@ -34,8 +34,10 @@ from revec.work import queue
 SQL = beside(__file__)
 LEASE = "conductor"
 EVIDENCE_LASTS = timedelta(hours=24)
-VERIFY_EVERY = timedelta(seconds=10)  # where a gate cannot tell yet
+VERIFY_EVERY = timedelta(seconds=5)  # where a gate cannot tell yet; doubled with each look
+VERIFY_AT_LEAST_EVERY = timedelta(minutes=30)
 PROBE_OLD_EVERY = timedelta(hours=1)
+PROBE_GONE_EVERY = timedelta(minutes=1)  # one failure may be a hiccup
 SWEEP_EVERY = 5.0  # seconds, where a table that may go is still in use
 LOOK_UP_EVERY = 1.0  # seconds, during a build, to see whether it is still wanted
 OPERATOR = "operator"
@@ -65,6 +67,7 @@ class Conductor:
         self._limits = limits
         self._holder = holder
         self._sweep_at = 0.0
+        self._builds: dict[int, asyncio.Task[None]] = {}  # by migration
 
     async def tick(self) -> bool:
         """One step for every migration; whether anything moved. Nothing where another one ticks."""
@@ -78,14 +81,19 @@ class Conductor:
             return any(moved)
 
     async def _step(self, migration: Migration) -> bool:
-        seen = await snapshot(self._database, self._store, migration, self._limits)
-        action = decide(seen)
+        """One migration's trouble is its own: the others go on."""
         try:
-            return await self._act(migration, action)
+            seen = await snapshot(self._database, self._store, migration, self._limits)
+            return await self._act(migration, decide(seen))
         except (Refused, psycopg.errors.UndefinedTable):
             return False  # somebody else moved it, or dropped it, between the look and the act
         except RevecError as error:  # the model cannot be reached from here: the next tick asks again
             events.emit(events.ProviderFailed(migration.target, str(error)))
+            return False
+        except psycopg.Error as error:
+            if is_gone(error):
+                raise
+            events.emit(events.TryAgain(f"migration {migration.id}: {first_line(error)}"))
             return False
 
     async def _act(self, migration: Migration, action: Action) -> bool:
@@ -99,7 +107,7 @@ class Conductor:
                 await backfill.enqueue_page(self._database, migration)
                 await self._sample_progress(migration)
             case Do.BUILD:
-                await self._build(migration)
+                return self._begin_build(migration)
             case Do.VERIFY:
                 await self._verify(migration)
             case Do.CUT_OVER:
@@ -144,6 +152,17 @@ class Conductor:
         except ProviderError as error:  # tried again before the first verification
             events.emit(events.ProviderFailed(provider.name, str(error)))
 
+    def _begin_build(self, migration: Migration) -> bool:
+        """A build may take hours: beside the ticks, so that other collections go on."""
+        running = self._builds.get(migration.id)
+        if running is not None and not running.done():
+            return False
+        if running is not None and (error := running.exception()):
+            del self._builds[migration.id]
+            raise error
+        self._builds[migration.id] = asyncio.create_task(self._build(migration))
+        return True
+
     async def _build(self, migration: Migration) -> None:
         """Hold the index's work, wait for the writers in flight, build."""
         index = await self._new_index(migration)
@@ -155,8 +174,8 @@ class Conductor:
         try:
             async with self._database.transaction() as conn:
                 await self._store.build(conn, index)
-        except psycopg.errors.QueryCanceled as error:
-            raise Refused("the build was cancelled") from error
+        except (psycopg.errors.QueryCanceled, psycopg.errors.UniqueViolation) as error:
+            raise Refused("the build was cancelled, or another conductor builds already") from error
         finally:
             watching.cancel()
 
@@ -175,12 +194,15 @@ class Conductor:
         index = await self._new_index(migration)
         provider = await self._provider_for(index.space.address, index.space.dims)
         await self._remember_sentinels(provider, index)
+        async with self._database.transaction() as conn:
+            standing, _ = await _standing(conn, migration)
+        unproven = tuple(g for g in migration.gates if standing.get(g) is not Outcome.PASSED)
         for verdict in await judged(
             self._database,
             self._store,
             self._provider_for,
             index,
-            gates=migration.gates,
+            gates=unproven,
             limits=self._limits,
         ):
             async with self._database.transaction() as conn:
@@ -189,22 +211,26 @@ class Conductor:
 
     async def _serve_first(self, migration: Migration, why: str) -> None:
         async with self._database.transaction() as conn:
+            await migrations.move(conn, migration, State.LIVE, who=CONDUCTOR, why=why)
             seen = await indexes.route_of(conn, migration.collection_id)
             if await indexes.flip(conn, seen, serving=migration.new_index, previous=None) is None:
                 raise Refused("the route was moved by somebody else")
-            await migrations.move(conn, migration, State.LIVE, who=CONDUCTOR, why=why)
         self._tell(migration, State.LIVE, why)
 
     async def _drop(self, migration: Migration, why: str) -> None:
         """From here on the old index is written no more; its table goes with the next sweep."""
         assert migration.old_index is not None
         async with self._database.transaction() as conn:
+            await migrations.move(conn, migration, State.FINISHED, who=CONDUCTOR, why=why)
+            # The row is ours now: a cancel and a new, later date in between count.
+            left = await _drop_seconds(conn, migration, self._limits)
+            if left is None or left > 0:
+                raise Refused("the old index may not go yet")
             seen = await indexes.route_of(conn, migration.collection_id)
             if seen.serving != migration.new_index:
                 raise Refused("the old index serves again")
             if await indexes.flip(conn, seen, serving=seen.serving, previous=None) is None:
                 raise Refused("the route was moved by somebody else")
-            await migrations.move(conn, migration, State.FINISHED, who=CONDUCTOR, why=why)
             await indexes.retire(conn, migration.old_index)
         self._tell(migration, State.FINISHED, why)
         await self._sweep()
@@ -235,9 +261,7 @@ class Conductor:
         if migration.state is State.BACKFILLING and migration.new_index is not None:
             async with self._database.transaction() as conn:
                 now = await migrations.by_id(conn, migration.id)
-                open_work = (await queue.open_work(conn, [migration.new_index]))[
-                    migration.new_index
-                ]
+                open_work = (await queue.open_work(conn, [migration.new_index]))[migration.new_index]
                 await migrations.sample_progress(conn, now, now.seen - open_work.backfill)
 
     async def _open(self, index: Index) -> queue.Open:
@@ -279,7 +303,10 @@ class Conductor:
             renewal.cancel()
 
     async def leave(self) -> None:
-        """Let another worker tick at once."""
+        """Let another worker tick at once, and begin our builds anew."""
+        for build in self._builds.values():
+            build.cancel()
+        await asyncio.gather(*self._builds.values(), return_exceptions=True)
         async with self._database.transaction() as conn:
             await migrations.unlease(conn, LEASE, self._holder)
 
@@ -307,9 +334,7 @@ async def judged(
     return verdicts
 
 
-async def probe_old_model(
-    database: Database, provider_for: ProviderFor, migration: Migration
-) -> str | None:
+async def probe_old_model(database: Database, provider_for: ProviderFor, migration: Migration) -> str | None:
     """Why the old model cannot take the users back, or None; the migration remembers it."""
     assert migration.old_index is not None
     async with database.transaction() as conn:
@@ -317,22 +342,18 @@ async def probe_old_model(
     try:
         provider = await provider_for(old.query.address, old.space.dims)
         gone = await verify.sentinel_drift(database, provider, old)
-    except ProviderError as error:
+    except RevecError as error:  # a missing key or package here is no better for a rollback from here
         gone = str(error)
     async with database.transaction() as conn:
         await migrations.set_old_model(conn, migration, gone)
     return gone
 
 
-async def snapshot(
-    database: Database, store: Store, migration: Migration, limits: Limits
-) -> Snapshot:
+async def snapshot(database: Database, store: Store, migration: Migration, limits: Limits) -> Snapshot:
     """The migration as it is now."""
     async with database.transaction() as conn:
         migration = await migrations.by_id(conn, migration.id)
-        name = next(
-            c.name for c in await collections.listed(conn) if c.id == migration.collection_id
-        )
+        name = next(c.name for c in await collections.listed(conn) if c.id == migration.collection_id)
         index = migration.new_index and await indexes.by_id(conn, migration.new_index)
         open_work = queue.Open()
         built = building = False
@@ -341,7 +362,9 @@ async def snapshot(
             if migration.state is State.INDEXING:
                 build = await store.built(conn, index)
                 built, building = build.valid or index.kind is Kind.EXACT, build.running
-        outcomes, verify_due = _standing(await migrations.verdicts(conn, migration), migration)
+        outcomes, verify_due = await _standing(conn, migration)
+        sources = await collections.sources(conn, migration.collection_id)
+        dead, _ = await queue.counts(conn, index.id) if index else (0, 0)
         return Snapshot(
             collection=name,
             state=migration.state,
@@ -349,9 +372,12 @@ async def snapshot(
             paused=migration.paused_why,
             fault=index.fault if index else None,
             uncaptured=tuple(await attach.missing(conn, migration.collection_id)),
+            unreadable=tuple(source.fault for source in sources if source.fault),
+            being_read=tuple(source.name for source in sources if source.scan),
             cursor_done=migration.cursor_done,
             backfill_open=open_work.backfill,
             window=backfill.WINDOW,
+            dead=dead,
             built=built,
             building=building,
             required=migration.gates,
@@ -362,24 +388,33 @@ async def snapshot(
         )
 
 
-def _standing(
-    verdicts: dict[str, tuple[Verdict, timedelta]], migration: Migration
-) -> tuple[dict[str, Outcome], bool]:
-    """What still counts: failures for ever, the rest for a day and only since the last move to verify."""
+async def _standing(conn: Connection, migration: Migration) -> tuple[dict[str, Outcome], bool]:
+    """What still counts (failures for ever, the rest for a day), and whether it is time to judge.
+
+    A gate that cannot tell is looked at again, each time after twice the wait: a look costs money.
+    """
+    verdicts = await migrations.verdicts(conn, migration)
     counted = {
         gate: verdict.outcome
         for gate, (verdict, age) in verdicts.items()
         if verdict.outcome is Outcome.FAILED or age < EVIDENCE_LASTS
     }
-    ages = [age for gate, (_, age) in verdicts.items() if gate in migration.gates]
-    return counted, not ages or min(ages) > VERIFY_EVERY
+    undecided = [
+        age
+        for gate, (verdict, age) in verdicts.items()
+        if gate in migration.gates and verdict.outcome is Outcome.INCONCLUSIVE
+    ]
+    looks = await migrations.undecided_looks(conn, migration)
+    wait = min(VERIFY_EVERY * 2 ** min(looks, 8), VERIFY_AT_LEAST_EVERY)
+    return counted, not undecided or min(undecided) > wait
 
 
 def _probe_due(migration: Migration) -> bool:
     if migration.old_index is None:
         return False
     seen = migration.old_model_seen
-    return seen is None or datetime.now(UTC) - seen > PROBE_OLD_EVERY
+    wait = PROBE_GONE_EVERY if migration.old_model_gone else PROBE_OLD_EVERY
+    return seen is None or datetime.now(UTC) - seen > wait
 
 
 async def _drop_seconds(conn: Connection, migration: Migration, limits: Limits) -> float | None:
@@ -389,9 +424,7 @@ async def _drop_seconds(conn: Connection, migration: Migration, limits: Limits) 
     return None if row is None else row.seconds
 
 
-async def outstanding(
-    database: Database, store: Store, limits: Limits, patience: float
-) -> list[str]:
+async def outstanding(database: Database, store: Store, limits: Limits, patience: float) -> list[str]:
     """What will still move without a person within `patience` seconds."""
     reasons = []
     async with database.transaction() as conn:

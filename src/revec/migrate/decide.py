@@ -40,6 +40,8 @@ class Snapshot:
     paused: str | None = None
     fault: str | None = None  # of the new index: its model is not trusted
     uncaptured: tuple[str, ...] = ()  # sources whose triggers are missing
+    unreadable: tuple[str, ...] = ()  # why sources cannot be read; a person mends it
+    being_read: tuple[str, ...] = ()  # sources in a full pass
     cursor_done: bool = False
     backfill_open: int = 0
     window: int = 1
@@ -96,7 +98,16 @@ def _capturing(seen: Snapshot) -> Action:
             f"triggers are missing or disabled on {', '.join(seen.uncaptured)}: run `revec init`",
             For.PERSON,
         )
-    return _move(State.BACKFILLING, "every source is captured")
+    return _unread(seen) or _move(State.BACKFILLING, "every source is captured and read")
+
+
+def _unread(seen: Snapshot) -> Action | None:
+    """A proof over documents is none over rows that are not documents yet."""
+    if seen.unreadable:
+        return _wait(seen.unreadable[0], For.PERSON)
+    if seen.being_read:
+        return _wait(f"{', '.join(seen.being_read)} is being read", For.WORK)
+    return None
 
 
 def _backfilling(seen: Snapshot) -> Action:
@@ -120,7 +131,7 @@ def _indexing(seen: Snapshot) -> Action:
 
 
 def _verifying(seen: Snapshot) -> Action:
-    return _until_passed(seen) or _move(State.READY, "every required gate passed")
+    return _unread(seen) or _until_passed(seen) or _move(State.READY, "every required gate passed")
 
 
 def _ready(seen: Snapshot) -> Action:

@@ -54,9 +54,7 @@ class Plan:
     def sql(self) -> list[str]:
         """The statements that change more than rows; N is the index's number."""
         vectors = "revec.vectors_N"
-        build = (
-            f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw (embedding halfvec_cosine_ops)"
-        )
+        build = f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw (embedding halfvec_cosine_ops)"
         table = (
             f"CREATE TABLE {vectors} (doc_id bigint, chunk_no integer, tenant text, input_hash bytea, "
             f"text_hash bytea, chunk_count integer, embedding halfvec({self.space.dims}), "

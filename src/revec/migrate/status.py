@@ -55,9 +55,7 @@ class Status:
     rollback: str = ""
 
 
-async def status(
-    database: Database, store: Store, collection: Collection, limits: Limits
-) -> Status:
+async def status(database: Database, store: Store, collection: Collection, limits: Limits) -> Status:
     async with database.transaction() as conn:
         route = await indexes.route_of(conn, collection.id)
         migration = await migrations.latest(conn, collection.id)
@@ -110,9 +108,7 @@ async def _migration(database: Database, migration: Migration) -> dict[str, Any]
         per_second = await migrations.rate(conn, migration)
         backfill = 0
         if migration.new_index is not None and not migration.state.is_final:
-            backfill = (await queue.open_work(conn, [migration.new_index]))[
-                migration.new_index
-            ].backfill
+            backfill = (await queue.open_work(conn, [migration.new_index]))[migration.new_index].backfill
     done = migration.seen - backfill
     total = max(migration.documents, migration.seen)
     running = migration.state is State.BACKFILLING and bool(per_second)
@@ -143,7 +139,5 @@ def _rollback(migration: Migration, collection: Collection, written: list[IndexS
     if migration.state is State.FINISHING:
         return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
     if migration.state.can_roll_back:
-        return (
-            f"`revec rollback {collection.name}`, nothing is lost, until the old index is dropped"
-        )
+        return f"`revec rollback {collection.name}`, nothing is lost, until the old index is dropped"
     return "not needed: the old index serves"

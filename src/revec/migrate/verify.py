@@ -67,9 +67,7 @@ class Tally:
     foreign: int = 0  # whole sets under another tenant
 
 
-async def completeness(
-    database: Database, index: Index, *, freshness: float, chunk: int = CHUNK
-) -> Verdict:
+async def completeness(database: Database, index: Index, *, freshness: float, chunk: int = CHUNK) -> Verdict:
     """Every document with a revision up to now is in the index, or accounted for."""
     tally = Tally()
     async with database.transaction("worker") as conn:
@@ -86,6 +84,10 @@ async def completeness(
     while after < LAST_ID:
         after = await _count_chunk(database, index, tally, asked | {"after": after})
     evidence = asdict(tally) | {"horizon": horizon}
+    async with database.transaction("worker") as conn:
+        unread = await (await conn.execute(SQL.unread, {"collection": index.collection_id})).fetchone()
+    if unread and _completeness(tally)[0] is Outcome.PASSED:
+        return Verdict(COMPLETENESS, Outcome.INCONCLUSIVE, unread.why, evidence)
     return Verdict(COMPLETENESS, *_completeness(tally), evidence)
 
 
@@ -140,6 +142,10 @@ async def fidelity(
         return Verdict(FIDELITY, Outcome.FAILED, str(error))
     except ProviderError as error:
         return Verdict(FIDELITY, Outcome.INCONCLUSIVE, str(error))
+    return _fidelity(cosines, duplicates, different)
+
+
+def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
     bad = sum(each < SAME_COSINE for each in cosines)
     evidence = {
         "sample": len(cosines),
@@ -153,6 +159,9 @@ async def fidelity(
     if bad or alike:
         why = f"{bad} of {len(cosines)} differ from a fresh embedding, {duplicates} share a vector"
         return Verdict(FIDELITY, Outcome.FAILED, why, evidence)
+    if different and not cosines:
+        why = "no sampled vector is of its document's present text: nothing could be compared"
+        return Verdict(FIDELITY, Outcome.INCONCLUSIVE, why, evidence)
     if not cosines:
         return Verdict(FIDELITY, Outcome.PASSED, "nothing is stored", evidence)
     why = f"0 of {len(cosines)} differ, so fewer than {100 * rule_of_three(len(cosines)):.1f}% do"
@@ -242,9 +251,7 @@ async def recall(database: Database, store: Store, index: Index) -> Verdict:
         why = f"each of {len(queries)} vectors finds what an exact scan finds"
         return Verdict(RECALL, Outcome.PASSED, why, evidence)
     if len(queries) < RECALL_QUERIES and bound < RECALL_NEEDED:
-        return Verdict(
-            RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence
-        )
+        return Verdict(RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence)
     passed = bound >= RECALL_NEEDED
     return Verdict(RECALL, Outcome.PASSED if passed else Outcome.FAILED, why, evidence)
 

@@ -246,9 +246,7 @@ class Cluster:
         if os.geteuid() == 0:
             os.chown(path, *self.account)
 
-    def _run(
-        self, *command: str | Path, inherit: int | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def _run(self, *command: str | Path, inherit: int | None = None) -> subprocess.CompletedProcess[str]:
         """As the server's user, out of reach of the terminal's Ctrl-C."""
         root = os.geteuid() == 0
         return subprocess.run(

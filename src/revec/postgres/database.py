@@ -12,11 +12,12 @@ from typing import Any, Literal, Self
 
 import psycopg
 from pgvector.psycopg import register_vector_async
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from revec.model.errors import Unavailable
+from revec.model.errors import BadInput, Unavailable
 
 Connection = AsyncConnection[Any]  # rows are named tuples of what the query selects
 Role = Literal["owner", "worker", "reader"]
@@ -39,7 +40,7 @@ class Database:
             min_size=0,
             max_size=connections,
             timeout=patience,
-            configure=_teach_vectors,
+            configure=_configure,
             open=False,
         )
 
@@ -84,6 +85,12 @@ async def check_server(dsn: str) -> None:
         Unavailable: no connection, a server before 15, or no usable `vector` extension.
     """
     try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise BadInput(  # without the text: it may hold a password
+            "REVEC_DSN is no connection string: write postgresql://user@host:5432/database"
+        ) from None
+    try:
         async with await AsyncConnection.connect(
             dsn, autocommit=True, prepare_threshold=None, row_factory=namedtuple_row
         ) as conn:
@@ -97,9 +104,7 @@ async def check_server(dsn: str) -> None:
                 )
             ).fetchone()
     except psycopg.OperationalError as error:
-        raise Unavailable(
-            f"cannot reach the database: {first_line(error)}. Is REVEC_DSN right?"
-        ) from error
+        raise Unavailable(f"cannot reach the database: {first_line(error)}. Is REVEC_DSN right?") from error
     assert row is not None
     if row.server < MINIMUM_SERVER:
         raise Unavailable(
@@ -132,7 +137,9 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0].rstrip(".")
 
 
-async def _teach_vectors(conn: AsyncConnection[Any]) -> None:
+async def _configure(conn: AsyncConnection[Any]) -> None:
+    # Whatever the database's default is: a document's writer must see the indexes of this moment.
+    await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
     try:
         await register_vector_async(conn)
     except (psycopg.ProgrammingError, AttributeError):

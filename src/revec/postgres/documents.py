@@ -30,9 +30,7 @@ async def put(conn: Connection, source_id: int, drafts: Iterable[Draft]) -> None
         "bodies": [draft.body for draft in latest.values()],
         "metadata": [json.dumps(draft.metadata) for draft in latest.values()],
     }
-    await conn.execute(
-        SQL.leave_tenant, {name: columns[name] for name in ("source", "keys", "tenants")}
-    )
+    await conn.execute(SQL.leave_tenant, {name: columns[name] for name in ("source", "keys", "tenants")})
     await conn.execute(SQL.upsert, columns)
 
 
@@ -54,9 +52,7 @@ async def contents(conn: Connection, ids: Sequence[int]) -> dict[int, Content]:
 
 async def lock_current(conn: Connection, ids: Sequence[int], hashes: Sequence[bytes]) -> set[int]:
     """The documents that still have this content, locked against change until the commit."""
-    rows = await conn.execute(
-        SQL.lock_current, {"ids": list(ids), "hashes": list(hashes)}, binary=True
-    )
+    rows = await conn.execute(SQL.lock_current, {"ids": list(ids), "hashes": list(hashes)}, binary=True)
     return {row.id for row in await rows.fetchall()}
 
 

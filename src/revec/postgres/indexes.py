@@ -74,9 +74,7 @@ async def route_of(conn: Connection, collection_id: int) -> Route:
     return Route(*row)
 
 
-async def flip(
-    conn: Connection, seen: Route, *, serving: int | None, previous: int | None
-) -> int | None:
+async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: int | None) -> int | None:
     """The new epoch, or None where somebody else moved the route first."""
     row = await (
         await conn.execute(

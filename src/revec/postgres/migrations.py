@@ -64,9 +64,7 @@ async def by_id(conn: Connection, migration_id: int) -> Migration:
 
 
 async def active(conn: Connection, collection_id: int | None = None) -> list[Migration]:
-    rows = await conn.execute(
-        SQL.active, {"final": [*map(str, FINAL)], "collection": collection_id}
-    )
+    rows = await conn.execute(SQL.active, {"final": [*map(str, FINAL)], "collection": collection_id})
     return [_migration(row) for row in await rows.fetchall()]
 
 
@@ -111,9 +109,12 @@ async def move(
         )
     ).fetchone()
     if row is None:
-        raise Refused(
-            f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again"
-        )
+        raise Refused(f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again")
+
+
+async def note(conn: Connection, migration: Migration, evidence: Evidence) -> None:
+    """Add to the evidence of the move just made."""
+    await conn.execute(SQL.note, {"id": migration.id, "evidence": Jsonb(dict(evidence))})
 
 
 async def tell(
@@ -180,6 +181,12 @@ async def verdicts(conn: Connection, migration: Migration) -> dict[str, tuple[Ve
         )
         for row in rows
     }
+
+
+async def undecided_looks(conn: Connection, migration: Migration) -> int:
+    row = await (await conn.execute(SQL.undecided_looks, {"id": migration.id})).fetchone()
+    assert row is not None
+    return int(row.looks)
 
 
 async def clear(conn: Connection, migration: Migration, gate: str, reason: str) -> bool:

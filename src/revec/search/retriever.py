@@ -24,9 +24,7 @@ class Retriever:
         self._store = store
         self._provider_for = provider_for
 
-    async def search(
-        self, collection: str, query: str, *, k: int = 10, tenant: str | None
-    ) -> Reading:
+    async def search(self, collection: str, query: str, *, k: int = 10, tenant: str | None) -> Reading:
         """The k nearest documents of one tenant (None: of all, for operators).
 
         Raises:
@@ -82,9 +80,7 @@ class Retriever:
         while True:
             role: Role = "worker" if tenant is None else "reader"
             async with self._database.transaction(role, tenant=tenant) as conn:
-                scored = await self._store.nearest(
-                    conn, index, vector, limit=fetched, tenant=tenant
-                )
+                scored = await self._store.nearest(conn, index, vector, limit=fetched, tenant=tenant)
                 live = await documents.hydrate(conn, [doc_id for doc_id, _ in scored], tenant)
             hits = [
                 Hit(row.key, round(score, 6), row.title, row.tenant, row.source)

@@ -64,9 +64,7 @@ class Store(Protocol):
     ) -> list[tuple[int, float]]:
         """The same without any approximate index."""
 
-    async def sample(
-        self, conn: Connection, index: Index, size: int
-    ) -> list[tuple[int, bytes, Vector]]:
+    async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         """Random (doc_id, text_hash, vector) rows."""
 
     async def build(self, conn: Connection, index: Index) -> None:

@@ -103,6 +103,10 @@ SELECT set_config('maintenance_work_mem', %(kilobytes)s || 'kB', true) AS memory
 -- Plain, not CONCURRENTLY: nobody reads or writes this table yet, and all or nothing stays behind.
 CREATE INDEX IF NOT EXISTS {name} ON {vectors} USING hnsw (embedding halfvec_cosine_ops);
 
+-- name: build_alone
+-- Without workers the graph is in the server's own memory, not in the shared one.
+SELECT set_config('max_parallel_maintenance_workers', '0', true);
+
 -- name: built
 SELECT coalesce(bool_or(x.indisvalid), false) AS valid,
        EXISTS (SELECT FROM pg_stat_progress_create_index p

@@ -32,6 +32,7 @@ PACK_TOKENS = 16_000  # a slow local model still reports back every few seconds
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
+OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at once
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -211,12 +212,8 @@ class Worksite:
         ids = [piece.job.doc_id for piece in pieces]
         async with self.database.transaction("worker") as conn:
             async with conn.pipeline():  # two round trips: the fence, and all that it lets through
-                await conn.execute(
-                    "SELECT set_config('lock_timeout', %s, true)", (WRITE_LOCK_TIMEOUT,)
-                )
-                live = await documents.lock_current(
-                    conn, ids, [piece.content.input_hash for piece in pieces]
-                )
+                await conn.execute("SELECT set_config('lock_timeout', %s, true)", (WRITE_LOCK_TIMEOUT,))
+                live = await documents.lock_current(conn, ids, [piece.content.input_hash for piece in pieces])
                 held = [piece for piece in pieces if piece.job.doc_id in live]
                 await self._store(conn, held, vectors)
                 failpoint("vectors_written")
@@ -234,9 +231,7 @@ class Worksite:
         self.done.written += sum(bool(piece.texts) for piece in held)
         return busy
 
-    async def _store(
-        self, conn: Connection, pieces: list[Piece], vectors: dict[bytes, Vector]
-    ) -> None:
+    async def _store(self, conn: Connection, pieces: list[Piece], vectors: dict[bytes, Vector]) -> None:
         if not pieces:
             return
         sets = [chunk_set(piece, vectors) for piece in pieces]
@@ -252,8 +247,7 @@ class Worksite:
         return [
             piece
             for piece in pieces
-            if (current := now.get(piece.job.doc_id))
-            and current.input_hash == piece.content.input_hash
+            if (current := now.get(piece.job.doc_id)) and current.input_hash == piece.content.input_hash
         ]
 
     async def _keep(self, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID) -> None:
@@ -285,7 +279,7 @@ class Worksite:
         async with self.database.transaction("worker") as conn:
             await queue.close_payment(conn, self.index.space.id, payment.token, unpaid, {})
             left_ids = {piece.job.doc_id for piece in left}
-            await queue.release(conn, claim.only(left_ids), delay=1.0, blameless=True)
+            await queue.release(conn, claim.only(left_ids), delay=OUTAGE_PAUSE, blameless=True)
 
     @asynccontextmanager
     async def _kept(self, claim: Claim) -> AsyncIterator[None]:

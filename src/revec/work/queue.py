@@ -203,9 +203,7 @@ async def close_payment(
             },
         )
     if written:
-        await conn.execute(
-            SQL.pay_done, {"space": space_id, "token": token, "hashes": list(written)}
-        )
+        await conn.execute(SQL.pay_done, {"space": space_id, "token": token, "hashes": list(written)})
 
 
 async def expire_payments(conn: Connection) -> None:

@@ -1,11 +1,14 @@
 -- name: ready
--- Which (index, lane) has work that nobody holds; faulted and held indexes are left alone.
+-- Which (index, lane) has work that nobody holds; faulted and held indexes are left alone. LATERAL and
+-- LIMIT: one row of an index is enough, whatever the queue's length.
 SELECT i.id AS index_id, lane.n AS lane
   FROM revec.index i CROSS JOIN generate_series(0, 2) AS lane (n)
+       CROSS JOIN LATERAL (
+           SELECT FROM revec.work w
+            WHERE w.index_id = i.id AND w.lane = lane.n
+              AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
+            ORDER BY w.tenant, w.doc_id LIMIT 1) AS waiting
  WHERE i.writing AND NOT i.held AND i.fault IS NULL
-   AND EXISTS (SELECT FROM revec.work w
-                WHERE w.index_id = i.id AND w.lane = lane.n
-                  AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now())
  ORDER BY lane.n, random();
 
 -- name: claim

@@ -100,6 +100,7 @@ class Worker:
         self._last_tenant: dict[tuple[int, int], str] = {}
         self._lost_since: float | None = None
         self._looks = 0
+        self._at_work = 0  # claims in hand
         self._farewells: list[Callable[[], Awaitable[None]]] = []
 
     def on_leave(self, farewell: Callable[[], Awaitable[None]]) -> None:
@@ -178,6 +179,7 @@ class Worker:
         self._last_tenant[index.id, lane] = claim.last_tenant
         began = time.perf_counter()
         site = Worksite(self._database, self._store, provider, index, self._pace.lease)
+        self._at_work += 1
         try:
             await site.work_off(claim)
             self._resting.pop(index.space.address, None)
@@ -189,10 +191,9 @@ class Worker:
         except ProviderError as error:
             self._rest(index.space.address, error)
         finally:
+            self._at_work -= 1
             self.summary.add(site.done)
-        events.emit(
-            events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began)
-        )
+        events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
 
     def _awake(self, index: Index) -> bool:
@@ -235,18 +236,23 @@ class Worker:
                 return
             if left != before:
                 before, since = left, time.monotonic()
-            if self._failures and self._all_rest_long():
+            quiet = time.monotonic() - since
+            if quiet > max(STUCK_AFTER, 2 * self._pace.lease) or self._nobody_answers(quiet):
                 self.summary.stuck = [*self._failures.values(), *left]
-                self.stop()
-            elif time.monotonic() - since > max(STUCK_AFTER, 2 * self._pace.lease):
-                self.summary.stuck = left
                 self.stop()
             await self._pause(self._pace.idle)
 
-    def _all_rest_long(self) -> bool:
-        """Every failing model was given several chances already."""
-        rests = [rest for model, (_, rest) in self._resting.items() if model in self._failures]
-        return bool(rests) and min(rests) >= REST[0] * 8
+    def _nobody_answers(self, quiet: float) -> bool:
+        """Every failing model had several chances, or named a long rest; the others have nothing to do."""
+        first, longest = REST
+        now = time.monotonic()
+        rests = [self._resting[model] for model in self._failures]
+        return (
+            bool(rests)
+            and all(rest >= first * 8 or until - now > longest for until, rest in rests)
+            and self._at_work == 0
+            and quiet > first * 8
+        )
 
     async def _heartbeat(self) -> None:
         host, pid = socket.gethostname(), os.getpid()

@@ -94,7 +94,8 @@ SELECT revec.protect('revec.space', 'shared'), revec.protect('revec.sentinel', '
        revec.protect('revec.work', 'private'), revec.protect('revec.excluded', 'private'),
        revec.protect('revec.dead', 'private'), revec.protect('revec.paid', 'private');
 
--- Every new content and every deletion becomes work for every index that is being written. The
+-- Every new content and every deletion becomes work for every index that is being written; `since`
+-- stays the oldest wait, so that a document that is always being edited is late too. The
 -- indexes are read after the barrier, by a fresh snapshot, so none that was registered is missed.
 CREATE FUNCTION revec.document_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -111,7 +112,7 @@ BEGIN
                JOIN revec.index i ON i.collection_id = fresh.collection_id AND i.writing
          ORDER BY i.id, fresh.id
         ON CONFLICT (index_id, doc_id) DO UPDATE
-           SET rev = excluded.rev, action = excluded.action, lane = 0, since = excluded.since,
+           SET rev = excluded.rev, action = excluded.action, lane = 0,
                not_before = '-infinity', lease_until = NULL, token = NULL, attempts = 0;
     ELSE
         INSERT INTO revec.work AS w (index_id, doc_id, rev, action, lane, tenant)
@@ -119,7 +120,7 @@ BEGIN
           FROM stale JOIN revec.index i ON i.collection_id = stale.collection_id AND i.writing
          ORDER BY i.id, stale.id
         ON CONFLICT (index_id, doc_id) DO UPDATE
-           SET rev = excluded.rev, action = excluded.action, lane = 0, since = excluded.since,
+           SET rev = excluded.rev, action = excluded.action, lane = 0,
                not_before = '-infinity', lease_until = NULL, token = NULL, attempts = 0;
     END IF;
     RETURN NULL;
