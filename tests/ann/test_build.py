@@ -478,7 +478,7 @@ async def _searched(story: Story) -> None:
 
 async def test_a_worker_killed_in_mid_build_leaves_nothing_behind(loaded: Loaded) -> None:
     """No unusable index, and no build that goes on by itself; the next worker builds it and finishes."""
-    async with loaded.opened("max_parallel_maintenance_workers = 0") as app:
+    async with loaded.opened() as app:
         made, _, built = await found(app)
         async with worker(app) as first:
             await app.commands.resume(made)
@@ -510,6 +510,7 @@ async def _has_stopped(app: App) -> bool:
 
 async def test_an_abort_ends_the_build(loaded: Loaded) -> None:
     """The table is gone long before the build would have been over; the old index goes on."""
+    # A build by one process takes longer than SETTLED.
     async with loaded.opened("max_parallel_maintenance_workers = 0") as app:
         made, serving, built = await found(app)
         async with worker(app) as working:

@@ -22,6 +22,8 @@ snapshots = st.builds(
     paused=st.none() | st.just("lunch"),
     fault=st.none() | st.just("the model answers nonsense"),
     uncaptured=st.sampled_from([(), ("app.docs",)]),
+    unreadable=st.sampled_from([(), ("app.docs cannot be read",)]),
+    being_read=st.sampled_from([(), ("app.docs",)]),
     cursor_done=st.booleans(),
     backfill_open=st.integers(0, 3),
     window=st.integers(1, 3),
@@ -34,6 +36,7 @@ snapshots = st.builds(
     old_probe_due=st.booleans(),
     drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
 )
+UNHINDERED = {"paused": None, "fault": None, "unreadable": (), "being_read": ()}
 everything = settings(max_examples=200, deadline=None)
 
 
@@ -84,6 +87,8 @@ def test_no_step_on_missing_data(seen: Snapshot) -> None:
         assert seen.built
     if to is State.BACKFILLING:
         assert not seen.uncaptured
+    if to in {State.BACKFILLING, State.READY}:
+        assert not seen.unreadable + seen.being_read
 
 
 @everything
@@ -91,7 +96,7 @@ def test_no_step_on_missing_data(seen: Snapshot) -> None:
 def test_a_failure_is_never_judged_away(seen: Snapshot, state: State) -> None:
     """While a required gate stands FAILED nothing is verified again: a person clears it first."""
     failed = {**seen.verdicts, "fidelity": Outcome.FAILED}
-    seen = replace(seen, state=state, required=GATES, verdicts=failed, paused=None)
+    seen = replace(seen, state=state, required=GATES, verdicts=failed, **UNHINDERED)
     action = decide(seen)
     assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
     assert "revec resume c --clear" in action.why
@@ -102,7 +107,7 @@ def test_a_failure_is_never_judged_away(seen: Snapshot, state: State) -> None:
 def test_dead_letters_wait_for_a_person(seen: Snapshot) -> None:
     """Not judged again, at the price of a judgement, while nobody has settled them."""
     verdicts = {"completeness": Outcome.INCONCLUSIVE}
-    seen = replace(seen, state=State.VERIFYING, required=GATES, verdicts=verdicts, paused=None, fault=None)
+    seen = replace(seen, state=State.VERIFYING, required=GATES, verdicts=verdicts, **UNHINDERED)
     action = decide(replace(seen, dead=2))
     assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
     assert "2 dead letters: `revec queue list c`" in action.why
@@ -167,6 +172,7 @@ def world_after(seen: Snapshot, action: Action, pages: int) -> Snapshot:
             "backfill_open": max(0, seen.backfill_open - 1),
             "built": seen.built or seen.building,
             "verify_due": True,
+            "being_read": (),
             "drop_seconds": 0.0,
         },
     }.get(action.do, {"state": action.to})

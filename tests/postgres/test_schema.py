@@ -77,6 +77,18 @@ async def test_applied_twice_is_applied_once(empty: str) -> None:
     assert catalog(empty) == before
 
 
+async def test_nobody_s_database_is_changed_by_the_way(empty: str, loopback: Loopback) -> None:
+    """A database of yours gets our tables when that is asked for; else the sentence names the command."""
+    with pytest.raises(Refused, match="`revec schema apply` makes them"):
+        async with App(settings_for(empty, loopback.url)):
+            pass
+    servers.run(empty, "DO $$ BEGIN ASSERT to_regnamespace('revec') IS NULL; END $$")
+    async with App(settings_for(empty, loopback.url), may_apply=True) as app:
+        assert app.schema_applied == [file.name for file in schema.files()]
+    async with App(settings_for(empty, loopback.url)) as app:
+        assert app.schema_applied == []
+
+
 async def test_several_at_once_are_one(empty: str) -> None:
     """Eight processes start on an empty database: one applies, all go on."""
     results = await asyncio.gather(*(applied(empty) for _ in range(8)))

@@ -16,7 +16,6 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from revec.postgres.database import Database, Role
-from revec.postgres.queries import Queries
 
 PATIENCE = 10.0  # seconds until a story that goes nowhere is a failure
 Story = Callable[[Database], Awaitable[object]]
@@ -168,12 +167,3 @@ async def _settled(
                 await asyncio.sleep(0)
     except TimeoutError:
         raise AssertionError(f"nobody can go on after\n{schedule}") from None
-
-
-def named(*files: Queries) -> dict[str, str]:
-    """First line of a statement → its name, to print schedules that can be read."""
-    return {
-        file._queries[name].as_string(None).strip().split("\n")[0][:60]: name
-        for file in files
-        for name in file.names()
-    }
