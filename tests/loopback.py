@@ -285,9 +285,7 @@ class Server:
         reply.over = fault.delay if fault and kind == "drip" else 0.0
         return reply
 
-    def accepted(
-        self, headers: dict[str, str], asked: dict[str, Any]
-    ) -> tuple[Request, Fault | None]:
+    def accepted(self, headers: dict[str, str], asked: dict[str, Any]) -> tuple[Request, Fault | None]:
         """The request as a server would check it.
 
         Raises:
@@ -507,9 +505,7 @@ class Loopback:
     def requests(self) -> dict[str, int]:
         return self._call("GET", "/requests")
 
-    def fault(
-        self, kind: str, *, times: int | None = 1, match: str | None = None, **more: Any
-    ) -> None:
+    def fault(self, kind: str, *, times: int | None = 1, match: str | None = None, **more: Any) -> None:
         self._call("POST", "/fault", {"kind": kind, "times": times, "match": match, **more})
 
     def hold(self) -> None:

@@ -84,9 +84,7 @@ async def stored(app: App, index: Index) -> dict[int, np.ndarray]:
     """doc_id → vector, as the table has it."""
     table = sql.Identifier("revec", f"vectors_{index.id}")
     async with app.database.transaction() as conn:
-        found = await conn.execute(
-            sql.SQL("SELECT doc_id, embedding FROM {}").format(table), binary=True
-        )
+        found = await conn.execute(sql.SQL("SELECT doc_id, embedding FROM {}").format(table), binary=True)
         return {row.doc_id: row.embedding.to_numpy() for row in await found.fetchall()}
 
 
@@ -97,9 +95,7 @@ async def assert_oracle(app: App, made: Collection) -> None:
     )
     for index in await written(app, made):
         texts = {
-            row.id: chunks[0]
-            for row in contents
-            if (chunks := rendered(index.space, row.title, row.body))
+            row.id: chunks[0] for row in contents if (chunks := rendered(index.space, row.title, row.body))
         }
         have = await stored(app, index)
         assert have.keys() == texts.keys(), f"{index.name}: {have.keys() ^ texts.keys()}"

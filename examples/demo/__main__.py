@@ -95,9 +95,7 @@ async def main(limit: int | None) -> int:
 async def tell(server: Server, home: Path, limit: int | None) -> int:
     """The story, from the user's table to the last proof."""
     docs = list(documents())[:limit]
-    out.print(
-        f"{len(docs):,} docstrings of Python {sys.version.split()[0]}'s library, as a user's table"
-    )
+    out.print(f"{len(docs):,} docstrings of Python {sys.version.split()[0]}'s library, as a user's table")
     prepare_users_side(server.dsn, docs)
     (home / "revec.toml").write_text(CONFIG, encoding="utf-8")
     environment = {**os.environ, "REVEC_DSN": server.dsn, "REVEC_CONCURRENCY": "1"}
@@ -134,9 +132,7 @@ def prepare_users_side(dsn: str, docs: list[Doc]) -> None:
 async def worker(home: Path, environment: dict[str, str]) -> AsyncIterator[None]:
     """A worker in a process of its own, as people run it."""
     with (home / "worker.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [*revec(), "worker"], cwd=home, env=environment, stderr=log, stdout=log
-        )
+        process = subprocess.Popen([*revec(), "worker"], cwd=home, env=environment, stderr=log, stdout=log)
         try:
             yield
         finally:
@@ -173,9 +169,7 @@ async def first_fill(run: Run) -> None:
 @asynccontextmanager
 async def never_stopping(run: Run) -> AsyncIterator[None]:
     """The writer and the searcher, on until the body is over; their failure is ours."""
-    run.say(
-        f"a writer ({WRITES_A_SECOND}/s) and a searcher ({SEARCHES_A_SECOND}/s) begin, and never stop"
-    )
+    run.say(f"a writer ({WRITES_A_SECOND}/s) and a searcher ({SEARCHES_A_SECOND}/s) begin, and never stop")
     tasks = [asyncio.create_task(run.writer.run()), asyncio.create_task(run.searcher.run())]
     began = time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
@@ -223,9 +217,7 @@ async def quality(run: Run, index: Index) -> Figures:
     route, _ = await run.app.retriever.route("docs")
     rankings = []
     for question in run.asked:
-        reading = await run.app.retriever.read(
-            "docs", route, index, question.text, k=10, tenant="default"
-        )
+        reading = await run.app.retriever.read("docs", route, index, question.text, k=10, tenant="default")
         rankings.append([hit.id for hit in reading.hits])
     return judged(rankings, run.asked)
 
@@ -293,9 +285,7 @@ async def until(run: Run, over: Callable[[Any], bool]) -> None:
             said = time.monotonic()
             rate = f", {seen.per_second:,.0f}/s" if seen.per_second else ""
             left = f", about {seen.eta_seconds} s to go" if seen.eta_seconds else ""
-            done = (
-                f" {seen.done:,} of {seen.all:,}{rate}{left}" if seen.state == "backfilling" else ""
-            )
+            done = f" {seen.done:,} of {seen.all:,}{rate}{left}" if seen.state == "backfilling" else ""
             run.say(f"{seen.state}{done}: {seen.next}")
         await asyncio.sleep(0.3)
 
@@ -306,9 +296,7 @@ def report(run: Run) -> None:
     table.add_column("measured")
     for row in run.rows:
         table.add_row(*row)
-    table.add_row(
-        "time per phase", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run.phases)
-    )
+    table.add_row("time per phase", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run.phases))
     table.add_row("whole run", f"{time.monotonic() - run.began:.0f} s")
     out.print(table)
     out.print(

@@ -92,7 +92,5 @@ def bm25_figures(docs: Sequence[Doc], asked: Sequence[Question]) -> Figures:
 
     index = bm25s.BM25()
     index.index(tokens([f"{doc.title}\n{doc.body}" for doc in docs]), show_progress=False)
-    found, _ = index.retrieve(
-        tokens([question.text for question in asked]), k=DEPTH, show_progress=False
-    )
+    found, _ = index.retrieve(tokens([question.text for question in asked]), k=DEPTH, show_progress=False)
     return judged([[docs[i].key for i in row] for row in found], asked)

@@ -70,9 +70,7 @@ async def found_by_search(app: App, writer: Writer) -> tuple[int, list[str]]:
     return len(looked_for), unseen
 
 
-async def answers_from_the_wrong_space(
-    app: App, searcher: Searcher, writer: Writer
-) -> tuple[int, int]:
+async def answers_from_the_wrong_space(app: App, searcher: Searcher, writer: Writer) -> tuple[int, int]:
     """Answers whose index is not the one that their epoch served, or whose scores another model made."""
     answers = [(a.query, a.reading) for a in searcher.answers if a.reading]
     served = await epochs(app)
@@ -88,9 +86,7 @@ async def epochs(app: App) -> dict[int, int]:
     async with app.database.transaction() as conn:
         first, second = [
             await migrations.by_id(conn, row.id)
-            for row in await (
-                await conn.execute("SELECT id FROM revec.migration ORDER BY id")
-            ).fetchall()
+            for row in await (await conn.execute("SELECT id FROM revec.migration ORDER BY id")).fetchall()
         ]
         served = {1: first.new_index}
         for event in await migrations.events(conn, second):

@@ -132,7 +132,7 @@ async def until(condition: Callable[[], Awaitable[object]], patience: float) -> 
     """Look again and again, until it is so; the seconds that it took."""
     began = time.monotonic()
     async with asyncio.timeout(patience):
-        while not await condition():  # noqa: ASYNC110 - what we wait for is in the database
+        while not await condition():
             await asyncio.sleep(0.003)
     return time.monotonic() - began
 

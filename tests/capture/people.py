@@ -38,9 +38,7 @@ def database_of(dsn: str) -> str:
     return str(conninfo_to_dict(dsn)["dbname"])
 
 
-async def attached(
-    app: App, made: Collection, table: str = "app.docs", **mapping: Any
-) -> int:
+async def attached(app: App, made: Collection, table: str = "app.docs", **mapping: Any) -> int:
     """The table is a source of the collection; its id."""
     mapping = {"key": (), "title": "title", "body": "body"} | mapping
     return await attach.attach(app.database, made, Mapping(table=table, **mapping))
@@ -54,7 +52,7 @@ async def project(app: App) -> None:
 
 
 async def documents(app: App, made: Collection) -> dict[str, tuple[str, str]]:
-    """key → (title, body)."""
+    """Key → (title, body)."""
     found = await steps.rows(
         app, "SELECT key, title, body FROM revec.document WHERE collection_id = %(c)s", c=made.id
     )
@@ -62,15 +60,14 @@ async def documents(app: App, made: Collection) -> dict[str, tuple[str, str]]:
 
 
 async def ids(app: App) -> dict[str, int]:
-    """key → the document's own id."""
+    """Key → the document's own id."""
     return {row.key: row.id for row in await steps.rows(app, "SELECT key, id FROM revec.document")}
 
 
 async def rows_of(user: User, table: str = "app.docs", key: str = "id") -> dict[str, Any]:
     """What the documents of the user's table should be."""
     found = await user.execute(
-        f"SELECT {key}::text AS key, coalesce(title, '') AS title, coalesce(body, '') AS body"  # noqa: S608
-        f" FROM {table}"
+        f"SELECT {key}::text AS key, coalesce(title, '') AS title, coalesce(body, '') AS body FROM {table}"
     )
     return {row.key: (row.title, row.body) for row in await found.fetchall()}
 

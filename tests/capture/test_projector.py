@@ -155,7 +155,9 @@ async def test_an_unrelated_column_costs_nothing(
 async def test_a_filter_takes_rows_out_and_in(any_app: App, any_user: User, loopback: Loopback) -> None:
     """`deleted_at IS NULL`: a soft-deleted row is not found, comes back when it is undeleted, and costs once."""
     app, user = any_app, any_user
-    await user.execute("CREATE TABLE app.docs (id int PRIMARY KEY, title text, body text, deleted_at timestamptz)")
+    await user.execute(
+        "CREATE TABLE app.docs (id int PRIMARY KEY, title text, body text, deleted_at timestamptz)"
+    )
     await user.execute("INSERT INTO app.docs VALUES (1, 'a', 'b', NULL), (2, 'c', 'd', now())")
     made = await steps.collection(app)
     await people.attached(app, made, filter="deleted_at IS NULL")
@@ -208,8 +210,9 @@ async def test_columns_are_kept_as_metadata(app: App, user: User, loopback: Loop
     )
     await user.execute(
         "INSERT INTO app.docs VALUES (1, 'a', 'b', 'x\"y', 12345678.9, '{p,q}',"
-        " '{\"deep\": [1, null, \"ü\"]}', '2026-01-02 03:04Z', 'Infinity'), (2, 'c', 'd')"
+        " '{\"deep\": [1, null, \"ü\"]}', '2026-01-02 03:04Z', 'Infinity')"
     )
+    await user.execute("INSERT INTO app.docs VALUES (2, 'c', 'd')")
     made = await steps.collection(app)
     columns = ("url", "price", "tags", "extra", "at", "n")
     await people.attached(app, made, metadata=columns)
@@ -400,9 +403,9 @@ async def test_a_changed_key_gives_every_row_its_new_identity(
     made = await steps.collection(app)
     await people.attached(app, made, key=keys[first])
     await people.project(app)
-    for after in keys:
+    for after, key in keys.items():
         await user.execute("UPDATE app.docs SET title = title || '!' WHERE id < 5")  # old keys, not yet read
-        await people.attached(app, made, key=keys[after])
+        await people.attached(app, made, key=key)
         await user.execute("DELETE FROM app.docs WHERE id = (SELECT max(id) FROM app.docs)")
         await people.projected(app, made, await people.rows_of(user, key=shown[after]))
     await people.settled(app, made, await people.rows_of(user, key=shown["both"]))
@@ -420,7 +423,9 @@ async def test_writes_without_triggers_are_found_by_a_new_pass(app: App, user: U
         await user.execute("INSERT INTO app.docs VALUES (200, 'replicated')")
     await people.settled(app, made, before)
     async with app.database.transaction() as conn:
-        await conn.execute("UPDATE revec.source SET scan = 'rows', scan_after = NULL WHERE id = %s", (source,))
+        await conn.execute(
+            "UPDATE revec.source SET scan = 'rows', scan_after = NULL WHERE id = %s", (source,)
+        )
     await people.settled(app, made, await people.rows_of(user))
 
 
@@ -432,8 +437,10 @@ async def test_writes_without_triggers_are_found_by_a_new_pass(app: App, user: U
         "ALTER TABLE app.docs ENABLE REPLICA TRIGGER revec_1_truncate",
         "DROP TRIGGER revec_1_rows ON app.docs",
         "DROP TABLE app.docs; CREATE TABLE app.docs (id bigint PRIMARY KEY, title text, body text)",
-        "ALTER TABLE app.docs RENAME TO gone;"
-        " CREATE TABLE app.docs (id bigint PRIMARY KEY, title text, body text)",
+        (
+            "ALTER TABLE app.docs RENAME TO gone;"
+            " CREATE TABLE app.docs (id bigint PRIMARY KEY, title text, body text)"
+        ),
     ],
 )
 async def test_triggers_that_were_lost_come_back_and_the_table_is_read_again(

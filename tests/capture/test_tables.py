@@ -14,6 +14,7 @@ from tests import steps
 from tests.capture import people
 from tests.capture.people import User
 
+
 async def test_a_plain_table_is_read_and_followed(any_app: App, any_user: User) -> None:
     """Rows from before, and every insert, edit and delete after, are searchable; then nothing is left over."""
     app, user = any_app, any_user
@@ -44,12 +45,8 @@ async def test_a_partitioned_table_is_one_source(any_app: App, any_user: User) -
         " PARTITION BY LIST (region)"
     )
     for region in ("eu", "us"):
-        await user.execute(
-            f"CREATE TABLE app.docs_{region} PARTITION OF app.docs FOR VALUES IN ('{region}')"
-        )
-    await user.execute(
-        "INSERT INTO app.docs SELECT n, 'eu', 'eu ' || n, 'text' FROM generate_series(1, 6) n"
-    )
+        await user.execute(f"CREATE TABLE app.docs_{region} PARTITION OF app.docs FOR VALUES IN ('{region}')")
+    await user.execute("INSERT INTO app.docs SELECT n, 'eu', 'eu ' || n, 'text' FROM generate_series(1, 6) n")
     made = await steps.collection(app)
     await people.attached(app, made)
     key = "jsonb_build_array(region, id)"
@@ -104,8 +101,24 @@ KEYS: dict[str, tuple[str, list[tuple[Any, ...]], str]] = {
         [
             (key,)
             for key in (
-                "plain", "with 'single' and \"double\"", "per%cent %s", "back\\slash", "tab\tnew\nline",
-                "Ünïcödé", "日本", "👩‍🚀", "é", "e\u0301", "", " ", "null", "[1, 2]", '{"a":1}', "$1", "--", ";",
+                "plain",
+                "with 'single' and \"double\"",
+                "per%cent %s",
+                "back\\slash",
+                "tab\tnew\nline",
+                "Ünïcödé",
+                "日本",
+                "👩‍🚀",
+                "é",
+                "e\u0301",
+                "",
+                " ",
+                "null",
+                "[1, 2]",
+                '{"a":1}',
+                "$1",
+                "--",
+                ";",
             )
         ],
         "with 'single' and \"double\"",
@@ -153,7 +166,9 @@ async def test_every_kind_of_key_is_an_identity(
     places = ", ".join(["%s"] * len(keys[0]))
     await user.execute(
         f"CREATE TABLE app.docs ({columns.replace('%%', '%')}, words text, n integer,"
-        f" PRIMARY KEY ({', '.join(each.rsplit(' ', 1)[0] for each in columns.split(', '))}))".replace("%%", "%")
+        f" PRIMARY KEY ({', '.join(each.rsplit(' ', 1)[0] for each in columns.split(', '))}))".replace(
+            "%%", "%"
+        )
     )
     insert = f"INSERT INTO app.docs VALUES ({places}, %s, %s)"
     for n, key in enumerate(keys):
@@ -247,9 +262,7 @@ async def test_partitions_with_awkward_names(app: App, user: User) -> None:
     await user.execute(
         "CREATE TABLE app.docs (id integer PRIMARY KEY, title text, body text) PARTITION BY RANGE (id)"
     )
-    await user.execute(
-        'CREATE TABLE "Part s"."p.1 ""q""" PARTITION OF app.docs FOR VALUES FROM (0) TO (10)'
-    )
+    await user.execute('CREATE TABLE "Part s"."p.1 ""q""" PARTITION OF app.docs FOR VALUES FROM (0) TO (10)')
     made = await steps.collection(app)
     await people.attached(app, made)
     await user.execute("INSERT INTO app.docs VALUES (1, 'a', 'b')")

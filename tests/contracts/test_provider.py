@@ -84,9 +84,7 @@ async def test_alone_or_in_a_batch_a_text_has_the_same_vector(model: Provider) -
     """The order, too: each row is compared with its own text's vector, and with no other."""
     together = await matrix(model, *TEXTS)
     alone = np.concatenate([await matrix(model, text) for text in TEXTS])
-    cosines = (together @ alone.T) / np.outer(
-        np.linalg.norm(together, axis=1), np.linalg.norm(alone, axis=1)
-    )
+    cosines = (together @ alone.T) / np.outer(np.linalg.norm(together, axis=1), np.linalg.norm(alone, axis=1))
     assert np.diagonal(cosines).min() >= SAME
     assert (cosines - 2 * np.eye(len(TEXTS))).max() < SAME
 

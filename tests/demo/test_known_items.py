@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from examples.demo.known_items import Question, judged, questions, shares_no_content_word
 from examples.demo.stdlib import Doc, documents
 
@@ -48,9 +49,7 @@ def test_people_know_a_thing_by_the_name_they_import(docs: list[Doc]) -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.answer)
-def test_the_answer_exists_and_spelling_does_not_give_it_away(
-    question: Question, docs: list[Doc]
-) -> None:
+def test_the_answer_exists_and_spelling_does_not_give_it_away(question: Question, docs: list[Doc]) -> None:
     answer = next((doc for doc in docs if doc.key == question.answer), None)
     assert answer, f"no document is called {question.answer}"
     assert shares_no_content_word(question.text, answer)

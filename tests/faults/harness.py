@@ -42,6 +42,7 @@ CLAIM, PAGE = 8, 10
 IN_FLIGHT = 2 * CLAIM  # texts that one worker may be paying for at a moment
 SLOTS = 2  # trials at once
 LEASE = 1.0
+POLL = 0.02  # seconds between looks for a signal
 
 COMMAND = "import sys; from revec.cli.main import main; main()"
 SMALL_PAGES = (
@@ -162,7 +163,7 @@ class Writers:
         wanted = self.writes + writes
         while self.writes < wanted:
             assert not any(task.done() for task in self._tasks), "a user's write failed"
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(POLL)
 
     async def _repeat(self, write: Callable[[list[Any]], Awaitable[None]], keys: list[Any]) -> None:
         while not self._stopped.is_set():
@@ -257,6 +258,13 @@ class Trial:
             assert await conductor.tick(), f"stays {await self.state()}"
         await conductor.leave()
 
+    async def end_idle_transactions(self) -> None:
+        """As an operator's server does: whoever is stopped in one holds no locks for long."""
+        name = sql.Identifier(self.app.database.dsn.partition("dbname=")[2].split()[0])
+        query = "ALTER DATABASE {} SET idle_in_transaction_session_timeout = '1s'"
+        async with self.app.database.transaction() as conn:
+            await conn.execute(sql.SQL(query).format(name))
+
     async def execute(self, query: str, **parameters: Any) -> None:
         async with self.app.database.transaction() as conn:
             await conn.execute(query, parameters or None)
@@ -276,7 +284,7 @@ class Trial:
             if time.monotonic() > give_up_at:
                 said = "\n".join(log.read_text() for log in self.folder.glob("*.log"))
                 raise AssertionError(f"never true: {query}; {await self.state()}; {said}")
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(POLL)
 
     async def until_state(self, *states: str) -> None:
         await self.until(

@@ -72,6 +72,35 @@ async def _terminated(trial: Trial) -> None:
     await trial.assert_can_go_both_ways()
 
 
+async def test_a_worker_whose_transaction_the_server_ended_goes_on(stage: Stage) -> None:
+    """Stopped in the middle of one, as on a laptop that sleeps; the server lets nobody wait for it."""
+    await stage.trials("idle_in_transaction_session_timeout", _idle_in_transaction, trials=1)
+
+
+async def _idle_in_transaction(trial: Trial) -> None:
+    await trial.end_idle_transactions()
+    async with trial.app.database.transaction() as conn:
+        await conn.execute("UPDATE app.docs SET body = 'edited' WHERE id = 1")
+    async with trial.app.database.transaction() as conn:
+        await conn.execute("LOCK TABLE app.docs IN ACCESS EXCLUSIVE MODE")
+        sleeper = await trial.worker(drain=False)
+        await trial.until(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock' AND query LIKE '%%app%%docs%%')"
+        )
+        sleeper.send(signal.SIGSTOP)
+    await (await trial.worker()).ends_well()  # nothing waits for the sleeper
+    sleeper.send(signal.SIGCONT)
+    async with trial.writers() as writers:
+        await writers.made_more(20)
+    await trial.until("SELECT NOT EXISTS (SELECT FROM revec.work)")
+    sleeper.send(signal.SIGTERM)
+    await sleeper.ends_well()
+    assert await trial.ask("SELECT max(fault) FROM revec.source") is None
+    await (await trial.worker()).ends_well()
+    await trial.assert_well(writers)
+
+
 # --- no database ------------------------------------------------------------------------------------------
 
 
@@ -118,7 +147,7 @@ async def test_a_killed_postmaster_is_brought_back_by_the_next_command(
 ) -> None:
     """In mid-drain: what was acknowledged is there, and the command that was running goes on, too."""
     with Server(home) as server:
-        async with App(settings_for(server.dsn, loopback.url)) as app:
+        async with App(settings_for(server.dsn, loopback.url), may_apply=True) as app:
             made = await steps.filled(app, 60)
             await app.start(made, steps.NEW)
         loopback.fault("slow", times=None, delay=0.2)

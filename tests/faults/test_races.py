@@ -212,6 +212,7 @@ async def test_a_zombie_worker_writes_nothing_wrong(stage: Stage) -> None:
 
 
 async def _zombie_worker(trial: Trial) -> None:
+    await trial.end_idle_transactions()
     zombie = await _held(trial)
     zombie.send(signal.SIGSTOP)
     trial.loopback.release()
@@ -237,6 +238,7 @@ async def test_a_zombie_conductor_moves_nothing(stage: Stage, meanwhile: str) ->
 
 
 async def _zombie_conductor(meanwhile: str, trial: Trial) -> None:
+    await trial.end_idle_transactions()
     zombie = await _at_verifying(trial)
     zombie.send(signal.SIGSTOP)
     await (await trial.worker()).ends_well()

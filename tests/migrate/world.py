@@ -32,7 +32,7 @@ async def force(app: App, state: State) -> None:
     later = {"id": at.id}
     async with app.database.transaction() as conn:
         for table in ("verdict", "progress", "migration_event"):
-            await conn.execute(f"DELETE FROM revec.{table} WHERE migration_id > %(id)s", later)  # noqa: S608
+            await conn.execute(f"DELETE FROM revec.{table} WHERE migration_id > %(id)s", later)
         await conn.execute("DELETE FROM revec.migration WHERE id > %(id)s", later)
         await conn.execute(
             "UPDATE revec.index SET writing = true, held = false, fault = NULL, dropped_at = NULL"
@@ -104,7 +104,7 @@ async def age_verdicts(app: App, hours: int) -> None:
 async def until(app: App, question: str) -> None:
     """Ask the database until it says yes."""
     async with asyncio.timeout(10):
-        while await steps.rows(app, question) != [(True,)]:  # noqa: ASYNC110 - the database is not ours to signal
+        while await steps.rows(app, question) != [(True,)]:
             await asyncio.sleep(0.01)
 
 

@@ -68,9 +68,7 @@ def start_client(home: Path) -> Iterator[Callable[[], Client]]:
     def start() -> Client:
         command = [sys.executable, "-c", CLIENT, str(home)]
         pipe = subprocess.PIPE
-        client = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, text=True, start_new_session=True
-        )
+        client = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         clients.append(client)
         return client
 
@@ -146,9 +144,7 @@ def test_the_last_one_out_stops_it_and_no_one_before(home: Path) -> None:
     assert not socket_folder(home).exists()
 
 
-def test_six_commands_at_once_share_one_server(
-    home: Path, start_client: Callable[[], Client]
-) -> None:
+def test_six_commands_at_once_share_one_server(home: Path, start_client: Callable[[], Client]) -> None:
     """Six processes race for the first start; one wins, six work, the last one out stops it."""
     clients = [start_client() for _ in range(6)]
     assert len({said(client) for client in clients}) == 1
@@ -159,9 +155,7 @@ def test_six_commands_at_once_share_one_server(
     assert not answers(dsn)
 
 
-def test_a_killed_client_does_not_keep_it_alive(
-    home: Path, start_client: Callable[[], Client]
-) -> None:
+def test_a_killed_client_does_not_keep_it_alive(home: Path, start_client: Callable[[], Client]) -> None:
     """The kernel forgets a client with its process, so the next one out is the last."""
     killed = start_client()
     started_at = said(killed)
@@ -237,9 +231,7 @@ def test_a_start_waits_for_the_orphans_of_a_killed_server(home: Path) -> None:
         assert answers(server.dsn)
 
 
-def test_a_server_out_of_sight_is_not_started_twice(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_out_of_sight_is_not_started_twice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another container over the same folder: no process of it to see, but its lock is held."""
     with Server(home), pytest.raises(BlockingIOError):
         lock(home / "server.lock", ALONE_OR_NOT_AT_ALL)
@@ -315,9 +307,7 @@ def test_a_start_that_fails_shows_the_end_of_the_log(home: Path) -> None:
     assert not answers(server.dsn)
 
 
-def test_without_the_binaries_the_error_is_the_pip_line(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_binaries_the_error_is_the_pip_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is not installed."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"pip install 'revec\[up\]'"):

@@ -54,9 +54,7 @@ def test_dims_that_a_model_does_not_have_are_refused() -> None:
         (MINILM, "onnxruntime"),
     ],
 )
-def test_a_missing_package_names_the_extra(
-    model: str, package: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_names_the_extra(model: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "find_spec", lambda n: None if n == package else find_spec(n))
     with pytest.raises(MissingExtra, match=rf"local:{model} needs .*'revec\[local\]'"):
         local.connect(model, Options())

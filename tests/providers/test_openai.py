@@ -71,16 +71,12 @@ async def test_vectors_tokens_and_headers_come_back(model: openai.OpenAI) -> Non
 async def test_the_bill_has_a_line_per_text(model: openai.OpenAI, loopback: Loopback) -> None:
     await model.embed(INPUTS)
     bill = loopback.bill()
-    assert [line["text"] for line in bill] == [
-        hashlib.sha256(text.encode()).hexdigest() for text in TEXTS
-    ]
+    assert [line["text"] for line in bill] == [hashlib.sha256(text.encode()).hexdigest() for text in TEXTS]
     assert {line["model"] for line in bill} == {MODEL}
 
 
 @pytest.mark.parametrize("kind", ["permuted", "floats"])
-async def test_harmless_differences_do_no_harm(
-    model: openai.OpenAI, loopback: Loopback, kind: str
-) -> None:
+async def test_harmless_differences_do_no_harm(model: openai.OpenAI, loopback: Loopback, kind: str) -> None:
     """Another order with the right index; lists of floats although base64 was asked for."""
     loopback.fault(kind)
     assert (await model.embed(INPUTS)).matrix == pytest.approx(vectors(TEXTS, MODEL), abs=1e-6)
@@ -96,18 +92,14 @@ async def test_some_wrongs_show_only_to_a_second_opinion(
     assert cosines.min() < 0.9
 
 
-async def test_unknown_dims_are_learned_by_one_probe(
-    model: openai.OpenAI, loopback: Loopback
-) -> None:
+async def test_unknown_dims_are_learned_by_one_probe(model: openai.OpenAI, loopback: Loopback) -> None:
     many = await asyncio.gather(*(model.traits() for _ in range(5)))
     assert {traits.dims for traits in many} == {64}
     assert (await model.embed([])).matrix.shape == (0, 64)
     assert loopback.requests()["requests"] == 1
 
 
-async def test_dims_of_the_first_answer_are_remembered(
-    model: openai.OpenAI, loopback: Loopback
-) -> None:
+async def test_dims_of_the_first_answer_are_remembered(model: openai.OpenAI, loopback: Loopback) -> None:
     await model.embed(INPUTS)
     loopback.fault("dims")
     with pytest.raises(AnswerInvalid, match="63 dims where 64 were expected"):
@@ -186,9 +178,7 @@ async def test_an_answer_that_cannot_be_trusted_stops_the_writing(
     assert (await model.embed(INPUTS)).matrix.shape == (5, 64)
 
 
-async def test_a_promised_norm_is_checked(
-    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_promised_norm_is_checked(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = openai.Facts(64, shorter=True, normalised=True, **LIMITS)
     monkeypatch.setattr(openai, "known_models", lambda: {MODEL: facts})
     model = connected(loopback)
@@ -251,9 +241,7 @@ async def test_a_refused_input_is_the_inputs_fault(
 
 async def test_a_model_that_the_server_does_not_know(loopback: Loopback) -> None:
     model = connected(loopback, "no-such-model")
-    with pytest.raises(
-        ProviderUnavailable, match="does not know the model no-such-model"
-    ) as caught:
+    with pytest.raises(ProviderUnavailable, match="does not know the model no-such-model") as caught:
         await model.traits()
     assert "/v1" in sentence(caught.value)
     await model.close()
@@ -418,9 +406,7 @@ def test_nothing_travels_unencrypted_beyond_this_machine(base_url: str) -> None:
         openai.connect("x", Options(base_url=base_url, api_key=KEY))
 
 
-@pytest.mark.parametrize(
-    "base_url", ["http://127.0.0.1:9/v1", "http://[::1]:9", "http://localhost"]
-)
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:9/v1", "http://[::1]:9", "http://localhost"])
 async def test_this_machine_needs_no_encryption(base_url: str) -> None:
     await openai.connect("x", Options(base_url=base_url)).close()
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from revec.app import App
 from revec.model.index import Collection, Index, Kind
 from revec.postgres import indexes
+from revec.postgres.database import Connection
 from revec.work import queue
 from revec.work.queue import Claim
 from revec.work.worker import Summary
@@ -66,9 +68,7 @@ async def step(app: App, **pace: Any) -> Summary:
 
 
 @asynccontextmanager
-async def embedding(
-    app: App, loopback: Loopback, **pace: Any
-) -> AsyncIterator[asyncio.Task[Summary]]:
+async def embedding(app: App, loopback: Loopback, **pace: Any) -> AsyncIterator[asyncio.Task[Summary]]:
     """A worker's step whose request waits at the provider for as long as the body runs."""
     loopback.hold()
     working = asyncio.create_task(step(app, **pace))
@@ -88,25 +88,21 @@ async def claim(app: App, index: Index, *, size: int = 100, lease: float = 60.0)
 
 async def expire(app: App) -> None:
     """All leases on work have run out."""
-    await steps.rows(
-        app, "UPDATE revec.work SET lease_until = now() - interval '1 second' RETURNING doc_id"
-    )
+    await steps.rows(app, "UPDATE revec.work SET lease_until = now() - interval '1 second' RETURNING doc_id")
 
 
 async def work(app: App) -> list[Any]:
     """What is not done, in the order of documents; `key` is None of those that are gone."""
     return await steps.rows(
         app,
-        "SELECT w.doc_id, w.rev, w.action, w.lane, w.tenant, w.token, w.attempts, d.key, w.lease_until > now() AS leased, w.not_before <= now() AS due"
+        "SELECT w.doc_id, w.rev, w.action, w.lane, w.tenant, w.token, w.attempts, w.lease_until, d.key, w.lease_until > now() AS leased, w.not_before <= now() AS due"
         "  FROM revec.work w LEFT JOIN revec.document d ON d.id = w.doc_id ORDER BY w.doc_id",
     )
 
 
 async def paid(app: App) -> list[Any]:
     """Rights to pay, and vectors that were paid for and could not be written."""
-    return await steps.rows(
-        app, "SELECT text_hash, vector IS NOT NULL AS kept, lease_until FROM revec.paid"
-    )
+    return await steps.rows(app, "SELECT text_hash, vector IS NOT NULL AS kept, lease_until FROM revec.paid")
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
@@ -114,6 +110,17 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not await condition():
             await asyncio.sleep(0.005)
+
+
+async def has_to_wait(conn: Connection, doing: Awaitable[object], *, patience: str = "300ms") -> bool:
+    """Whether somebody's lock is in the way."""
+    await conn.execute("SELECT set_config('lock_timeout', %s, true)", (patience,))
+    try:
+        async with conn.transaction():
+            await doing
+    except psycopg.errors.LockNotAvailable:
+        return True
+    return False
 
 
 async def lock_waiters(app: App) -> list[Any]:

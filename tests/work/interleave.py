@@ -34,9 +34,7 @@ class Stepped(Database):
         self._quiet = quiet
 
     @asynccontextmanager
-    async def transaction(
-        self, role: Role = "owner", *, tenant: str | None = None
-    ) -> AsyncIterator[Any]:
+    async def transaction(self, role: Role = "owner", *, tenant: str | None = None) -> AsyncIterator[Any]:
         async with super().transaction(role, tenant=tenant) as conn:
             self.pid = conn.info.backend_pid
             yield SteppedConnection(conn, self)
@@ -116,10 +114,7 @@ async def _run(
     prefix: Sequence[int],
 ) -> Schedule:
     schedule = Schedule()
-    tasks = [
-        asyncio.create_task(story(database))
-        for database, story in zip(databases, stories, strict=True)
-    ]
+    tasks = [asyncio.create_task(story(database)) for database, story in zip(databases, stories, strict=True)]
     try:
         while True:
             await _settled(monitor, databases, tasks, schedule)

@@ -220,9 +220,7 @@ async def test_claim_and_claim(app: App, loopback: Loopback) -> None:
 
     async def stories() -> list[Story]:
         claims.clear()
-        await steps.rows(
-            app, "UPDATE revec.work SET lease_until = NULL, token = NULL RETURNING 1"
-        )
+        await steps.rows(app, "UPDATE revec.work SET lease_until = NULL, token = NULL RETURNING 1")
         return [claiming, claiming]
 
     count = 0
@@ -258,9 +256,7 @@ async def test_claim_and_hold(app: App, loopback: Loopback) -> None:
     async def stories() -> list[Story]:
         claims.clear()
         seen.clear()
-        await steps.rows(
-            app, "UPDATE revec.work SET lease_until = NULL, token = NULL RETURNING 1"
-        )
+        await steps.rows(app, "UPDATE revec.work SET lease_until = NULL, token = NULL RETURNING 1")
         await steps.rows(app, "UPDATE revec.index SET held = false RETURNING 1")
         return [claiming, holding]
 
@@ -297,9 +293,7 @@ async def test_register_and_insert(app: App, loopback: Loopback) -> None:
 
         async def registering(database: Database) -> None:
             async with database.transaction() as conn:
-                index = await indexes.register(
-                    conn, collection.id, space, query, Kind(migration.index_kind)
-                )
+                index = await indexes.register(conn, collection.id, space, query, Kind(migration.index_kind))
                 await app.store.create(conn, index)
                 await migrations.set_new_index(conn, migration, index.id)
             await backfill.enqueue_page(database, replace(migration, new_index=index.id))
@@ -368,9 +362,7 @@ async def test_redrive_and_edit(app: App, loopback: Loopback) -> None:
         draft = Draft(key=f"{count}", body=f"the first text of {count}")
         begun = await embedded(app, made, index, draft)
         async with app.database.transaction("worker") as conn:
-            await queue.bury(
-                conn, begun.claim, begun.piece.job, begun.piece.content.input_hash, "because"
-            )
+            await queue.bury(conn, begun.claim, begun.piece.job, begun.piece.content.input_hash, "because")
             await queue.close_payment(conn, index.space.id, begun.payment, begun.piece.hashes, {})
 
         async def redriving(database: Database) -> None:

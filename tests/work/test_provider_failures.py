@@ -123,7 +123,7 @@ async def test_an_invalid_answer_stops_the_index(any_app: App, loopback: Loopbac
         before = len(await steps.stored(app, index))
         await steps.put(app, made, steps.drafts(5, start=5 * round_))
         loopback.fault(kind, times=1)
-        await steps.drain(app)
+        await hands.step(app)
         ((fault,),) = await steps.rows(app, "SELECT fault FROM revec.index")
         assert fault.startswith("openai:fake-64 at "), kind
         assert "nothing was written" in fault, kind
@@ -136,9 +136,7 @@ async def test_an_invalid_answer_stops_the_index(any_app: App, loopback: Loopbac
         await hands.assert_oracle(app, made)
 
 
-async def test_one_models_outage_does_not_end_anothers_work(
-    app: App, loopback: Loopback
-) -> None:
+async def test_one_models_outage_does_not_end_anothers_work(app: App, loopback: Loopback) -> None:
     """A drain goes on for as long as another model has something to do, however slowly."""
     failing, _ = await hands.indexed(app, "c", steps.OLD)
     working, index = await hands.indexed(app, "d", steps.NEW)

@@ -49,11 +49,14 @@ async def _project_source(database: Database, source: Source) -> bool:
                 await _scan_documents(conn, source, mapping, state.scan_after)
             failpoint("changes_projected")
             return bool(changes or state.scan)
+    except psycopg.errors.ProgramLimitExceeded as error:  # a key too long for our index, say
+        await _fault(database, source, error)
+        return False
     except psycopg.OperationalError as error:
         if is_gone(error):
             raise
         return False  # a lock, a deadlock, a full disk: the database's trouble, not the table's
-    except psycopg.Error as error:
+    except (psycopg.Error, ValueError) as error:  # ValueError: a number in JSON beyond Python's
         await _fault(database, source, error)
         return False
 
@@ -109,18 +112,19 @@ async def _scan(conn: Connection, source: Source, half: str | None, after: str |
     await conn.execute(SQL.scan, {"source": source.id, "half": half, "after": after})
 
 
-async def _fault(database: Database, source: Source, error: psycopg.Error) -> None:
+async def _fault(database: Database, source: Source, error: Exception) -> None:
     """Nothing is deleted on a reading that failed; the changes stay for the next one."""
     why = f"{source.name} cannot be read: {_cause(error)}; mend that, then run `revec init`"
     async with database.transaction() as conn:
         await conn.execute(SQL.fault, {"source": source.id, "why": why})
 
 
-def _cause(error: psycopg.Error) -> str:
+def _cause(error: Exception) -> str:
     """The server's sentence where it is about names; where it may quote a row, only its kind."""
-    if (error.sqlstate or "").startswith("42"):
+    state = getattr(error, "sqlstate", None)
+    if (state or "").startswith("42"):
         return first_line(error)
-    return f"{type(error).__name__} in one of its rows ({error.sqlstate})"
+    return f"{type(error).__name__} in one of its rows" + (f" ({state})" if state else "")
 
 
 async def backlog(conn: Connection, collection_id: int) -> int:

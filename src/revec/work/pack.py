@@ -19,9 +19,10 @@ import psycopg
 from revec.model.document import Content, rendered, text_hash
 from revec.model.errors import InputRefused, ProviderError
 from revec.model.index import Index
+from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import Connection, Database, first_line
 from revec.providers.base import Provider, TextInput
 from revec.stores.base import ChunkSet, Store, Vector
 from revec.work import queue
@@ -197,7 +198,8 @@ class Worksite:
                 await asyncio.sleep(BUSY_PAUSE)
             try:
                 left = await self._write_once(claim, left, vectors, payment)
-            except LOCKED:
+            except LOCKED as error:
+                events.emit(events.TryAgain(first_line(error)))
                 delay = LOCKED_PAUSE
                 break
         if not left:

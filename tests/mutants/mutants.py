@@ -1,0 +1,323 @@
+"""The fences of the write protocol, and for each one a product without it.
+
+A row of MUTANTS: what is taken away → how → the test that must notice. The test is one of tests/work,
+where it passes on the product as it is. Add yours: one line, and a name that says what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg import sql
+
+from revec.app import App
+from revec.model.index import Index
+from revec.observe import events
+from revec.postgres import documents, indexes
+from revec.postgres.database import Connection
+from revec.postgres.queries import Queries
+from revec.stores import pgvector
+from revec.stores.base import ChunkSet
+from revec.work import pack, queue
+from revec.work.pack import Piece, Worksite
+from revec.work.queue import Claim
+from tests.work import (
+    test_claims,
+    test_interleavings,
+    test_provider_failures,
+    test_write_protocol,
+)
+
+Patch = Callable[[App], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    patch: Patch
+    scenario: Callable[..., Awaitable[None]]
+
+
+def without(queries: Queries, name: str, *parts: str) -> Patch:
+    """A named query without these parts of it."""
+    return instead(queries, name, *((part, "") for part in parts))
+
+
+def instead(queries: Queries, name: str, *changes: tuple[str, str]) -> Patch:
+    @asynccontextmanager
+    async def patch(_: App) -> AsyncIterator[None]:
+        was = queries._queries[name]
+        queries._queries[name] = sql.SQL(changed(was.as_string(None), changes))  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            queries._queries[name] = was
+
+    return patch
+
+
+def function(name: str, *changes: tuple[str, str]) -> Patch:
+    """A function of the schema, changed in the test's own database."""
+
+    @asynccontextmanager
+    async def patch(app: App) -> AsyncIterator[None]:
+        async with app.database.transaction() as conn:
+            asked = await conn.execute("SELECT pg_get_functiondef(%s::regproc) AS it", (name,))
+            row = await asked.fetchone()
+            assert row is not None
+            await conn.execute(changed(row.it, changes))  # type: ignore[arg-type]
+        yield
+
+    return patch
+
+
+def attribute(owner: Any, name: str, value: Any) -> Patch:
+    @asynccontextmanager
+    async def patch(_: App) -> AsyncIterator[None]:
+        was = getattr(owner, name)
+        setattr(owner, name, value)
+        try:
+            yield
+        finally:
+            setattr(owner, name, was)
+
+    return patch
+
+
+def both(*patches: Patch) -> Patch:
+    @asynccontextmanager
+    async def patch(app: App) -> AsyncIterator[None]:
+        async with AsyncExitStack() as exits:
+            for each in patches:
+                await exits.enter_async_context(each(app))
+            yield
+
+    return patch
+
+
+def changed(text: str, changes: Sequence[tuple[str, str]]) -> str:
+    for old, new in changes:
+        assert old in text, f"the mutant is out of date, this is no longer there: {old}"
+        text = text.replace(old, new)
+    return text
+
+
+# --- mutants of Python ----------------------------------------------------------------------------
+
+
+async def nothing(*_: Any, **__: Any) -> None:
+    """Instead of something."""
+
+
+async def nothing_known(*_: Any) -> dict[bytes, Any]:
+    return {}
+
+
+def whole(self: Claim, _: set[int]) -> Claim:
+    return self
+
+
+async def deletions_only(site: Worksite, claim: Claim, _: list[Piece]) -> None:
+    deletions = tuple(job for job in claim.jobs if job.action == "delete")
+    await REMOVE(site, replace(claim, jobs=deletions), [])
+
+
+async def swapped(store: pgvector.PgVector, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
+    """Every document gets its neighbour's vectors; counts, dims and hashes are right."""
+    neighbours = [*sets[1:], *sets[:1]]
+    pairs = zip(sets, neighbours, strict=True)
+    await REPLACE(store, conn, index, [replace(one, vectors=other.vectors) for one, other in pairs])
+
+
+async def forgetful(site: Worksite, claim: Claim, left: list[Piece], _: Any, payment: queue.Payment) -> None:
+    async with site.database.transaction("worker") as conn:
+        space, all_of_them = site.index.space.id, sorted(payment.mine)
+        await queue.close_payment(conn, space, payment.token, all_of_them, {})
+        ids = {piece.job.doc_id for piece in left}
+        await queue.release(conn, claim.only(ids), delay=0.0, blameless=True)
+
+
+async def as_they_come(site: Worksite, claim: Claim, pieces: list[Piece], vectors: Any, payment: Any) -> None:
+    """One try, in the order of the pack."""
+    try:
+        await site._write_once(claim, pieces, vectors, payment)
+    except pack.LOCKED as error:
+        events.emit(events.TryAgain(str(error)))
+
+
+REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
+
+# --- the table ------------------------------------------------------------------------------------
+
+REV, TOKEN = " AND w.rev = n.rev", " AND w.token = %(token)s"
+CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()"
+CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
+
+protocol, claims = test_write_protocol, test_claims
+orders, failures = test_interleavings, test_provider_failures
+
+MUTANTS: dict[str, Mutant] = {
+    # acknowledging
+    "what was claimed is acknowledged, by key": Mutant(
+        both(without(queue.SQL, "settle", REV, TOKEN), attribute(Claim, "only", whole)),
+        protocol.test_an_edit_while_the_old_text_is_embedded,
+    ),
+    "settle ignores the revision": Mutant(
+        without(queue.SQL, "settle", REV), claims.test_only_the_claimed_revision_is_acknowledged
+    ),
+    "settle ignores the token": Mutant(
+        without(queue.SQL, "settle", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+    ),
+    "release ignores the token": Mutant(
+        without(queue.SQL, "release", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+    ),
+    "bury ignores the token": Mutant(
+        without(queue.SQL, "bury", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+    ),
+    "extend ignores the token": Mutant(
+        without(queue.SQL, "extend", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+    ),
+    "an edit leaves the claim as it is": Mutant(
+        function("revec.document_changed", (CONFLICT, "not_before = '-infinity'")),
+        claims.test_an_edit_ends_the_claim,
+    ),
+    # writing
+    "the content is not compared": Mutant(
+        instead(documents.SQL, "lock_current", ("d.input_hash = n.input_hash", "true")),
+        protocol.test_an_edit_while_the_old_text_is_embedded,
+    ),
+    "the document is not locked": Mutant(
+        without(documents.SQL, "lock_current", "FOR SHARE OF d SKIP LOCKED"),
+        orders.test_write_and_edit,
+    ),
+    "a busy document is waited for": Mutant(
+        without(documents.SQL, "lock_current", "SKIP LOCKED"),
+        protocol.test_a_busy_document_is_given_back,
+    ),
+    "a longer chunk set leaves chunks behind": Mutant(
+        instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
+        protocol.test_a_chunk_set_is_replaced_whole,
+    ),
+    "vectors change places": Mutant(
+        attribute(pgvector.PgVector, "replace", swapped),
+        protocol.test_collections_of_one_space_pay_once,
+    ),
+    "an exclusion outlives its text": Mutant(
+        attribute(queue, "absolve", nothing),
+        protocol.test_an_empty_text_is_left_out_until_it_is_filled,
+    ),
+    "work for a document that is gone stays": Mutant(
+        attribute(Worksite, "_remove", deletions_only),
+        protocol.test_work_for_a_document_that_is_gone_is_laid_to_rest,
+    ),
+    # triggers and the barrier
+    "registering takes no barrier": Mutant(
+        instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),
+        orders.test_register_and_insert,
+    ),
+    "writing a document takes no barrier": Mutant(
+        function(
+            "revec.document_barrier",
+            ("PERFORM pg_advisory_xact_lock_shared(hashtextextended('revec.document', 0));", ""),
+        ),
+        orders.test_register_and_insert,
+    ),
+    "any snapshot may write documents": Mutant(
+        function("revec.document_barrier", ("<> 'read committed'", "= 'none'")),
+        protocol.test_an_older_snapshot_may_not_write_documents,
+    ),
+    "metadata makes work": Mutant(
+        function("revec.document_changed", (" AND stale.rev <> fresh.rev", "")),
+        protocol.test_metadata_alone_makes_no_work,
+    ),
+    "a delete makes no work": Mutant(
+        function(
+            "revec.document_changed",
+            ("FROM stale JOIN revec.index i ON", "FROM stale JOIN revec.index i ON false AND"),
+        ),
+        protocol.test_a_tenant_change_is_a_delete_and_an_insert,
+    ),
+    # claiming
+    "a lease never runs out": Mutant(
+        without(queue.SQL, "claim", " OR w.lease_until < now()"),
+        claims.test_a_zombie_cannot_touch_another_ones_claim,
+    ),
+    "leases are not looked at": Mutant(without(queue.SQL, "claim", CLAIMABLE), orders.test_claim_and_claim),
+    "work is claimed during a build": Mutant(
+        both(
+            without(queue.SQL, "ready", " AND NOT i.held"),
+            without(queue.SQL, "claim", " AND NOT i.held"),
+        ),
+        claims.test_an_index_that_is_being_built_is_left_alone,
+    ),
+    "a claim and a hold may miss each other": Mutant(
+        without(queue.SQL, "claim", " FOR SHARE"), orders.test_claim_and_hold
+    ),
+    "one tenant at a time": Mutant(
+        instead(queue.SQL, "claim", ("t.n < 64", "t.n < 1")),
+        claims.test_a_large_tenant_does_not_keep_small_ones_waiting,
+    ),
+    "tenants whose work is taken count": Mutant(
+        instead(
+            queue.SQL,
+            "claim",
+            (f"        {CLAIMABLE}\n      ORDER BY w.tenant", "      ORDER BY w.tenant"),
+            (f"               {CLAIMABLE}\n             ORDER BY w.tenant", "ORDER BY w.tenant"),
+        ),
+        claims.test_tenants_whose_work_is_taken_hide_nobody,
+    ),
+    "the backfill goes first": Mutant(
+        instead(queue.SQL, "ready", ("ORDER BY lane.n", "ORDER BY -lane.n")),
+        claims.test_an_edit_does_not_wait_behind_a_backfill,
+    ),
+    # giving back
+    "giving back waits for writers": Mutant(
+        without(queue.SQL, "release", "SKIP LOCKED"),
+        protocol.test_an_edit_in_the_making_stalls_no_worker,
+    ),
+    "renewing waits for writers": Mutant(
+        without(queue.SQL, "extend", "SKIP LOCKED"),
+        claims.test_giving_back_and_renewing_wait_for_no_writer,
+    ),
+    "burying waits for writers": Mutant(
+        without(queue.SQL, "bury", "SKIP LOCKED"),
+        claims.test_giving_back_and_renewing_wait_for_no_writer,
+    ),
+    "an outage burns attempts": Mutant(
+        instead(queue.SQL, "release", ("w.attempts - %(blameless)s::int", "w.attempts")),
+        failures.test_an_outage_burns_nobody,
+    ),
+    "a locked table is a lost payment": Mutant(
+        attribute(pack, "LOCKED", ()), claims.test_a_locked_table_costs_no_payment
+    ),
+    "documents are written in any order": Mutant(
+        attribute(Worksite, "_write", as_they_come), claims.test_documents_are_written_in_one_order
+    ),
+    # paying
+    "an outage forgets what was paid before": Mutant(
+        attribute(Worksite, "_give_up", forgetful),
+        failures.test_a_provider_that_fails_in_mid_claim,
+    ),
+    "everybody pays": Mutant(
+        instead(queue.SQL, "pay_lease", ("p.token = %(token)s AS mine", "true AS mine")),
+        protocol.test_two_workers_with_one_text_pay_once,
+    ),
+    "the right to pay is not renewed": Mutant(
+        attribute(queue, "extend_payment", nothing),
+        protocol.test_the_right_to_pay_lasts_as_long_as_the_work,
+    ),
+    "what could not be written is forgotten": Mutant(
+        instead(queue.SQL, "pay_keep", ("SET vector = n.vector", "SET vector = NULL")),
+        protocol.test_a_superseded_vector_is_used_by_whoever_needs_the_text,
+    ),
+    "other indexes of the space are not asked": Mutant(
+        attribute(pgvector.PgVector, "known", nothing_known),
+        protocol.test_collections_of_one_space_pay_once,
+    ),
+    "payments are locked in any order": Mutant(
+        without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),
+        claims.test_payments_are_locked_in_one_order,
+    ),
+}

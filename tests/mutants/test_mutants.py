@@ -1,0 +1,43 @@
+"""A test that cannot fail proves nothing: each fence is taken away once, and its test must notice."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+
+import pytest
+
+from revec.app import App
+from revec.work import pack, worker
+from tests.loopback import Loopback
+from tests.mutants.mutants import MUTANTS
+
+NOTICED = (AssertionError, pytest.fail.Exception)
+PATIENCE = 60.0
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+async def test_a_mutant_is_noticed(
+    name: str, app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very test that guards the fence fails, by an assertion, without the fence."""
+    mutant = MUTANTS[name]
+    monkeypatch.setattr(worker, "REST", (0.01, 1.0))
+    monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
+    has = {"any_app": app, "app": app, "loopback": loopback, "monkeypatch": monkeypatch}
+    asked = inspect.signature(mutant.scenario).parameters
+    async with asyncio.timeout(PATIENCE), mutant.patch(app):
+        with pytest.raises(NOTICED) as noticed:
+            await mutant.scenario(**{each: has[each] for each in asked})
+    print(f"{name}: {str(noticed.value).splitlines()[0]}")
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
+    """It is collected and passes in tests/work, so it is the mutant that fails it."""
+    scenario = MUTANTS[name].scenario
+    module = sys.modules[scenario.__module__]
+    assert module.__name__.startswith("tests.work.test_")
+    assert getattr(module, scenario.__name__) is scenario
+    assert scenario.__name__.startswith("test_")
