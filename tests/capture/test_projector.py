@@ -503,7 +503,7 @@ async def test_two_projectors_share_the_sources(
 ) -> None:
     """While one has a source in hand the other goes past it, to a source that is free."""
     await user.execute("CREATE TABLE app.faq (id int PRIMARY KEY, title text, body text)")
-    await user.execute("INSERT INTO app.faq VALUES (1, 'free', '')")
+    await user.execute("INSERT INTO app.faq VALUES (100, 'free', '')")
     made = await steps.collection(app)
     await people.attached(app, made)
     held = Held(monkeypatch)

@@ -279,6 +279,7 @@ async def test_partitions_with_awkward_names(app: App, user: User) -> None:
         ("SELECT 1", {"table": "a.b.c.d"}, "there is no table a.b.c.d"),
         ("SELECT 1", {"table": 'app."open'}, 'there is no table app."open'),
         ("SELECT 1", {"table": ""}, "there is no table"),
+        ("SELECT 1", {"table": "revec.document"}, "revec.document is Revec's own"),
         ("CREATE VIEW app.docs AS SELECT 1 AS id", {}, "app.docs is no table"),
         ("CREATE TABLE app.docs (title text)", {}, "ADD PRIMARY KEY"),
         ("CREATE TABLE app.docs (id int UNIQUE, title text, body text)", {}, "SET NOT NULL"),

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import harness
-from tests.faults.harness import Stage
+pytest.register_assert_rewrite("tests.steps", "tests.faults.harness")
+
+from tests.faults import harness  # noqa: E402 - after the rewrite is asked for
+from tests.faults.harness import Stage  # noqa: E402
 
 STAGE = pytest.StashKey[Stage]()
 

@@ -11,12 +11,10 @@ from functools import partial
 
 import pytest
 
-from revec.migrate.check import check
 from revec.migrate.verify import SENTINELS
 from revec.model.document import Draft
 from revec.model.index import Kind
 from revec.postgres import collections, documents
-from tests import steps
 from tests.faults.harness import FILLED, READY, Command, Stage, Trial
 
 pytestmark = pytest.mark.stress
@@ -205,7 +203,7 @@ async def _killed_command(verb: str, trial: Trial) -> None:
         first = await trial.start(verb, "c", "--yes")
         await asyncio.sleep(usual * trial.rng.uniform(0.3, 1.2))
         await first.killed()
-        assert await check(trial.app.database, freshness=30) == []
+        await trial.assert_checked()
         was = await trial.state()
         assert was in (before, after)
         again = await trial.start(verb, "c", "--yes")
@@ -218,7 +216,7 @@ async def _killed_command(verb: str, trial: Trial) -> None:
         assert await trial.state() == after
         back = trial.app.commands.rollback if after == "live" else trial.app.commands.cutover
         await back(trial.made, why="once more")
-    await steps.assert_oracle(trial.app, trial.made)
+    await trial.assert_checked()
 
 
 @pytest.mark.parametrize("fault", ["kill -9", "terminated"])
@@ -252,7 +250,7 @@ async def _cut_off(verb: str, fault: str, trial: Trial) -> None:
             assert "Traceback" not in command.said
     assert await trial.state() == before
     assert await trial.ask("SELECT epoch FROM revec.route") == epoch
-    assert await check(trial.app.database, freshness=30) == []
+    await trial.assert_checked()
     await (await trial.start(verb, "c", "--yes")).ends_well()
     assert await trial.ask("SELECT epoch FROM revec.route") == epoch + 1
-    assert await check(trial.app.database, freshness=30) == []
+    await trial.assert_checked()

@@ -351,6 +351,35 @@ async def test_backfill_and_delete(app: App, loopback: Loopback) -> None:
     await assert_all_done(app, made)
 
 
+async def test_pay_and_look(app: App, loopback: Loopback) -> None:
+    """A worker is done with a text while another asks who pays for it: nobody waits for it afterwards."""
+    made, index = await hands.indexed(app)
+    space, token, hashes = index.space.id, None, [b"1", b"2"]
+
+    async def stories() -> list[Story]:
+        nonlocal token
+        await steps.rows(app, "DELETE FROM revec.paid RETURNING 1")
+        async with app.database.transaction("worker") as conn:
+            payment = await queue.lease_payment(conn, space, hashes, 60)
+        token = payment.token
+
+        async def done(database: Database) -> None:
+            async with database.transaction("worker") as conn:
+                await queue.close_payment(conn, space, payment.token, hashes, {})
+
+        async def look(database: Database) -> None:
+            async with database.transaction("worker") as conn:
+                await queue.lease_payment(conn, space, hashes, 60)
+
+        return [done, look]
+
+    async with two_sessions(app) as run:
+        async for schedule in run(stories):
+            left = await steps.rows(app, "SELECT FROM revec.paid WHERE token = %(t)s", t=token)
+            assert left == [], f"a right to pay that nobody has any more, after\n{schedule}"
+    await assert_all_done(app, made)
+
+
 async def test_redrive_and_edit(app: App, loopback: Loopback) -> None:
     """A dead letter gets another try while its document is edited: the newest text is embedded."""
     made, index = await hands.indexed(app)

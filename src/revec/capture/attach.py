@@ -34,6 +34,8 @@ async def attach(database: Database, collection: Collection, mapping: Mapping) -
         try:
             async with database.transaction() as conn:
                 await conn.execute(SQL.lock_timeout)
+                names = {"collection": collection.id, "name": mapping.table}
+                faulted = await (await conn.execute(SQL.faulted, names)).fetchone()
                 source_id = await collections.add_source(
                     conn,
                     collection,
@@ -41,7 +43,9 @@ async def attach(database: Database, collection: Collection, mapping: Mapping) -
                     mapping=mapping.stored,
                     trigger_of=mapping.table,
                 )
-                await _install(conn, source_id, mapping)
+                whole = await _install(conn, source_id, mapping)
+                if faulted or not whole:
+                    await conn.execute(SQL.read_again, {"source": source_id})
                 return source_id
         except psycopg.errors.InsufficientPrivilege as error:
             raise BadInput(f"this login may not capture {mapping.table}: {first_line(error)}") from error
@@ -92,6 +96,8 @@ async def _relation(conn: Connection, mapping: Mapping) -> Any:
         )
     if not relation.is_table:
         raise BadInput(f"{mapping.table} is no table (a view has no changes to capture)")
+    if relation.schema == "revec":
+        raise BadInput(f"{mapping.table} is Revec's own: name a table of yours, as schema.table")
     if relation.has_children:
         raise BadInput(
             f"{mapping.table} has child tables by INHERITS, whose writes its triggers do not see: "
@@ -134,7 +140,8 @@ async def _keyed(conn: Connection, mapping: Mapping, columns: dict[str, Any]) ->
     return replace(mapping, key=key, key_types=tuple(columns[name].type for name in key))
 
 
-async def _install(conn: Connection, source_id: int, mapping: Mapping) -> None:
+async def _install(conn: Connection, source_id: int, mapping: Mapping) -> bool:
+    """Function and triggers; whether they were all there before, so that no write was missed."""
     function = sql.Identifier("revec", f"capture_{source_id}")
     await conn.execute(
         SQL.function.format(
@@ -154,8 +161,7 @@ async def _install(conn: Connection, source_id: int, mapping: Mapping) -> None:
     leaves = [sql.Identifier(row.schema, row.name) for row in parts]
     for each in {part.as_string(): part for part in [table, *leaves]}.values():
         await conn.execute(SQL.truncate_trigger.format(trigger=emptied, table=each, function=function))
-    if before is None or not before.whole:
-        await conn.execute(SQL.read_again, {"source": source_id})
+    return bool(before and before.whole)
 
 
 async def missing(conn: Connection, collection_id: int) -> list[str]:

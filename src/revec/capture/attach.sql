@@ -62,8 +62,13 @@ SELECT NOT EXISTS (
                         WHERE t.tgrelid = wanted.oid AND t.tgenabled IN ('O', 'A')
                           AND t.tgname = 'revec_' || %(source)s || '_' || wanted.what)) AS whole;
 
+-- name: faulted
+-- Whatever a person mended (a column dropped and added again, say) no trigger has told of.
+SELECT id FROM revec.source
+ WHERE collection_id = %(collection)s AND name = %(name)s AND fault IS NOT NULL;
+
 -- name: read_again
--- Writes may have been missed: the table is read from its first row.
+-- Changes may have been missed: the table is read from its first row.
 UPDATE revec.source SET scan = 'rows', scan_after = NULL WHERE id = %(source)s;
 
 -- name: lock_timeout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +16,9 @@ from revec.postgres import collections, documents
 from revec.postgres.database import Database
 
 BATCH = 500
-MOST_KEY = 1_000  # characters: a key is indexed
+MOST_KEY, MOST_KEY_BYTES = 1_000, 2_600  # a key is indexed: an entry of an index has 2,704 bytes
+MOST_DEPTH = 100  # of metadata: both Python and Postgres parse by recursion
+MARK = codecs.BOM_UTF8  # what Windows writes before the first line
 FIELDS = {"id", "title", "text", "tenant", "metadata"}
 
 
@@ -39,10 +43,11 @@ async def ingest(database: Database, collection: Collection, lines: Iterable[byt
 
 def _drafts(lines: Iterable[bytes], result: Ingested) -> Iterator[Draft]:
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        text = line.removeprefix(MARK) if number == 1 else line
+        if not text.strip():
             continue
         try:
-            yield draft(line)
+            yield draft(text)
         except BadInput as error:
             result.refused.append((number, str(error)))
 
@@ -86,11 +91,14 @@ def draft(line: bytes) -> Draft:
 def _key(value: dict[str, Any]) -> str:
     key = value.get("id")
     if isinstance(key, int) and not isinstance(key, bool):
-        return str(key)
+        key = str(key)
     if not isinstance(key, str) or not key:
         raise BadInput("needs an id, text or a whole number")
     if len(key) > MOST_KEY:
         raise BadInput(f"has an id of {len(key):,} characters, {MOST_KEY:,} are the most")
+    size = len(key.encode(errors="surrogatepass"))
+    if size > MOST_KEY_BYTES:
+        raise BadInput(f"has an id of {size:,} bytes, {MOST_KEY_BYTES:,} are the most")
     return key
 
 
@@ -105,13 +113,27 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     metadata = value.get("metadata", {})
     if not isinstance(metadata, dict):
         raise BadInput("metadata is no object")
-    try:
-        written = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise BadInput("metadata holds NaN or infinity, which JSON has not") from error
-    if why := unstorable(written.replace("\\u0000", "\x00")):
+    if why := _unfit(metadata):
         raise BadInput(f"metadata {why}")
     return metadata
+
+
+def _unfit(metadata: dict[str, Any]) -> str | None:
+    """Why JSON or Postgres cannot hold it, or None; not by recursion, the depth is the sender's choice."""
+    todo: list[tuple[Any, int]] = [(metadata, 0)]
+    while todo:
+        value, depth = todo.pop()
+        if depth > MOST_DEPTH:
+            return f"is nested deeper than {MOST_DEPTH} levels"
+        if isinstance(value, float) and not math.isfinite(value):
+            return "holds NaN or infinity, which JSON has not"
+        if isinstance(value, str) and (why := unstorable(value)):
+            return why
+        if isinstance(value, dict):
+            todo += [(each, depth + 1) for pair in value.items() for each in pair]
+        elif isinstance(value, list):
+            todo += [(each, depth + 1) for each in value]
+    return None
 
 
 def _batches(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:

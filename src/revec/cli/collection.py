@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, err, opened, out, settings, show_json, table
 from revec.model.errors import BadInput
-from revec.settings import FILE
+from revec.settings import FILE, CollectionTable
+
+if TYPE_CHECKING:
+    from revec.app import App
+    from revec.capture.mapping import Mapping
 
 Model = Annotated[str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")]
 Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
 Kind = Annotated[
     Literal["exact", "hnsw"] | None, Parameter(help="Override the kind of index that plan chooses.")
 ]
+# A lone - is standard input, not an option.
+File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 
 TEMPLATE = """# Expressions are SQL over the table's row. `revec init` reads this file.
 [collections.articles]
@@ -48,8 +54,7 @@ async def init() -> int:
     Without a revec.toml an example is written for you to edit. Safe to run again after a change.
     """
     from revec.capture.attach import attach
-    from revec.capture.mapping import Mapping
-    from revec.model import index
+    from revec.model.index import Kind as IndexKind
     from revec.postgres import collections, indexes, migrations
 
     if not FILE.exists():
@@ -60,37 +65,72 @@ async def init() -> int:
     if not named:
         raise BadInput(f"{FILE} names no collection: add [collections.NAME] with a model and sources")
     async with opened(may_apply=True) as app:
+        mappings = {name: _mappings(name, wanted) for name, wanted in named.items()}
+        for name, wanted in named.items():  # all is looked at before anything is made
+            await _look(app, name, wanted, mappings[name])
+        async with app.database.transaction() as conn:
+            made = {name: await collections.create(conn, name) for name in named}
         for name, wanted in named.items():
-            async with app.database.transaction() as conn:
-                collection = await collections.create(conn, name)
-            for source in wanted.sources:
-                mapping = Mapping(
-                    table=source.table,
-                    key=tuple(source.key),
-                    body=source.body,
-                    title=source.title,
-                    tenant=source.tenant,
-                    filter=source.filter,
-                    metadata=tuple(source.metadata),
-                )
+            collection = made[name]
+            for mapping in mappings[name]:
                 await attach(app.database, collection, mapping)
-                out.print(f"{name}: {source.table} is captured")
+                out.print(f"{name}: {mapping.table} is captured", markup=False)
             async with app.database.transaction() as conn:
                 route = await indexes.route_of(conn, collection.id)
                 busy = await migrations.active(conn, collection.id)
             if route.serving is None and not busy:
-                kind = index.Kind(wanted.index) if wanted.index else None
+                kind = IndexKind(wanted.index) if wanted.index else None
                 await app.start(collection, wanted.model, dims=wanted.dims, kind=kind)
-                out.print(f"{name}: its first index, by {wanted.model}, is to be filled")
+                out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
             elif route.serving is not None and not busy:
                 serving = await app.serving(name)
                 if serving.space.address != wanted.model:
                     out.print(
                         f"{name}: {serving.space.address} serves; "
-                        f"`revec start {name} --to {wanted.model}` migrates it"
+                        f"`revec start {name} --to {wanted.model}` migrates it",
+                        markup=False,
                     )
     out.print("`revec worker` does the work, `revec status NAME` shows it.")
     return Exit.DONE
+
+
+def _mappings(name: str, wanted: CollectionTable) -> list[Mapping]:
+    from revec.capture.mapping import Mapping
+
+    tables = [source.table for source in wanted.sources]
+    if twice := next((table for table in tables if tables.count(table) > 1), None):
+        raise BadInput(f"{name} names {twice} twice in {FILE}: a table is one source of a collection")
+    return [
+        Mapping(
+            table=source.table,
+            key=tuple(source.key),
+            body=source.body,
+            title=source.title,
+            tenant=source.tenant,
+            filter=source.filter,
+            metadata=tuple(source.metadata),
+        )
+        for source in wanted.sources
+    ]
+
+
+async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Mapping]) -> None:
+    """Whatever would be refused later is refused now: a table, an expression, the model.
+
+    Raises:
+        RevecError: the sentence says what stands in the way.
+    """
+    from revec.capture.attach import checked
+    from revec.postgres import collections, migrations
+
+    for mapping in mappings:
+        async with app.database.transaction() as conn:
+            await checked(conn, mapping)
+    async with app.database.transaction() as conn:
+        known = {row.name: row for row in await collections.listed(conn)}.get(name)
+        idle = known is None or not (known.serving or await migrations.active(conn, known.id))
+    if idle:
+        await (await app.provider(wanted.model, wanted.dims)).traits()
 
 
 async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind = None) -> int:
@@ -137,7 +177,7 @@ async def listed(*, json: Json = False) -> int:
     return Exit.DONE
 
 
-async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
+async def ingest(name: str, file: File, /, *, json: Json = False) -> int:
     """Push documents, one JSON object a line: {"id", "title"?, "text", "tenant"?, "metadata"?}.
 
     A bad line is named with its number and reason; the good ones go in, and the exit code is 1.
@@ -152,7 +192,7 @@ async def ingest(name: str, file: Path, /, *, json: Json = False) -> int:
     from revec.capture import ingest as story
     from revec.postgres import collections
 
-    if str(file) != "-" and not file.is_file():  # noqa: ASYNC240 - one command, nobody waits
+    if str(file) != "-" and not file.is_file():
         raise BadInput(f"there is no file {file}")
     async with opened() as app:
         async with app.database.transaction() as conn:

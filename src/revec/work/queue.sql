@@ -172,12 +172,14 @@ UPDATE revec.paid p SET lease_until = now() + make_interval(secs => %(lease)s)
  WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_done
--- Written where it belongs: the note is no longer needed. Locked in the order in which it is leased;
--- a locked row stays where it is, so that nothing is looked up twice.
-DELETE FROM revec.paid WHERE ctid = ANY (ARRAY(
-    SELECT p.ctid FROM revec.paid p
+-- Written where it belongs: the note is no longer needed. Locked in the order in which it is leased; by
+-- its key, since a look of another worker (pay_lease) may have moved the row before we locked it.
+WITH ours AS MATERIALIZED (
+    SELECT p.text_hash FROM revec.paid p
      WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
-     ORDER BY p.text_hash FOR UPDATE));
+     ORDER BY p.text_hash FOR UPDATE
+)
+DELETE FROM revec.paid p USING ours WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_keep
 -- Paid for but not written: kept for whoever needs the text next. Locked in the same order.
