@@ -41,8 +41,9 @@ def maintenance() -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def pooler(maintenance: str) -> Iterator[str]:
+    """One of its own for each test: PgBouncer 1.18 may end after a cancel request."""
     with servers.pgbouncer(maintenance) as dsn:
         yield dsn
 

@@ -59,9 +59,10 @@ async def documents(app: App, made: Collection) -> dict[str, tuple[str, str]]:
     return {row.key: (row.title, row.body) for row in found}
 
 
-async def ids(app: App) -> dict[str, int]:
+async def ids(app: App, made: Collection) -> dict[str, int]:
     """Key → the document's own id."""
-    return {row.key: row.id for row in await steps.rows(app, "SELECT key, id FROM revec.document")}
+    found = await steps.rows(app, "SELECT key, id FROM revec.document WHERE collection_id = %(c)s", c=made.id)
+    return {row.key: row.id for row in found}
 
 
 async def rows_of(user: User, table: str = "app.docs", key: str = "id") -> dict[str, Any]:

@@ -111,8 +111,8 @@ async def test_no_depth_of_metadata_is_a_crash(app: App) -> None:
     ]
     result = await ingest(app.database, made, lines)
     assert result.taken + len(result.refused) == len(lines)
-    assert result.taken == 4
-    await people.settled(app, made, {str(depth): ("", "a") for depth in (1, 50, 98, 99)})
+    assert result.taken == 5
+    await people.settled(app, made, {str(depth): ("", "a") for depth in (1, 50, 98, 99, 100)})
 
 
 async def test_pushed_in_any_mode(any_app: App) -> None:

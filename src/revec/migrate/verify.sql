@@ -8,10 +8,6 @@ SELECT max(id) AS upto, count(*) AS documents
 WITH docs AS MATERIALIZED (
     SELECT id, tenant, input_hash FROM revec.document
      WHERE id > %(after)s AND id <= %(upto)s AND collection_id = %(collection)s AND rev <= %(horizon)s
-), held AS (
-    SELECT d.id, bool_and(v.input_hash = d.input_hash) AND count(*) = max(v.chunk_count) AS whole,
-           bool_or(v.tenant <> d.tenant) AS abroad
-      FROM docs d JOIN {vectors} v ON v.doc_id = d.id GROUP BY d.id
 ), judged AS (
     SELECT coalesce(h.whole, false) AS whole, h.id IS NOT NULL AS held,
            coalesce(h.abroad, false) AS abroad,
@@ -20,7 +16,11 @@ WITH docs AS MATERIALIZED (
            -- The backfill's own work is no excuse: only what was written just now is.
            coalesce(w.lane = 0 AND w.since > now() - make_interval(secs => %(freshness)s), false) AS young
       FROM docs d
-           LEFT JOIN held h ON h.id = d.id
+           -- LATERAL: by the vectors' own key, also while the planner has no statistics.
+           LEFT JOIN LATERAL (
+               SELECT d.id, bool_and(v.input_hash = d.input_hash) AND count(*) = max(v.chunk_count) AS whole,
+                      bool_or(v.tenant <> d.tenant) AS abroad
+                 FROM {vectors} v WHERE v.doc_id = d.id HAVING count(*) > 0) AS h ON true
            LEFT JOIN revec.excluded e
                   ON e.index_id = %(index)s AND e.doc_id = d.id AND e.input_hash = d.input_hash
            LEFT JOIN revec.dead x

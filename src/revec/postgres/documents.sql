@@ -39,7 +39,7 @@ SELECT id AS doc_id, tenant, title, body, input_hash FROM revec.document
 -- Busy ones are skipped, not waited for: they are about to change.
 SELECT d.id FROM revec.document d
   JOIN unnest(%(ids)b::bigint[], %(hashes)b::bytea[]) AS n (id, input_hash) USING (id)
- WHERE d.input_hash = n.input_hash
+ WHERE d.input_hash = n.input_hash AND d.id = ANY (%(ids)b::bigint[])
  ORDER BY d.id
    FOR SHARE OF d SKIP LOCKED;
 
