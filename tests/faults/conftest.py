@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.steps", "tests.faults.harness")
-
-from tests.faults import harness  # noqa: E402 - after the rewrite is asked for
-from tests.faults.harness import Stage  # noqa: E402
+from tests.faults import harness
+from tests.faults.harness import Stage
 
 STAGE = pytest.StashKey[Stage]()
 

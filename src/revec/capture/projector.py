@@ -20,7 +20,8 @@ from revec.postgres.database import Connection, Database, first_line, is_gone
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
-PAGE = 1_000
+PAGE = 1_000  # rows or changes a transaction
+FETCH, BATCH_SIZE = 20, 8 << 20  # rows, characters: a page of long texts is more than memory or a message
 ROWS, DOCUMENTS = "rows", "documents"  # the two halves of a full pass
 
 
@@ -99,13 +100,28 @@ async def _refresh(conn: Connection, source: Source, mapping: Mapping, keys: lis
 
 async def _read(conn: Connection, source: Source, query: Any, parameters: dict[str, Any]) -> list[str]:
     """Put the query's rows among the documents (or out, where filtered); their keys, in order."""
-    await conn.execute(SQL.see_all_rows)
-    rows = await (await conn.execute(query, parameters)).fetchall()
-    await conn.execute(SQL.see_by_policy)
+    keys: list[str] = []
+    async with conn.cursor("source_rows") as rows:
+        await conn.execute(SQL.see_all_rows)
+        await rows.execute(query, parameters)  # from here on it sees what it sees
+        await conn.execute(SQL.see_by_policy)
+        batch: list[Any] = []
+        size = 0
+        while some := await rows.fetchmany(FETCH):
+            keys += [row.key for row in some]
+            batch += some
+            size += sum(len(row.body) for row in some)
+            if size > BATCH_SIZE:
+                await _keep(conn, source, batch)
+                batch, size = [], 0
+        await _keep(conn, source, batch)
+    return keys
+
+
+async def _keep(conn: Connection, source: Source, rows: list[Any]) -> None:
     kept = [Draft(row.key, row.title, row.body, row.tenant, row.metadata) for row in rows if row.kept]
     await documents.put(conn, source.id, kept)
     await documents.delete(conn, source.id, [row.key for row in rows if not row.kept])
-    return [row.key for row in rows]
 
 
 async def _scan(conn: Connection, source: Source, half: str | None, after: str | None) -> None:
