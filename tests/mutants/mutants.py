@@ -147,6 +147,15 @@ async def as_they_come(site: Worksite, claim: Claim, pieces: list[Piece], vector
         events.emit(events.TryAgain(str(error)))
 
 
+async def one_look(site: Worksite, pieces: list[Piece]) -> tuple[dict[bytes, Any], queue.Payment]:
+    wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
+    async with site.database.transaction("worker") as conn:
+        vectors = await site.store.known(conn, site.index.space, wanted)
+        missing = [text_hash for text_hash in wanted if text_hash not in vectors]
+        payment = await queue.lease_payment(conn, site.index.space.id, missing, site.lease)
+    return vectors | payment.vectors, payment
+
+
 REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
 
 # --- the table ------------------------------------------------------------------------------------
@@ -303,6 +312,9 @@ MUTANTS: dict[str, Mutant] = {
     "everybody pays": Mutant(
         instead(queue.SQL, "pay_lease", ("p.token = %(token)s AS mine", "true AS mine")),
         protocol.test_two_workers_with_one_text_pay_once,
+    ),
+    "a text may be written between two looks": Mutant(
+        attribute(Worksite, "_known", one_look), orders.test_write_and_pay
     ),
     "the right to pay is not renewed": Mutant(
         attribute(queue, "extend_payment", nothing),

@@ -380,6 +380,36 @@ async def test_pay_and_look(app: App, loopback: Loopback) -> None:
     await assert_all_done(app, made)
 
 
+async def test_write_and_pay(app: App, loopback: Loopback) -> None:
+    """A worker writes the vector of a text while another one needs it too: that one does not pay."""
+    made, index = await hands.indexed(app)
+    source, count = await pushed(app, made), 0
+    rights: list[queue.Payment] = []
+
+    async def stories() -> list[Story]:
+        nonlocal count
+        count += 1
+        rights.clear()
+        draft = Draft(key=f"{count}", body=f"the text of {count}")
+        begun = await embedded(app, made, index, draft)
+        await put(source, replace(draft, key=f"twin {count}"))(app.database)
+        claim = await hands.claim(app, index)
+
+        async def needing(database: Database) -> None:
+            site = Worksite(database, app.store, None, index, lease=60)  # type: ignore[arg-type]
+            pieces = await site._read(claim)
+            rights.append((await site._known(pieces))[1])
+            async with app.database.transaction("worker") as conn:
+                await queue.release(conn, claim, blameless=True)
+
+        return [begun.write(app, index), needing]
+
+    async with two_sessions(app) as run:
+        async for schedule in run(stories):
+            assert [right.mine for right in rights] == [set()], f"paid twice after\n{schedule}"
+    await assert_all_done(app, made)
+
+
 async def test_redrive_and_edit(app: App, loopback: Loopback) -> None:
     """A dead letter gets another try while its document is edited: the newest text is embedded."""
     made, index = await hands.indexed(app)

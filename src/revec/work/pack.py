@@ -114,13 +114,8 @@ class Worksite:
         return pieces
 
     async def _embed_and_write(self, claim: Claim, pieces: list[Piece]) -> None:
-        wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
-        async with self.database.transaction("worker") as conn:
-            vectors = await self.store.known(conn, self.index.space, wanted)
-            missing = [text_hash for text_hash in wanted if text_hash not in vectors]
-            payment = await queue.lease_payment(conn, self.index.space.id, missing, self.lease)
+        vectors, payment = await self._known(pieces)
         self.payment = payment
-        vectors.update(payment.vectors)
         failpoint("paid_leased")
 
         ours = payment.mine | vectors.keys()
@@ -142,6 +137,23 @@ class Worksite:
             paid = [piece for piece in pack if vectors.keys() >= set(piece.hashes)]
             await self._write(claim, paid, vectors, payment.token)
             unfinished = [piece for piece in unfinished if piece not in pack]
+
+    async def _known(self, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
+        """The vectors that somebody paid for already, and the right to pay for the others.
+
+        Looked for once more when the right is ours: who had it before may have written in between.
+        """
+        space = self.index.space
+        wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
+        async with self.database.transaction("worker") as conn:
+            vectors = await self.store.known(conn, space, wanted)
+            missing = [text_hash for text_hash in wanted if text_hash not in vectors]
+            payment = await queue.lease_payment(conn, space.id, missing, self.lease)
+            written = await self.store.known(conn, space, sorted(payment.mine))
+            await queue.close_payment(conn, space.id, payment.token, sorted(written), {})
+        payment.mine.difference_update(written)
+        vectors.update(payment.vectors | written)
+        return vectors, payment
 
     async def _embed(
         self, claim: Claim, pack: list[Piece], payment: queue.Payment, vectors: dict[bytes, Vector]
