@@ -226,6 +226,10 @@ MUTANTS: dict[str, Mutant] = {
         instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),
         orders.test_register_and_insert,
     ),
+    "retiring takes no barrier": Mutant(
+        instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),
+        orders.test_retire_and_insert,
+    ),
     "writing a document takes no barrier": Mutant(
         function(
             "revec.document_barrier",

@@ -31,12 +31,13 @@ SELECT v.doc_id, 'a vector under another tenant' AS what
   FROM {vectors} v JOIN revec.document d ON d.id = v.doc_id WHERE v.tenant <> d.tenant LIMIT 20;
 
 -- name: strays
--- I2: no work, dead letter or exclusion of an index that is written no more.
+-- I2: no work, dead letter or exclusion of an index that is gone.
 SELECT s.index_id, s.doc_id, s.what FROM (
     SELECT index_id, doc_id, 'work' AS what FROM revec.work
     UNION ALL SELECT index_id, doc_id, 'a dead letter' FROM revec.dead
     UNION ALL SELECT index_id, doc_id, 'an exclusion' FROM revec.excluded) AS s
- WHERE NOT EXISTS (SELECT FROM revec.index i WHERE i.id = s.index_id AND i.writing) LIMIT 20;
+ WHERE NOT EXISTS (SELECT FROM revec.index i WHERE i.id = s.index_id)
+    OR to_regclass('revec.vectors_' || s.index_id) IS NULL LIMIT 20;
 
 -- name: vectors_right
 -- I3, as far as SQL sees: unit length where promised, and one text one vector.

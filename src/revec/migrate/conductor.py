@@ -245,15 +245,13 @@ class Conductor:
             try:
                 async with self._database.transaction() as conn:
                     await conn.execute(SQL.lock_timeout)
-                    # A document's writer in flight may still make work for it.
-                    await conn.execute(indexes.SQL.barrier)
-                    await conn.execute(indexes.SQL.forget, {"index": index_id})
+                    await indexes.forget(conn, index_id)
                 async with self._database.transaction() as conn:
                     index = await indexes.by_id(conn, index_id)
                     await conn.execute(SQL.builders, {"vectors": f"revec.vectors_{index_id}"})
                     await conn.execute(SQL.lock_timeout)
                     await self._store.drop(conn, index)
-                    await conn.execute(indexes.SQL.forget, {"index": index_id})
+                    await conn.execute(indexes.SQL.forget, {"index": index_id})  # a worker's last words
             except psycopg.errors.LockNotAvailable:
                 self._sweep_at = time.monotonic() + SWEEP_EVERY  # no writer waits for us each tick
 

@@ -99,8 +99,13 @@ async def set_fault(conn: Connection, index_id: int, why: str | None) -> None:
 
 
 async def retire(conn: Connection, index_id: int) -> None:
-    """No more work for it; what was left is forgotten."""
+    """No more work for it, but for the document writers in flight: `forget` follows."""
     await conn.execute(SQL.retire, {"index": index_id})
+
+
+async def forget(conn: Connection, index_id: int) -> None:
+    """All that was to be done for a retired index; no writer that still knew it comes after."""
+    await conn.execute(SQL.barrier)
     await conn.execute(SQL.forget, {"index": index_id})
 
 
