@@ -322,6 +322,7 @@ async def test_an_index_dropped_while_its_text_is_embedded(any_app: App, loopbac
     await steps.put(app, made, [ONE])
     async with hands.embedding(app, loopback), app.database.transaction() as conn:
         await indexes.retire(conn, index.id)
+        await indexes.forget(conn, index.id)
         await app.store.drop(conn, index)
     other, _ = await hands.indexed(app, "d")
     await steps.put(app, other, [ONE])
