@@ -15,6 +15,9 @@ RevecError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
+
 
 class RevecError(Exception):
     """The root: `str(error)` is fit to be shown to a person."""
@@ -51,12 +54,31 @@ class ProviderError(RevecError):
     """Something went wrong between us and an embedding model."""
 
 
+class Trouble(StrEnum):
+    """What ails a provider."""
+
+    AUTH = "auth"  # no key, a wrong one, no such model: a person has to mend it
+    QUOTA = "quota"  # no money, no plan: the same
+    RATE = "rate"  # too much at once: it said 429
+    SERVER = "server"  # it failed, or cannot be reached
+    TIMEOUT = "timeout"  # no answer in time: perhaps billed
+
+
 class ProviderUnavailable(ProviderError):
     """The provider is at fault (auth, quota, rate, server, time-out): no document is to blame."""
 
-    def __init__(self, sentence: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        trouble: Trouble = Trouble.SERVER,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(sentence)
+        self.trouble = trouble
         self.retry_after = retry_after  # seconds, where the provider said so
+        self.headers = headers or {}  # of its answer, where there was one
 
 
 class InputRefused(ProviderError):

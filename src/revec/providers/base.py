@@ -45,7 +45,7 @@ class Vectors:
 
     matrix: Matrix
     tokens: int | None = None  # as the provider counted them; None where it does not say
-    headers: Mapping[str, str] = field(default_factory=dict)  # of the successful answer
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the successful answer, in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class Provider(Protocol):
     async def embed(self, inputs: Sequence[Input], kind: Kind = "document") -> Vectors:
         """Embed; a vector per input, in their order."""
 
-    def size(self, text: str) -> int:
-        """About how many tokens the text is: for sorting and packing, never for billing."""
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text is: exactly where the tokenizer is known, else no fewer than it is."""
 
     async def close(self) -> None: ...
 

@@ -30,6 +30,7 @@ from revec.model.errors import (
     InputRefused,
     ProviderError,
     ProviderUnavailable,
+    Trouble,
 )
 from revec.providers.base import (
     Input,
@@ -148,8 +149,8 @@ class OpenAI:
         self._dims = matrix.shape[1]
         return Vectors(matrix, tokens, answer.headers)
 
-    def size(self, text: str) -> int:
-        return len(text.encode(errors="replace")) // 4 + 1  # bytes: a CJK character is a token
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.encode(errors="replace")) // 4 + 1 for text in texts]
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -183,7 +184,8 @@ class OpenAI:
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise ProviderUnavailable(
                 f"{self._place} did not answer within {self._timeout:g} s: "
-                f"it will be asked again; if that goes on, check the server or raise the timeout"
+                f"it will be asked again; if that goes on, check the server or raise the timeout",
+                trouble=Trouble.TIMEOUT,
             ) from error
         except httpx2.DecodingError as error:
             raise AnswerInvalid(
@@ -237,6 +239,7 @@ class OpenAI:
                 f"{self._place} refused the input {said}: "
                 f"shorten or repair the text where it comes from and write it again"
             )
+        trouble = Trouble.AUTH
         if no_model:
             sentence = (
                 f"does not know the model {self._model} {said}: check its name, whether this key "
@@ -247,7 +250,13 @@ class OpenAI:
             sentence = f"{verb} {said}: set OPENAI_API_KEY to one that may use {self._model}"
         else:
             sentence = way_out(answer.status, why.codes, said)
-        return ProviderUnavailable(f"{self._place} {sentence}", retry_after=retry_after(answer.headers))
+            trouble = trouble_of(answer.status, why.codes)
+        return ProviderUnavailable(
+            f"{self._place} {sentence}",
+            trouble=trouble,
+            retry_after=retry_after(answer.headers),
+            headers=answer.headers,
+        )
 
     def _without_key(self, words: str) -> str:
         return words.replace(self._key, "[key]") if self._key else words
@@ -412,6 +421,12 @@ def way_out(status: int, codes: frozenset[str], said: str) -> str:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return f"failed {said}: it will be asked again; if that goes on, check the server"
     return f"does not serve embeddings here {said}: check base_url"
+
+
+def trouble_of(status: int, codes: frozenset[str]) -> Trouble:
+    if codes & NO_MONEY:
+        return Trouble.QUOTA
+    return Trouble.RATE if status == HTTPStatus.TOO_MANY_REQUESTS else Trouble.SERVER
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

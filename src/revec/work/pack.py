@@ -331,7 +331,7 @@ def chunk_set(piece: Piece, vectors: dict[bytes, Vector]) -> ChunkSet:
 def packed(pieces: Sequence[Piece], provider: Provider) -> Iterator[list[Piece]]:
     """Whole documents of like length together, to the pack's limits in inputs and tokens."""
     sized: list[tuple[int, Any]] = sorted(
-        ((sum(provider.size(text) for text in piece.texts), piece) for piece in pieces),
+        ((sum(provider.count(piece.texts)), piece) for piece in pieces),
         key=lambda pair: pair[0],
     )
     pack: list[Piece] = []
