@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
-from revec.work import pack, worker
+from revec.work import calls, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
 
@@ -23,7 +23,7 @@ async def test_a_mutant_is_noticed(
 ) -> None:
     """The very test that guards the fence fails, by an assertion, without the fence."""
     mutant = MUTANTS[name]
-    monkeypatch.setattr(worker, "REST", (0.01, 1.0))
+    monkeypatch.setattr(calls, "REST", (0.01, 1.0))
     monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
     has = {"any_app": app, "app": app, "loopback": loopback, "monkeypatch": monkeypatch}
     asked = inspect.signature(mutant.scenario).parameters

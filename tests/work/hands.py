@@ -13,8 +13,10 @@ from psycopg import sql
 from revec.app import App
 from revec.model.index import Collection, Index, Kind
 from revec.postgres import indexes
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, Database
 from revec.work import queue
+from revec.work.calls import Caller
+from revec.work.pack import Worksite
 from revec.work.queue import Claim
 from revec.work.worker import Summary
 from tests import steps
@@ -51,6 +53,13 @@ async def indexed(
         table = sql.Identifier("revec", f"vectors_{index.id}")
         await conn.execute(sql.SQL(WATCH).format(table))
     return made, index
+
+
+async def site(app: App, index: Index, database: Database | None = None) -> Worksite:
+    """A worker's place at one index, on a database session of the test's own where it has one."""
+    database = database or app.database
+    provider = await app.provider(index.space.address, index.space.dims)
+    return Worksite(database, app.store, provider, Caller(database), index, lease=60.0)
 
 
 async def assert_oracle(app: App, made: Collection) -> None:

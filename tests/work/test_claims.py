@@ -17,7 +17,6 @@ from revec.model.index import Kind
 from revec.observe import events
 from revec.postgres import indexes
 from revec.work import pack, queue
-from revec.work.pack import Worksite
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
@@ -293,8 +292,7 @@ async def test_documents_are_written_in_one_order(app: App, monkeypatch: pytest.
     for order in (1, -1):
         await hands.expire(app)
         claim = await hands.claim(app, index)
-        provider = await app.provider(index.space.address)
-        site = Worksite(app.database, app.store, provider, index, 60.0)
+        site = await hands.site(app, index)
         pieces = (await site._read(claim))[::order]
         texts = [piece.texts[0] for piece in pieces]
         vectors = dict(

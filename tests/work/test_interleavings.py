@@ -20,7 +20,7 @@ from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations
 from revec.postgres.database import Database
 from revec.work import pack, queue
-from revec.work.pack import Piece, Worksite
+from revec.work.pack import Piece
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
@@ -83,7 +83,7 @@ class Embedded:
 
     def write(self, app: App, index: Index) -> Story:
         async def story(database: Database) -> None:
-            site = Worksite(database, app.store, None, index, lease=60)  # type: ignore[arg-type]
+            site = await hands.site(app, index, database)
             await site._write(self.claim, [self.piece], self.vectors, self.payment)
 
         return story
@@ -101,7 +101,7 @@ async def embedded(app: App, made: Collection, index: Index, draft: Draft) -> Em
     async with app.database.transaction("worker") as conn:
         content = (await documents.contents(conn, [job.doc_id]))[job.doc_id]
         payment = await queue.lease_payment(conn, index.space.id, hashes, 60)
-    piece = Piece(job, content, [text], hashes)
+    piece = Piece(job, content, [text], hashes, tokens=1)
     return Embedded(claim, piece, {hashes[0]: vector}, payment.token)
 
 
@@ -398,7 +398,7 @@ async def test_write_and_pay(app: App, loopback: Loopback) -> None:
         claim = await hands.claim(app, index)
 
         async def needing(database: Database) -> None:
-            site = Worksite(database, app.store, None, index, lease=60)  # type: ignore[arg-type]
+            site = await hands.site(app, index, database)
             pieces = await site._read(claim)
             rights.append((await site._known(pieces))[1])
             async with app.database.transaction("worker") as conn:

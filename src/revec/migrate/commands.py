@@ -79,7 +79,7 @@ class Commands:
         async with self.database.transaction() as conn:
             for index in await indexes.writing(conn, collection.id):
                 if index.fault:
-                    await indexes.set_fault(conn, index.id, None)
+                    await indexes.mend(conn, index.id)
                     lifted.append(f"the fault of {index.name}: {index.fault}")
             migration = await self._found(conn, collection)
             if migration and migration.paused_why:

@@ -84,6 +84,10 @@ class ProviderUnavailable(ProviderError):
 class InputRefused(ProviderError):
     """The provider refused these inputs (400, 413, 422): one of them is to blame."""
 
+    def __init__(self, sentence: str, *, too_large: bool = False) -> None:
+        super().__init__(sentence)
+        self.too_large = too_large  # all of them together: perhaps none is to blame
+
 
 class AnswerInvalid(ProviderError):
     """Wrong count, order, dims, NaN, zero: nothing of this answer may be written."""

@@ -94,8 +94,13 @@ async def hold(conn: Connection, index_id: int, *, held: bool) -> None:
     await conn.execute(SQL.hold, {"index": index_id, "held": held})
 
 
-async def set_fault(conn: Connection, index_id: int, why: str | None) -> None:
-    await conn.execute(SQL.fault, {"index": index_id, "why": why})
+async def fault(conn: Connection, space: Space, why: str) -> None:
+    """Every index of the space stops being written; its work stays."""
+    await conn.execute(SQL.fault, {"space": space.id, "why": why})
+
+
+async def mend(conn: Connection, index_id: int) -> None:
+    await conn.execute(SQL.mend, {"index": index_id})
 
 
 async def retire(conn: Connection, index_id: int) -> None:

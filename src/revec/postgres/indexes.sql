@@ -47,8 +47,12 @@ SELECT collection_id, epoch, serving, previous FROM revec.route WHERE collection
 -- name: hold
 UPDATE revec.index SET held = %(held)s WHERE id = %(index)s AND held <> %(held)s;
 
+-- name: mend
+UPDATE revec.index SET fault = NULL WHERE id = %(index)s;
+
 -- name: fault
-UPDATE revec.index SET fault = %(why)s WHERE id = %(index)s;
+-- The model is not trusted: nothing of its space is written until a person has looked.
+UPDATE revec.index SET fault = %(why)s WHERE space_id = %(space)s AND writing AND fault IS NULL;
 
 -- name: retire
 UPDATE revec.index SET writing = false, held = false, dropped_at = now() WHERE id = %(index)s;

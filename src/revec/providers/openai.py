@@ -237,7 +237,8 @@ class OpenAI:
         if answer.status in BLAMES_INPUT and not (no_model or no_key):
             return InputRefused(
                 f"{self._place} refused the input {said}: "
-                f"shorten or repair the text where it comes from and write it again"
+                f"shorten or repair the text where it comes from and write it again",
+                too_large=answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
         trouble = Trouble.AUTH
         if no_model:

@@ -8,10 +8,10 @@ token that were claimed. Everything here may be killed anywhere and run again.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -23,9 +23,10 @@ from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
-from revec.providers.base import Provider, TextInput
+from revec.providers.base import Provider
 from revec.stores.base import ChunkSet, Store, Vector
 from revec.work import queue
+from revec.work.calls import Ask, Caller
 from revec.work.queue import Claim, Job
 
 PACK_INPUTS = 256
@@ -33,7 +34,7 @@ PACK_TOKENS = 16_000  # a slow local model still reports back every few seconds
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
-OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at once
+OUTAGE_PAUSE = 1.0  # the provider failed: nobody claims before it is known to rest
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -47,6 +48,7 @@ class Piece:
     content: Content
     texts: list[str]
     hashes: list[bytes]
+    tokens: int  # of all its texts, as counted here
 
 
 @dataclass(slots=True)
@@ -70,10 +72,12 @@ class Worksite:
     database: Database
     store: Store
     provider: Provider
+    caller: Caller
     index: Index
     lease: float  # seconds
     done: Done = field(default_factory=Done)
     payment: queue.Payment | None = None  # what this claim may pay for
+    finished: set[int] = field(default_factory=set)  # documents that need nothing more from this claim
 
     async def work_off(self, claim: Claim) -> Done:
         """Bring the claimed documents' vectors up to date.
@@ -110,7 +114,9 @@ class Worksite:
         pieces = []
         for doc_id, content in sorted(contents.items()):
             texts = rendered(self.index.space, content.title, content.body)
-            pieces.append(Piece(jobs[doc_id], content, texts, [text_hash(text) for text in texts]))
+            hashes = [text_hash(text) for text in texts]
+            tokens = sum(self.provider.count(texts))
+            pieces.append(Piece(jobs[doc_id], content, texts, hashes, tokens))
         return pieces
 
     async def _embed_and_write(self, claim: Claim, pieces: list[Piece]) -> None:
@@ -128,15 +134,13 @@ class Worksite:
         self.done.copied = len([piece for piece in ready if piece.texts])
 
         unfinished = [piece for piece in pieces if not vectors.keys() >= set(piece.hashes)]
-        for pack in packed(unfinished, self.provider):
-            try:
-                await self._embed(claim, pack, payment, vectors)
-            except ProviderError:
-                await self._give_up(claim, unfinished, vectors, payment)
-                raise
-            paid = [piece for piece in pack if vectors.keys() >= set(piece.hashes)]
-            await self._write(claim, paid, vectors, payment.token)
-            unfinished = [piece for piece in unfinished if piece not in pack]
+        try:
+            for pack in packed(unfinished):
+                await self._pay(claim, pack, payment, vectors)
+        except ProviderError:
+            left = [piece for piece in unfinished if piece.job.doc_id not in self.finished]
+            await self._give_up(claim, left, vectors, payment)
+            raise
 
     async def _known(self, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
         """The vectors that somebody paid for already, and the right to pay for the others.
@@ -155,53 +159,109 @@ class Worksite:
         vectors.update(payment.vectors | written)
         return vectors, payment
 
+    async def _pay(
+        self, claim: Claim, pack: list[Piece], payment: queue.Payment, vectors: dict[bytes, Vector]
+    ) -> None:
+        """Embed the pack and write it; what the provider refuses is found and buried."""
+        try:
+            await self._embed(claim, pack, payment, vectors)
+        except InputRefused as error:
+            await self._find(claim, pack, payment, vectors, error)
+
     async def _embed(
         self, claim: Claim, pack: list[Piece], payment: queue.Payment, vectors: dict[bytes, Vector]
     ) -> None:
-        """Pay for the pack's missing texts; what the provider refuses is bisected to the document."""
-        texts = {
-            text_hash: text
-            for piece in pack
-            for text_hash, text in zip(piece.hashes, piece.texts, strict=True)
-            if text_hash not in vectors and text_hash in payment.mine
-        }
-        if not texts:
-            return
-        try:
-            failpoint("before_send")
-            answer = await self.provider.embed([TextInput(text) for text in texts.values()])
-            failpoint("after_response")
-        except InputRefused as error:
-            await self._bisect(claim, pack, payment, vectors, error)
-            return
-        vectors.update(zip(texts, answer.matrix, strict=True))
-        self.done.embedded += len(texts)
-        self.done.tokens += answer.tokens or 0
+        """Pay for the pack's missing texts, and write what is whole then."""
+        texts: dict[bytes, str] = {}
+        tenants: Counter[str] = Counter()
+        for piece in pack:
+            for hashed, text in zip(piece.hashes, piece.texts, strict=True):
+                if hashed in payment.mine and hashed not in vectors and hashed not in texts:
+                    texts[hashed] = text
+                    tenants[piece.content.tenant] += piece.tokens // len(piece.texts) or 1
+        if texts:
+            ask = Ask(
+                model=self.provider.name,
+                index_id=self.index.id,
+                lane=claim.lane,
+                inputs=len(texts),
+                tokens=tenants.total(),
+                tenants=tenants,
+            )
+            answer = await self.caller.embed(self.provider, list(texts.values()), ask)
+            vectors.update(zip(texts, answer.matrix, strict=True))
+            self.done.embedded += len(texts)
+            self.done.tokens += answer.tokens or 0
+        paid = [piece for piece in pack if vectors.keys() >= set(piece.hashes)]
+        await self._write(claim, paid, vectors, payment.token)
 
-    async def _bisect(
+    async def _find(
         self,
         claim: Claim,
-        pack: list[Piece],
+        suspects: list[Piece],
         payment: queue.Payment,
         vectors: dict[bytes, Vector],
         error: InputRefused,
     ) -> None:
-        if len(pack) > 1:
-            half = len(pack) // 2
-            await self._embed(claim, pack[:half], payment, vectors)
-            await self._embed(claim, pack[half:], payment, vectors)
+        """One of them, at least, is refused: ask for halves until it stands alone, then for the others.
+
+        The half that is not sent waits, so a culprit costs at most ⌈log2 n⌉ + 1 calls, and whatever is
+        answered is written at once. It was in two refused requests, at least, before it is buried. A
+        request too large as a whole accuses nobody: both halves are sent.
+        """
+        aside: list[Piece] = []
+        alone = len(suspects) == 1
+        while len(suspects) > 1 and not error.too_large:
+            tried, rest = suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :]
+            try:
+                await self._embed(claim, tried, payment, vectors)
+            except InputRefused as refused:
+                error, suspects, aside = refused, tried, aside + rest
+            else:
+                suspects = rest
+        if len(suspects) > 1:
+            await self._pay(claim, suspects[: len(suspects) // 2], payment, vectors)
+            await self._pay(claim, suspects[len(suspects) // 2 :], payment, vectors)
+        else:
+            await self._judge(claim, suspects[0], payment, vectors, error, sure=alone or bool(aside))
+        if aside:
+            await self._pay(claim, aside, payment, vectors)
+
+    async def _judge(
+        self,
+        claim: Claim,
+        piece: Piece,
+        payment: queue.Payment,
+        vectors: dict[bytes, Vector],
+        error: InputRefused,
+        *,
+        sure: bool,
+    ) -> None:
+        """Bury the last suspect, unless it is found innocent."""
+        if vectors.keys() >= set(piece.hashes):
             return
-        (piece,) = pack
+        if not sure:
+            try:
+                await self._embed(claim, [piece], payment, vectors)
+            except InputRefused as refused:
+                error = refused
+            else:
+                return
+        await self._bury(claim, piece, payment, error)
+
+    async def _bury(self, claim: Claim, piece: Piece, payment: queue.Payment, error: InputRefused) -> None:
         async with self.database.transaction("worker") as conn:
             if await queue.bury(conn, claim, piece.job, piece.content.input_hash, str(error)):
                 self.done.buried += 1
             await queue.close_payment(conn, self.index.space.id, payment.token, piece.hashes, {})
+        self.finished.add(piece.job.doc_id)
 
     async def _write(
         self, claim: Claim, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
     ) -> None:
         """Behind the fence: only documents that still have this content, only work still ours."""
         left = sorted(pieces, key=lambda piece: piece.job.doc_id)
+        self.finished.update(piece.job.doc_id for piece in pieces)
         delay = 0.0
         for attempt in range(BUSY_TRIES + 1):
             if not left:
@@ -282,7 +342,7 @@ class Worksite:
         vectors: dict[bytes, Vector],
         payment: queue.Payment,
     ) -> None:
-        """The provider failed: nobody's attempt is burnt, nobody waits for our payment.
+        """The provider failed, or has no room: nobody's attempt is burnt, nobody waits for our payment.
 
         What was paid for before it failed is kept.
         """
@@ -328,21 +388,17 @@ def chunk_set(piece: Piece, vectors: dict[bytes, Vector]) -> ChunkSet:
     )
 
 
-def packed(pieces: Sequence[Piece], provider: Provider) -> Iterator[list[Piece]]:
+def packed(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Whole documents of like length together, to the pack's limits in inputs and tokens."""
-    sized: list[tuple[int, Any]] = sorted(
-        ((sum(provider.count(piece.texts)), piece) for piece in pieces),
-        key=lambda pair: pair[0],
-    )
     pack: list[Piece] = []
     inputs = tokens = 0
-    for size, piece in sized:
-        full = inputs + len(piece.texts) > PACK_INPUTS or tokens + size > PACK_TOKENS
+    for piece in sorted(pieces, key=lambda piece: piece.tokens):
+        full = inputs + len(piece.texts) > PACK_INPUTS or tokens + piece.tokens > PACK_TOKENS
         if pack and full:
             yield pack
             pack, inputs, tokens = [], 0, 0
         pack.append(piece)
         inputs += len(piece.texts)
-        tokens += size
+        tokens += piece.tokens
     if pack:
         yield pack

@@ -1,5 +1,6 @@
 -- name: ready
--- Which (index, lane) has work that nobody holds; faulted and held indexes are left alone. LATERAL and
+-- Which (index, lane) has work that nobody holds; faulted and held indexes are left alone, and so are
+-- those whose model rests or is being probed, and the backfill of a paused migration. LATERAL and
 -- LIMIT: one row of an index is enough, whatever the queue's length.
 SELECT i.id AS index_id, lane.n AS lane
   FROM revec.index i CROSS JOIN generate_series(0, 2) AS lane (n)
@@ -9,6 +10,11 @@ SELECT i.id AS index_id, lane.n AS lane
               AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
             ORDER BY w.tenant, w.doc_id LIMIT 1) AS waiting
  WHERE i.writing AND NOT i.held AND i.fault IS NULL
+   AND NOT EXISTS (SELECT FROM revec.provider p JOIN revec.space s ON s.id = i.space_id
+                    WHERE p.model = (s.recipe->>'provider') || ':' || (s.recipe->>'model')
+                      AND greatest(p.resting_until, p.probe_until) > clock_timestamp())
+   AND NOT (lane.n = 2 AND EXISTS (SELECT FROM revec.migration m
+                                    WHERE m.new_index = i.id AND m.paused_why IS NOT NULL))
  ORDER BY lane.n, random();
 
 -- name: claim

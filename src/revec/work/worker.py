@@ -20,8 +20,8 @@ import psycopg
 from revec.model.errors import (
     AnswerInvalid,
     ProviderError,
-    ProviderUnavailable,
     RevecError,
+    Trouble,
     Unavailable,
 )
 from revec.model.index import Index
@@ -31,7 +31,8 @@ from revec.postgres import indexes
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
 from revec.providers.base import Provider
 from revec.stores.base import Store
-from revec.work import queue
+from revec.work import calls, queue
+from revec.work.calls import Caller, NotNow
 from revec.work.pack import Done, Worksite
 
 Duty = Callable[[], Awaitable[bool]]
@@ -39,9 +40,10 @@ Outstanding = Callable[[], Awaitable[list[str]]]
 ProviderFor = Callable[[str, int], Awaitable[Provider]]
 
 LONGEST_IDLE = 10.0  # times the first pause
-REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
+LACK_PAUSE = 60.0  # seconds until this process asks again whether it has a model's package or key
 BEAT_EVERY = 5.0
 STUCK_AFTER = 120.0  # seconds without any change that end a drain
+PERSONS = (Trouble.AUTH, Trouble.QUOTA)  # time does not mend them
 DATABASE_PATIENCE = 60.0  # seconds without a database that end a drain
 
 
@@ -95,8 +97,8 @@ class Worker:
         self._outstanding = outstanding
         self._pace = pace
         self._stopping = asyncio.Event()
-        self._resting: dict[str, tuple[float, float]] = {}  # model → (until, rest)
-        self._failures: dict[str, str] = {}  # model → its last word
+        self._caller = Caller(database, self._stopping)
+        self._lacking: dict[str, tuple[float, str]] = {}  # model → until when, and why it is not here
         self._last_tenant: dict[tuple[int, int], str] = {}
         self._lost_since: float | None = None
         self._looks = 0
@@ -115,6 +117,9 @@ class Worker:
         """Work until stopped; with `drain`, until nothing can move without a person."""
         steps: list[Duty] = [*self._duties]
         steps += [partial(self._embed_step, place) for place in range(self._pace.concurrency)]
+        if drain:  # a person has just begun it, and may have mended what was broken
+            async with self._database.transaction("worker") as conn:
+                await calls.reset(conn, None)
         async with asyncio.TaskGroup() as tasks:
             for step in steps:
                 tasks.create_task(self._repeat(step))
@@ -147,7 +152,7 @@ class Worker:
             pairs.reverse()
         for index_id, lane in pairs:
             index = found.get(index_id)
-            if index and self._awake(index) and await self._work_off(index, lane):
+            if index and not self._lacks(index) and await self._work_off(index, lane):
                 return True
         return False
 
@@ -162,7 +167,8 @@ class Worker:
         try:
             provider = await self._provider_for(index.space.address, index.space.dims)
         except RevecError as error:  # this worker lacks a package or a key; another may have them
-            self._rest(index.space.address, error)
+            self._lacking[index.space.address] = (time.monotonic() + LACK_PAUSE, str(error))
+            events.emit(events.ProviderFailed(index.space.address, str(error)))
             return False
         async with self._database.transaction("worker") as conn:
             claim = await queue.claim(
@@ -178,42 +184,32 @@ class Worker:
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
         began = time.perf_counter()
-        site = Worksite(self._database, self._store, provider, index, self._pace.lease)
+        site = Worksite(self._database, self._store, provider, self._caller, index, self._pace.lease)
         self._at_work += 1
         try:
             await site.work_off(claim)
-            self._resting.pop(index.space.address, None)
-            self._failures.pop(index.space.address, None)
         except AnswerInvalid as error:
             await self._fault(index, str(error))
         except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
             events.emit(events.TryAgain(first_line(error)))
+        except NotNow as error:
+            events.emit(events.TryAgain(str(error)))
         except ProviderError as error:
-            self._rest(index.space.address, error)
+            events.emit(events.ProviderFailed(index.space.address, str(error)))
         finally:
             self._at_work -= 1
             self.summary.add(site.done)
         events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
 
-    def _awake(self, index: Index) -> bool:
-        until, _ = self._resting.get(index.space.address, (0.0, 0.0))
-        return time.monotonic() >= until
-
-    def _rest(self, model: str, error: RevecError) -> None:
-        """Longer after each failure in a row, unless the provider named its time."""
-        first, longest = REST
-        _, before = self._resting.get(model, (0.0, 0.0))
-        rest = min(longest, before * 2 or first)
-        asked = error.retry_after if isinstance(error, ProviderUnavailable) else None
-        self._resting[model] = (time.monotonic() + (rest if asked is None else asked), rest)
-        self._failures[model] = str(error)
-        events.emit(events.ProviderFailed(model, str(error)))
+    def _lacks(self, index: Index) -> bool:
+        until, _ = self._lacking.get(index.space.address, (0.0, ""))
+        return time.monotonic() < until
 
     async def _fault(self, index: Index, why: str) -> None:
-        """Stop writing this index until a person has looked; its work stays."""
+        """Stop writing this space until a person has looked; its work stays."""
         async with self._database.transaction("worker") as conn:
-            await indexes.set_fault(conn, index.id, why)
+            await indexes.fault(conn, index.space, why)
         events.emit(events.IndexFaulted(index.name, why))
 
     async def _stop_when_drained(self) -> None:
@@ -237,22 +233,26 @@ class Worker:
             if left != before:
                 before, since = left, time.monotonic()
             quiet = time.monotonic() - since
-            if quiet > max(STUCK_AFTER, 2 * self._pace.lease) or self._nobody_answers(quiet):
-                self.summary.stuck = [*self._failures.values(), *left]
+            hopeless = await self._hopeless(quiet)
+            if quiet > max(STUCK_AFTER, 2 * self._pace.lease) or hopeless:
+                self.summary.stuck = [*hopeless, *left]
                 self.stop()
             await self._pause(self._pace.idle)
 
-    def _nobody_answers(self, quiet: float) -> bool:
-        """Every failing model had several chances, or named a long rest; the others have nothing to do."""
-        first, longest = REST
-        now = time.monotonic()
-        rests = [self._resting[model] for model in self._failures]
-        return (
-            bool(rests)
-            and all(rest >= first * 8 or until - now > longest for until, rest in rests)
-            and self._at_work == 0
-            and quiet > first * 8
+    async def _hopeless(self, quiet: float) -> list[str]:
+        """What every model that is waited for said last, where none of them will answer soon.
+
+        Each had several chances, or named a long rest, or needs a person; the others have nothing to do.
+        """
+        first, longest = calls.REST
+        if self._at_work or quiet < first * 8:
+            return []
+        async with self._database.transaction("worker") as conn:
+            resting = await calls.resting(conn)
+        hopeless = all(
+            row.rest >= first * 8 or row.seconds > longest or row.trouble in PERSONS for row in resting
         )
+        return [row.why for row in resting] + [why for _, why in self._lacking.values()] if hopeless else []
 
     async def _heartbeat(self) -> None:
         host, pid = socket.gethostname(), os.getpid()

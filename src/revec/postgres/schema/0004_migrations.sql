@@ -14,6 +14,8 @@ CREATE TABLE revec.migration (
     index_kind    text NOT NULL,
     gates         text[] NOT NULL,  -- required; fixed by `plan`
     paused_why    text,
+    budget        numeric,          -- US dollars for embedding; NULL: no cap
+    spent         numeric NOT NULL DEFAULT 0,
     hold          text,             -- latched; `cutover` refuses until a person clears it
     drop_after    timestamptz,
     cursor_tenant text NOT NULL DEFAULT '',
