@@ -29,6 +29,10 @@ def at_least(what: str, value: float, goal: float) -> Figure:
     return Figure(what, round(value, 3), goal, value >= goal)
 
 
+def at_most(what: str, value: float, goal: float) -> Figure:
+    return Figure(what, round(value, 3), goal, value <= goal)
+
+
 def reported(what: str, value: float) -> Figure:
     return Figure(what, round(value, 3))
 
