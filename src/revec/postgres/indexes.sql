@@ -61,8 +61,10 @@ UPDATE revec.index SET writing = false, held = false, dropped_at = now() WHERE i
 -- What belongs to indexes that are gone.
 WITH gone AS (SELECT id FROM revec.index WHERE id = %(index)s AND NOT writing),
      w AS (DELETE FROM revec.work WHERE index_id IN (SELECT id FROM gone)),
-     e AS (DELETE FROM revec.excluded WHERE index_id IN (SELECT id FROM gone))
-DELETE FROM revec.dead WHERE index_id IN (SELECT id FROM gone);
+     e AS (DELETE FROM revec.excluded WHERE index_id IN (SELECT id FROM gone)),
+     d AS (DELETE FROM revec.dead WHERE index_id IN (SELECT id FROM gone) RETURNING *)
+INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
+SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at, 'abandoned' FROM d;
 
 -- name: sentinels
 SELECT number, vector FROM revec.sentinel WHERE space_id = %(space)s ORDER BY number;

@@ -102,7 +102,7 @@ class Worksite:
             return
         async with self.database.transaction("worker") as conn:
             await self.store.remove(conn, self.index, gone)
-            await queue.absolve(conn, claim.index_id, gone)
+            await queue.absolve(conn, claim.index_id, gone, gone=True)
             self.done.removed = await queue.settle(conn, claim.only(set(gone)))
 
     async def _read(self, claim: Claim) -> list[Piece]:

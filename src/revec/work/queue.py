@@ -99,8 +99,9 @@ async def bury(conn: Connection, claim: Claim, job: Job, input_hash: bytes, caus
     return buried.rowcount > 0
 
 
-async def absolve(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> None:
-    await conn.execute(SQL.absolve, {"index": index_id, "ids": list(doc_ids)})
+async def absolve(conn: Connection, index_id: int, doc_ids: Sequence[int], *, gone: bool = False) -> None:
+    """Their letters are settled: written after all, or `gone` for good."""
+    await conn.execute(SQL.absolve, {"index": index_id, "ids": list(doc_ids), "gone": gone})
 
 
 async def exclude(conn: Connection, index_id: int, reasons: dict[int, tuple[bytes, str]]) -> None:
@@ -145,13 +146,28 @@ async def letters(conn: Connection, index_ids: Sequence[int], limit: int = 100) 
     return await rows.fetchall()
 
 
-async def redrive(conn: Connection, index_ids: Sequence[int]) -> int:
-    return (await conn.execute(SQL.redrive, {"indexes": list(index_ids)})).rowcount
+async def settled(conn: Connection, index_ids: Sequence[int], limit: int = 100) -> list[Any]:
+    """How the last dead letters ended."""
+    rows = await conn.execute(SQL.settled, {"indexes": list(index_ids), "limit": limit})
+    return await rows.fetchall()
 
 
-async def accept(conn: Connection, index_ids: Sequence[int], reason: str) -> int:
-    again = await conn.execute(SQL.accept, {"indexes": list(index_ids), "reason": reason})
-    return again.rowcount
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which dead letters: all, those whose cause holds these words, those of these documents."""
+
+    cause: str | None = None
+    keys: Sequence[str] | None = None
+
+
+async def redrive(conn: Connection, index_ids: Sequence[int], which: Which = Which()) -> int:
+    parameters = {"indexes": list(index_ids), "cause": which.cause, "keys": which.keys and list(which.keys)}
+    return (await conn.execute(SQL.redrive, parameters)).rowcount
+
+
+async def accept(conn: Connection, index_ids: Sequence[int], reason: str, which: Which = Which()) -> int:
+    parameters = {"indexes": list(index_ids), "cause": which.cause, "keys": which.keys and list(which.keys)}
+    return (await conn.execute(SQL.accept, parameters | {"reason": reason})).rowcount
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,18 @@ INSERT INTO revec.dead AS d (index_id, doc_id, input_hash, rev, tenant, cause, a
 SELECT %(index)s, %(doc)s, %(input_hash)s, rev, tenant, %(cause)s, attempts FROM gone
 ON CONFLICT (index_id, doc_id) DO UPDATE
    SET input_hash = excluded.input_hash, rev = excluded.rev, cause = excluded.cause,
-       attempts = d.attempts + excluded.attempts, last_at = now();
+       attempts = d.attempts + excluded.attempts, last_at = now(), retried_at = NULL;
 
 -- name: absolve
 -- What was dead or left out is so no longer.
-WITH live AS (DELETE FROM revec.dead WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]))
+WITH live AS (
+    DELETE FROM revec.dead WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]) RETURNING *
+), settled AS (
+    INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
+    SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at,
+           CASE WHEN %(gone)s THEN 'abandoned' WHEN retried_at IS NULL THEN 'edited' ELSE 'retry_success' END
+      FROM live
+)
 DELETE FROM revec.excluded WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]);
 
 -- name: exclude
@@ -125,18 +132,32 @@ SELECT w.index_id, count(*) AS open, count(*) FILTER (WHERE w.lane = 2) AS backf
   FROM revec.work w WHERE w.index_id = ANY (%(indexes)s::int[]) GROUP BY w.index_id;
 
 -- name: letters
+-- Those that wait for a person.
 SELECT d.doc_id, doc.key, d.index_id, d.tenant, d.cause, d.attempts, d.first_at, d.last_at
   FROM revec.dead d LEFT JOIN revec.document doc ON doc.id = d.doc_id
- WHERE d.index_id = ANY (%(indexes)s::int[]) ORDER BY d.cause, d.doc_id LIMIT %(limit)s;
+ WHERE d.index_id = ANY (%(indexes)s::int[]) AND d.retried_at IS NULL
+ ORDER BY d.cause, d.doc_id LIMIT %(limit)s;
+
+-- name: settled
+-- How the last ones ended.
+SELECT d.doc_id, doc.key, d.index_id, d.tenant, d.cause, d.attempts, d.first_at, d.last_at,
+       d.resolution, d.reason, d.at
+  FROM revec.dead_settled d LEFT JOIN revec.document doc ON doc.id = d.doc_id
+ WHERE d.index_id = ANY (%(indexes)s::int[]) ORDER BY d.at DESC, d.doc_id LIMIT %(limit)s;
 
 -- name: counts
-SELECT (SELECT count(*) FROM revec.dead WHERE index_id = %(index)s) AS dead,
+SELECT (SELECT count(*) FROM revec.dead WHERE index_id = %(index)s AND retried_at IS NULL) AS dead,
        (SELECT count(*) FROM revec.excluded WHERE index_id = %(index)s) AS excluded;
 
 -- name: redrive
--- Dead letters whose document still exists get another try.
+-- Dead letters whose document still exists get another try; all, or those of a cause, or of keys.
 WITH again AS (
-    DELETE FROM revec.dead WHERE index_id = ANY (%(indexes)s::int[]) RETURNING index_id, doc_id
+    UPDATE revec.dead d SET retried_at = now()
+      FROM revec.document doc
+     WHERE d.index_id = ANY (%(indexes)s::int[]) AND doc.id = d.doc_id AND d.retried_at IS NULL
+       AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
+       AND (%(keys)s::text[] IS NULL OR doc.key = ANY (%(keys)s))
+ RETURNING d.index_id, d.doc_id
 )
 INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
 SELECT a.index_id, d.id, d.rev, 'embed', 0, d.tenant
@@ -146,8 +167,16 @@ ON CONFLICT DO NOTHING;
 -- name: accept
 -- A person decides that these documents may stay out; valid for their present content.
 WITH accepted AS (
-    DELETE FROM revec.dead WHERE index_id = ANY (%(indexes)s::int[])
- RETURNING index_id, doc_id, input_hash, cause
+    DELETE FROM revec.dead d
+     WHERE d.index_id = ANY (%(indexes)s::int[]) AND d.retried_at IS NULL
+       AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
+       AND (%(keys)s::text[] IS NULL OR EXISTS (
+           SELECT FROM revec.document doc WHERE doc.id = d.doc_id AND doc.key = ANY (%(keys)s)))
+ RETURNING *
+), settled AS (
+    INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at,
+                                    resolution, reason)
+    SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at, 'manual', %(reason)s FROM accepted
 )
 INSERT INTO revec.excluded AS x (index_id, doc_id, input_hash, reason)
 SELECT index_id, doc_id, input_hash, 'accepted: ' || %(reason)s || ' (' || cause || ')' FROM accepted

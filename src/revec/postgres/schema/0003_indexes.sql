@@ -75,8 +75,25 @@ CREATE TABLE revec.dead (
     attempts   integer NOT NULL,
     first_at   timestamptz NOT NULL DEFAULT now(),
     last_at    timestamptz NOT NULL DEFAULT now(),
+    retried_at timestamptz,  -- a person asked for another try, and it is under way
     PRIMARY KEY (index_id, doc_id)
 );
+
+-- How dead letters ended.
+CREATE TABLE revec.dead_settled (
+    index_id   integer NOT NULL,
+    doc_id     bigint NOT NULL,
+    tenant     text NOT NULL,
+    cause      text NOT NULL,
+    attempts   integer NOT NULL,
+    first_at   timestamptz NOT NULL,
+    last_at    timestamptz NOT NULL,
+    resolution text NOT NULL CHECK (resolution IN (
+        'retry_success', 'edited', 'manual', 'abandoned')),  -- abandoned: its document or index is gone
+    reason     text,  -- of a person
+    at         timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX dead_settled_of ON revec.dead_settled (index_id, at);
 
 -- One worker pays for a text at a time; a vector that could not be written waits here for a day.
 CREATE UNLOGGED TABLE revec.paid (
@@ -92,7 +109,8 @@ CREATE UNLOGGED TABLE revec.paid (
 SELECT revec.protect('revec.space', 'shared'), revec.protect('revec.sentinel', 'private'),
        revec.protect('revec.index', 'shared'), revec.protect('revec.route', 'shared'),
        revec.protect('revec.work', 'private'), revec.protect('revec.excluded', 'private'),
-       revec.protect('revec.dead', 'private'), revec.protect('revec.paid', 'private');
+       revec.protect('revec.dead', 'private'), revec.protect('revec.dead_settled', 'private'),
+       revec.protect('revec.paid', 'private');
 
 -- Every new content and every deletion becomes work for every index that is being written; `since`
 -- stays the oldest wait, so that a document that is always being edited is late too. The
