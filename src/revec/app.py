@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import socket
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from functools import partial
 from typing import Any, Self
 from uuid import uuid4
@@ -111,8 +112,10 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        budget: Decimal | None = None,
     ) -> Migration:
-        return await self.commands.start(await self.plan(collection, address, dims=dims, kind=kind))
+        planned = await self.plan(collection, address, dims=dims, kind=kind)
+        return await self.commands.start(planned, budget=budget)
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector and the conductor."""

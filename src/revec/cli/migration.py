@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import asdict
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 import cyclopts
@@ -19,6 +20,9 @@ from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
 
 MOST_DIGITS = 6
+Budget = Annotated[
+    Decimal | None, Parameter(help="US dollars that the backfill may cost; it pauses before it costs more.")
+]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 
 
@@ -69,6 +73,7 @@ async def start(
     to: To,
     dims: Dims = None,
     index: Kind = None,
+    budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
 ) -> int:
@@ -78,7 +83,7 @@ async def start(
     from revec.work import queue
 
     async with of_collection(name) as (app, collection):
-        migration = await app.start(collection, to, dims=dims, kind=_kind(index))
+        migration = await app.start(collection, to, dims=dims, kind=_kind(index), budget=budget)
         async with app.database.transaction() as conn:
             workers = await queue.workers(conn)
     if json:
@@ -133,6 +138,11 @@ def _show_status(seen: dict[str, Any]) -> None:
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
         eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
         out.print(f"backfill    {seen['done']:,} of {seen['all']:,}{rate}{eta}")
+    if seen["spent"] or seen["budget"]:
+        cap = f" of ${seen['budget']:,.2f}" if seen["budget"] is not None else ""
+        out.print(f"spent       ${seen['spent']:,.4f}{cap}")
+    for why in seen["providers"]:
+        out.print(f"provider    {why}", markup=False)
     table(
         [
             {
@@ -223,12 +233,13 @@ async def resume(
     *,
     clear: Annotated[str | None, Parameter(help="A failed gate to clear; needs --reason.")] = None,
     reason: Why = "",
+    budget: Budget = None,
 ) -> int:
-    """Lift a pause, a fault of the model, or a failed gate."""
+    """Lift a pause, a fault of the model, or a failed gate; or give the backfill more money."""
     if clear and not reason:
         raise BadInput("clearing a failed gate needs --reason: it stays in the history")
     async with of_collection(name) as (app, collection):
-        lifted = await app.commands.resume(collection, clear=clear, reason=reason)
+        lifted = await app.commands.resume(collection, clear=clear, reason=reason, budget=budget)
     for what in lifted or ["nothing: nothing was held"]:
         out.print(f"lifted {what}", markup=False)
     return Exit.DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -13,12 +14,13 @@ from revec.migrate import conductor, verify
 from revec.migrate.conductor import EVIDENCE_LASTS, Limits
 from revec.migrate.decide import way_on
 from revec.migrate.plan import Plan
-from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused
+from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import indexes, migrations
 from revec.postgres.database import Connection, Database
+from revec.providers._prices import price
 from revec.search.retriever import Retriever
 from revec.stores.base import Store
 from revec.work import queue
@@ -37,8 +39,10 @@ class Commands:
     limits: Limits
     who: str
 
-    async def start(self, plan: Plan) -> Migration:
-        """Write the plan down; the workers do the rest."""
+    async def start(self, plan: Plan, *, budget: Decimal | None = None) -> Migration:
+        """Write the plan down; the workers do the rest, for `budget` US dollars at most."""
+        if budget is not None:
+            _require_price(plan.space.address)
         async with self.database.transaction() as conn:
             serving = (await indexes.route_of(conn, plan.collection.id)).serving
             if serving != (plan.old.id if plan.old else None):
@@ -55,6 +59,7 @@ class Commands:
                 query=plan.query,
                 kind=plan.kind,
                 gates=plan.gates,
+                budget=budget,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
@@ -72,9 +77,14 @@ class Commands:
         return migration
 
     async def resume(
-        self, collection: Collection, *, clear: str | None = None, reason: str = ""
+        self,
+        collection: Collection,
+        *,
+        clear: str | None = None,
+        reason: str = "",
+        budget: Decimal | None = None,
     ) -> list[str]:
-        """Lift a pause, an index's fault, and one failed gate; what was lifted."""
+        """Lift a pause, an index's fault, and one failed gate, and set a budget; what was lifted."""
         lifted = []
         async with self.database.transaction() as conn:
             for index in await indexes.writing(conn, collection.id):
@@ -82,6 +92,8 @@ class Commands:
                     await indexes.mend(conn, index.id)
                     lifted.append(f"the fault of {index.name}: {index.fault}")
             migration = await self._found(conn, collection)
+            if budget is not None:
+                lifted.append(await self._give_money(conn, collection, migration, budget))
             if migration and migration.paused_why:
                 await migrations.pause(conn, migration, None)
                 lifted.append(f"the pause: {migration.paused_why}")
@@ -104,6 +116,15 @@ class Commands:
             if migration and lifted:
                 await migrations.tell(conn, migration, who=self.who, why="; ".join(lifted))
         return lifted
+
+    async def _give_money(
+        self, conn: Connection, collection: Collection, migration: Migration | None, budget: Decimal
+    ) -> str:
+        if migration is None:
+            raise Refused(f"no migration of {collection.name} is under way that could have a budget")
+        _require_price(migration.target)
+        await migrations.set_budget(conn, migration, budget)
+        return f"the budget: it is ${budget} now, ${migration.spent:.4f} is spent"
 
     async def _judge_again(self, conn: Connection, migration: Migration, gate: str) -> None:
         """A pass from before the failure does not stand in for a new look."""
@@ -353,6 +374,14 @@ class Commands:
         raise Refused(
             f"no migration of {collection.name} is under way: "
             f"`revec start {collection.name} --to MODEL` begins one"
+        )
+
+
+def _require_price(address: str) -> None:
+    if price(address) is None:
+        raise BadInput(
+            f"nobody knows the price of {address}, so a budget in dollars could not be kept: "
+            "leave --budget out; `revec throttle` and the provider's own cap limit it too"
         )
 
 

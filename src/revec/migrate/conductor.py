@@ -426,11 +426,13 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
     """What will still move without a person within `patience` seconds."""
     reasons = []
     async with database.transaction() as conn:
+        under_way = await migrations.active(conn)
+        paused = {migration.new_index for migration in under_way if migration.paused_why}
         for index in await indexes.writing(conn):
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
-            if open_work.open and index.fault is None and not index.held:
-                reasons.append(f"{index.name}: {open_work.open:,} documents to embed or remove")
-        under_way = await migrations.active(conn)
+            moving = open_work.open - (open_work.backfill if index.id in paused else 0)
+            if moving and index.fault is None and not index.held:
+                reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
         gone = await (await conn.execute(SQL.leftovers)).fetchall()
     reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
     for migration in under_way:

@@ -14,7 +14,7 @@ from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations
 from revec.postgres.database import Connection, Database
 from revec.stores.base import Store
-from revec.work import queue
+from revec.work import calls, queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Status:
     serving: str | None
     indexes: list[IndexStatus]
     workers: int
+    providers: list[str]  # models that rest after failures, and why
     migration: int | None = None
     state: str | None = None
     target: str | None = None
@@ -50,6 +51,8 @@ class Status:
     per_second: float | None = None
     eta_seconds: float | None = None
     paused: str | None = None
+    spent: float = 0.0  # US dollars, on every call for the new index
+    budget: float | None = None
     next: str = ""
     verdicts: dict[str, str] | None = None
     rollback: str = ""
@@ -72,6 +75,10 @@ async def status(database: Database, store: Store, collection: Collection, limit
             "serving": next((each.name for each in written if each.id == route.serving), None),
             "indexes": [await _index(conn, store, each, route) for each in written],
             "workers": len(await queue.workers(conn)),
+            "providers": [
+                f"{row.model} rests {row.seconds:.0f} s more: {row.why}"
+                for row in await calls.resting(conn, collection.id)
+            ],
         }
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
@@ -121,6 +128,8 @@ async def _migration(database: Database, migration: Migration) -> dict[str, Any]
         "per_second": round(per_second, 1) if per_second and running else None,
         "eta_seconds": round((total - done) / per_second) if per_second and running else None,
         "paused": migration.paused_why,
+        "spent": float(migration.spent),
+        "budget": None if migration.budget is None else float(migration.budget),
         "verdicts": {gate: f"{v.outcome}: {v.why}" for gate, (v, _) in verdicts.items()},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 
@@ -101,6 +102,8 @@ class Migration:
     index_kind: str
     gates: tuple[str, ...]  # the required ones, fixed by `plan`
     paused_why: str | None
+    budget: Decimal | None  # US dollars that the backfill may cost
+    spent: Decimal  # on every call for the new index
     hold: str | None  # latched by a guard; `cutover` refuses until a person clears it
     drop_after: datetime | None
     cursor_tenant: str

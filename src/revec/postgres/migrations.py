@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,7 @@ async def create(
     query: QueryRecipe,
     kind: Kind,
     gates: tuple[str, ...],
+    budget: Decimal | None = None,
 ) -> Migration:
     """A planned migration.
 
@@ -45,6 +47,7 @@ async def create(
         "query": Jsonb({"address": query.address, "prefix": query.prefix}),
         "kind": kind,
         "gates": list(gates),
+        "budget": budget,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()
@@ -137,6 +140,10 @@ async def set_new_index(conn: Connection, migration: Migration, index_id: int) -
 
 async def pause(conn: Connection, migration: Migration, why: str | None) -> None:
     await conn.execute(SQL.pause, {"id": migration.id, "why": why})
+
+
+async def set_budget(conn: Connection, migration: Migration, budget: Decimal) -> None:
+    await conn.execute(SQL.budget, {"id": migration.id, "budget": budget})
 
 
 async def unhold(conn: Connection, migration: Migration) -> None:

@@ -1,6 +1,6 @@
 -- name: create
-INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates)
-VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s)
+INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget)
+VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s)
 RETURNING id;
 
 -- name: active
@@ -47,6 +47,9 @@ UPDATE revec.migration SET new_index = %(index)s WHERE id = %(id)s;
 
 -- name: pause
 UPDATE revec.migration SET paused_why = %(why)s WHERE id = %(id)s;
+
+-- name: budget
+UPDATE revec.migration SET budget = %(budget)s WHERE id = %(id)s;
 
 -- name: unhold
 UPDATE revec.migration SET hold = NULL WHERE id = %(id)s;

@@ -219,6 +219,17 @@ async def providers(conn: Connection) -> list[Any]:
     return await (await conn.execute(SQL.providers)).fetchall()
 
 
+async def spending(conn: Connection) -> list[Any]:
+    """By month and model: calls, inputs, tokens, dollars, unanswered calls."""
+    return await (await conn.execute(SQL.spending)).fetchall()
+
+
+async def spending_of_tenants(conn: Connection, collection_id: int, limit: int = 1000) -> list[Any]:
+    """By tenant and model of one collection, the dearest first: calls, tokens, dollars."""
+    parameters = {"collection": collection_id, "limit": limit}
+    return await (await conn.execute(SQL.spending_of_tenants, parameters)).fetchall()
+
+
 async def reset(conn: Connection, model: str | None) -> list[str]:
     """Let resting models be asked at once; which did."""
     rows = await conn.execute(SQL.reset, {"model": model})

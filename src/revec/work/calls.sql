@@ -52,16 +52,16 @@ DELETE FROM revec.quota WHERE model = %(model)s AND resource = %(resource)s;
 
 -- name: spending
 -- What was paid for, by model and month; calls without an answer count as billed.
-SELECT date_trunc('month', at)::date AS month, model, count(*) AS calls, sum(inputs) AS inputs,
-       sum(tokens) AS tokens, sum(tokens * price / 1e6) AS dollars,
+SELECT date_trunc('month', at)::date AS month, model, count(*) AS calls, sum(inputs)::bigint AS inputs,
+       sum(tokens)::bigint AS tokens, sum(tokens * price / 1e6)::float8 AS dollars,
        count(*) FILTER (WHERE outcome IS NULL) AS unanswered
   FROM revec.call GROUP BY 1, 2 ORDER BY 1 DESC, 2;
 
 -- name: spending_of_tenants
 -- The same by tenant; a call that was billed otherwise than counted is shared out in proportion.
 SELECT s.tenant, c.model, count(*) AS calls,
-       round(sum(s.share * c.tokens / greatest(c.counted, 1))) AS tokens,
-       sum(s.share * c.tokens / greatest(c.counted, 1) * c.price / 1e6) AS dollars
+       round(sum(s.share * c.tokens / greatest(c.counted, 1)))::bigint AS tokens,
+       sum(s.share * c.tokens / greatest(c.counted, 1) * c.price / 1e6)::float8 AS dollars
   FROM (SELECT *, (SELECT sum(x) FROM unnest(shares) AS x) AS counted FROM revec.call) AS c
        JOIN LATERAL unnest(c.tenants, c.shares) AS s (tenant, share) ON true
        JOIN revec.index i ON i.id = c.index_id AND i.collection_id = %(collection)s

@@ -23,6 +23,7 @@ from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
+from revec.providers._prices import price
 from revec.providers.base import Provider
 from revec.stores.base import ChunkSet, Store, Vector
 from revec.work import queue
@@ -187,6 +188,7 @@ class Worksite:
                 inputs=len(texts),
                 tokens=tenants.total(),
                 tenants=tenants,
+                price=price(self.provider.name),
             )
             answer = await self.caller.embed(self.provider, list(texts.values()), ask)
             vectors.update(zip(texts, answer.matrix, strict=True))

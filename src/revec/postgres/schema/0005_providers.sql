@@ -12,20 +12,21 @@ CREATE TABLE revec.provider (
     since         timestamptz                  -- of the first of these failures
 );
 
--- A bucket for each thing that a provider counts. Its level is anchored in what the provider last said
--- was left; `spent` counts everything ever admitted, `marked` is how much of that the anchor knows.
+-- A bucket for each thing that a provider counts: what it holds, all that was ever admitted, and what
+-- the provider last said was left, with the moment and the count of that request.
 CREATE TABLE revec.quota (
     model      text NOT NULL,
     resource   text NOT NULL CHECK (resource IN ('requests', 'tokens')),
     declared   float8,                     -- a minute, by a person
     capacity   float8 NOT NULL CHECK (capacity > 0),  -- of the full bucket: a minute's worth
-    rate       float8 NOT NULL,            -- what flows back to us in a second, as last estimated
+    rate       float8 NOT NULL CHECK (rate > 0),  -- what flows back to us in a second, as last estimated
     level      float8 NOT NULL,            -- in the bucket at `at`
     at         timestamptz NOT NULL,
-    marked     float8 NOT NULL DEFAULT 0,
-    spent      float8 NOT NULL DEFAULT 0,
-    anchored   boolean NOT NULL DEFAULT false,  -- the provider itself has said what is left
-    slowed_at  timestamptz,                -- when the rate was last cut for want of its word
+    spent      float8 NOT NULL DEFAULT 0,  -- all that was ever admitted
+    said       float8,                     -- NULL: the provider says nothing
+    said_at    timestamptz,
+    said_spent float8 NOT NULL DEFAULT 0,
+    slowed_at  timestamptz,                -- when the rate was last changed for want of its word
     PRIMARY KEY (model, resource)
 );
 
@@ -55,11 +56,10 @@ CREATE INDEX call_of_migration ON revec.call (migration_id) WHERE migration_id I
 SELECT revec.protect('revec.provider', 'private'), revec.protect('revec.quota', 'private'),
        revec.protect('revec.call', 'private');
 
--- What a bucket holds at `moment`, in flight included.
+-- What a bucket holds at `moment`.
 CREATE FUNCTION revec.bucket(q revec.quota, moment timestamptz) RETURNS float8
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT least(q.capacity, q.level + q.rate * greatest(0, extract(epoch FROM moment - q.at)))
-           - (q.spent - q.marked)
 $$;
 
 -- Seconds until the model's buckets hold one request and so many tokens and still keep `reserve` (a
@@ -110,8 +110,10 @@ BEGIN
         denied := 'budget'; why := 'the migration''s budget is spent';
         RETURN;
     END IF;
-    UPDATE revec.quota q SET spent = q.spent + CASE q.resource WHEN 'tokens' THEN n_tokens ELSE 1 END
-     WHERE q.model = of_model;
+    UPDATE revec.quota q
+       SET level = revec.bucket(q, moment) - c.cost, at = greatest(q.at, moment), spent = q.spent + c.cost
+      FROM (VALUES ('tokens', n_tokens), ('requests', 1)) AS c (resource, cost)
+     WHERE q.model = of_model AND q.resource = c.resource;
     IF probing THEN
         UPDATE revec.provider SET probe_until = moment + interval '2 minutes' WHERE model = of_model;
     END IF;
@@ -169,9 +171,9 @@ BEGIN
      WHERE model = c.model;
 END $$;
 
--- Let an answer's headers correct a bucket. What flowed back between two anchors is the rate; it counts
--- in proportion to the time between them (15 s: two thirds of it). A 429 without headers empties the
--- bucket and slows it by a tenth, at most every 5 s.
+-- Let an answer's headers correct a bucket. What flowed back between two of the provider's words is the
+-- rate; it counts in proportion to the time between them (15 s: two thirds of it). A 429 without a word
+-- empties the bucket and slows it by a tenth, at most every 5 s; it recovers by a fiftieth a minute.
 CREATE FUNCTION revec.learn(
     c revec.call, of_resource text, said_limit float8, said_left float8, was_429 boolean, moment timestamptz)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -179,47 +181,53 @@ DECLARE
     q revec.quota;
     c_spent float8 := CASE of_resource WHEN 'tokens' THEN c.spent_tokens ELSE c.spent_requests END;
     seconds float8;
-    lately float8;
 BEGIN
     SELECT * INTO q FROM revec.quota WHERE model = c.model AND resource = of_resource;
     IF NOT FOUND THEN
-        IF said_limit > 0 THEN
-            INSERT INTO revec.quota (model, resource, capacity, rate, level, at, anchored)
-            VALUES (c.model, of_resource, said_limit, said_limit / 60, coalesce(said_left, 0), c.at,
-                    said_left IS NOT NULL);
-        ELSIF was_429 AND of_resource = 'tokens' THEN  -- a limit that nobody told: about what we just did
-            SELECT sum(tokens) INTO lately FROM revec.call
-             WHERE model = c.model AND at > moment - interval '1 minute';
-            INSERT INTO revec.quota (model, resource, capacity, rate, level, at, slowed_at)
-            SELECT c.model, of_resource, lately, lately * 0.9 / 60, 0, moment, moment
-             WHERE lately > 100000;  -- less than that was no load: somebody else's was
-        END IF;
+        PERFORM revec.discover(c, of_resource, said_limit, said_left, was_429, moment);
         RETURN;
     END IF;
     IF said_limit > 0 AND said_limit <> q.capacity THEN
+        q.rate := CASE WHEN q.said IS NULL THEN said_limit / 60 ELSE q.rate END;
         q.capacity := said_limit;
-        IF NOT q.anchored THEN q.rate := said_limit / 60; END IF;
     END IF;
     IF said_left IS NOT NULL THEN
-        seconds := extract(epoch FROM c.at - q.at);
-        IF c_spent > q.marked AND (seconds >= 1 OR was_429 OR NOT q.anchored) THEN
-            IF q.anchored AND seconds >= 1 AND said_left < 0.95 * q.capacity THEN
+        seconds := extract(epoch FROM c.at - q.said_at);
+        IF q.said IS NULL OR (c_spent > q.said_spent AND (seconds >= 1 OR was_429)) THEN
+            IF seconds >= 1 AND said_left < 0.95 * q.capacity THEN  -- a full bucket loses what flows
                 q.rate := q.rate + (1 - exp(-seconds / 15))
-                          * ((said_left - q.level + c_spent - q.marked) / seconds - q.rate);
+                          * ((said_left - q.said + c_spent - q.said_spent) / seconds - q.rate);
                 q.rate := least(greatest(q.rate, q.capacity / 60 * 0.02), q.capacity / 60 * 1.25);
             END IF;
-            q.level := said_left; q.at := c.at; q.marked := c_spent; q.anchored := true;
+            q.said := said_left; q.said_at := c.at; q.said_spent := c_spent;
+            q.level := said_left - (q.spent - c_spent); q.at := c.at;
         END IF;
     ELSIF was_429 AND of_resource = 'tokens' THEN
-        q.level := 0; q.at := moment; q.marked := q.spent; q.anchored := false;
+        q.level := 0; q.at := moment; q.said := NULL;
         IF q.slowed_at IS NULL OR moment - q.slowed_at > interval '5 seconds' THEN
             q.rate := greatest(q.rate * 0.9, q.capacity / 60 * 0.02); q.slowed_at := moment;
         END IF;
-    ELSIF q.slowed_at IS NOT NULL AND moment - q.slowed_at > interval '1 minute' THEN
-        q.rate := least(q.rate * 1.02, q.capacity / 60); q.slowed_at := moment;  -- and slowly back
+    ELSIF moment - q.slowed_at > interval '1 minute' THEN
+        q.rate := least(q.rate * 1.02, q.capacity / 60); q.slowed_at := moment;
     END IF;
     UPDATE revec.quota
-       SET capacity = q.capacity, rate = q.rate, level = q.level, at = q.at, marked = q.marked,
-           anchored = q.anchored, slowed_at = q.slowed_at
+       SET capacity = q.capacity, rate = q.rate, level = q.level, at = q.at, said = q.said,
+           said_at = q.said_at, said_spent = q.said_spent, slowed_at = q.slowed_at
      WHERE model = c.model AND resource = of_resource;
 END $$;
+
+-- A limit that nobody declared: as the provider tells it; after a 429 without a word, what we did in the
+-- last minute, if that was a load.
+CREATE FUNCTION revec.discover(
+    c revec.call, of_resource text, said_limit float8, said_left float8, was_429 boolean, moment timestamptz)
+RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO revec.quota (model, resource, capacity, rate, level, at, said, said_at)
+    SELECT c.model, of_resource, said_limit, said_limit / 60, coalesce(said_left, 0), c.at, said_left, c.at
+     WHERE said_limit > 0;
+    INSERT INTO revec.quota (model, resource, capacity, rate, level, at, slowed_at)
+    SELECT c.model, of_resource, sum(tokens), sum(tokens) * 0.9 / 60, 0, moment, moment
+      FROM revec.call
+     WHERE model = c.model AND at > moment - interval '1 minute'
+       AND was_429 AND of_resource = 'tokens' AND said_limit IS NULL
+    HAVING sum(tokens) > 100000;
+$$;
