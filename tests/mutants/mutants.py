@@ -25,6 +25,7 @@ from revec.work import pack, queue
 from revec.work.pack import Piece, Worksite
 from revec.work.queue import Claim
 from tests.work import (
+    test_calls,
     test_claims,
     test_interleavings,
     test_provider_failures,
@@ -154,6 +155,13 @@ async def one_look(site: Worksite, pieces: list[Piece]) -> tuple[dict[bytes, Any
         missing = [text_hash for text_hash in wanted if text_hash not in vectors]
         payment = await queue.lease_payment(conn, site.index.space.id, missing, site.lease)
     return vectors | payment.vectors, payment
+
+
+async def the_first_is_to_blame(
+    site: Worksite, claim: Claim, suspects: list[Piece], payment: queue.Payment, vectors: Any, error: Any
+) -> None:
+    for piece in suspects:
+        await site._bury(claim, piece, payment, error)
 
 
 REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
@@ -312,6 +320,42 @@ MUTANTS: dict[str, Mutant] = {
     "an outage forgets what was paid before": Mutant(
         attribute(Worksite, "_give_up", forgetful),
         failures.test_a_provider_that_fails_in_mid_claim,
+    ),
+    "the bucket is not looked at": Mutant(
+        function("revec.admit", ("IF wait > 0 THEN", "IF false THEN")),
+        test_calls.test_two_workers_never_take_the_same_tokens,
+    ),
+    "no reserve is kept for edits": Mutant(
+        function("revec.until_affordable", ("w.want + reserve * q.capacity", "w.want")),
+        test_calls.test_an_edit_may_dip_into_what_the_backfill_must_leave,
+    ),
+    "what is on its way is forgotten": Mutant(
+        function("revec.learn", ("said_left - (q.spent - c_spent)", "said_left")),
+        test_calls.test_the_providers_own_word_counts,
+    ),
+    "an old answer counts": Mutant(
+        function("revec.learn", ("c_spent > q.said_spent AND (seconds >= 1 OR was_429)", "true")),
+        test_calls.test_an_old_answer_corrects_nothing,
+    ),
+    "everybody probes": Mutant(
+        function("revec.admit", ("IF probing AND p.probe_until > moment", "IF false")),
+        test_calls.test_a_failing_provider_is_probed_by_one_call_at_a_time,
+    ),
+    "a provider never rests": Mutant(
+        function(
+            "revec.admit",
+            ("IF p.resting_until > moment", "IF false"),
+            ("probing := p.resting_until IS NOT NULL", "probing := false"),
+        ),
+        test_calls.test_a_person_may_end_a_rest,
+    ),
+    "the budget is not looked at": Mutant(
+        function("revec.admit", ("m.spent + n_tokens", "0 * n_tokens")),
+        test_calls.test_a_budget_stops_before_the_next_pack,
+    ),
+    "half of a refused request is accused": Mutant(
+        attribute(Worksite, "_find", the_first_is_to_blame),
+        test_calls.test_a_poison_text_delays_no_other,
     ),
     "everybody pays": Mutant(
         instead(queue.SQL, "pay_lease", ("p.token = %(token)s AS mine", "true AS mine")),

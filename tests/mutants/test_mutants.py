@@ -12,6 +12,7 @@ from revec.app import App
 from revec.work import calls, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
+from tests.work.test_calls import Desk
 
 NOTICED = (AssertionError, pytest.fail.Exception)
 PATIENCE = 60.0
@@ -25,7 +26,14 @@ async def test_a_mutant_is_noticed(
     mutant = MUTANTS[name]
     monkeypatch.setattr(calls, "REST", (0.01, 1.0))
     monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
-    has = {"any_app": app, "app": app, "loopback": loopback, "monkeypatch": monkeypatch}
+    has = {
+        "any_app": app,
+        "app": app,
+        "loopback": loopback,
+        "monkeypatch": monkeypatch,
+        "desk": Desk(app),
+        "place": 77,
+    }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
         with pytest.raises(NOTICED) as noticed:

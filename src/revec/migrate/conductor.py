@@ -19,6 +19,7 @@ import psycopg
 from revec.capture import attach
 from revec.migrate import backfill, verify
 from revec.migrate.decide import Action, Do, For, Snapshot, decide
+from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError
 from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
@@ -75,6 +76,7 @@ class Conductor:
             if not mine:
                 return False
             await self._sweep()
+            await watch(self._database, self._provider_for)
             async with self._database.transaction() as conn:
                 under_way = await migrations.active(conn)
             moved = [await self._step(migration) for migration in under_way]

@@ -1,8 +1,9 @@
 -- Spaces, indexes, the route, and the work that keeps every index current.
 
 CREATE TABLE revec.space (
-    id     text PRIMARY KEY,  -- a hash of the recipe
-    recipe jsonb NOT NULL
+    id         text PRIMARY KEY,  -- a hash of the recipe
+    recipe     jsonb NOT NULL,
+    checked_at timestamptz NOT NULL DEFAULT now()  -- whether the model is still the same
 );
 
 -- Fixed texts embedded when the space was first used: how a silently changed model is seen.
