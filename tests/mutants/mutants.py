@@ -322,7 +322,7 @@ MUTANTS: dict[str, Mutant] = {
         failures.test_a_provider_that_fails_in_mid_claim,
     ),
     "the bucket is not looked at": Mutant(
-        function("revec.admit", ("IF wait > 0 THEN", "IF false THEN")),
+        function("revec.admit", ("AND wait > 0 THEN", "AND false THEN")),
         test_calls.test_two_workers_never_take_the_same_tokens,
     ),
     "no reserve is kept for edits": Mutant(
@@ -338,13 +338,13 @@ MUTANTS: dict[str, Mutant] = {
         test_calls.test_an_old_answer_corrects_nothing,
     ),
     "everybody probes": Mutant(
-        function("revec.admit", ("IF probing AND p.probe_until > moment", "IF false")),
+        function("revec.admit", ("AND probing AND p.probe_until > moment", "AND false")),
         test_calls.test_a_failing_provider_is_probed_by_one_call_at_a_time,
     ),
     "a provider never rests": Mutant(
         function(
             "revec.admit",
-            ("IF p.resting_until > moment", "IF false"),
+            ("AND p.resting_until > moment", "AND false"),
             ("probing := p.resting_until IS NOT NULL", "probing := false"),
         ),
         test_calls.test_a_person_may_end_a_rest,

@@ -291,7 +291,7 @@ async def test_a_budget_stops_before_the_next_pack(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The migration pauses with its reason, spends no more, and goes on when it may."""
-    for module in ("revec.work.pack", "revec.migrate.commands"):
+    for module in ("revec.work.calls", "revec.migrate.commands"):
         monkeypatch.setattr(f"{module}.price", lambda _: Decimal(1000))
     made = await steps.collection(app, "c", steps.OLD)
     await steps.put(app, made, steps.drafts(60))

@@ -20,10 +20,10 @@ from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import indexes, migrations
 from revec.postgres.database import Connection, Database
-from revec.providers._prices import price
 from revec.search.retriever import Retriever
 from revec.stores.base import Store
 from revec.work import queue
+from revec.work.prices import price
 
 REHEARSAL = "rehearsal"
 

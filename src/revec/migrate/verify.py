@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ from revec.model.verdict import Outcome, Verdict
 from revec.postgres import documents, indexes
 from revec.postgres.database import Database
 from revec.postgres.queries import beside
-from revec.providers.base import Provider, TextInput
+from revec.providers.base import Provider, Vectors
 from revec.stores.base import Store, Vector
+from revec.work.calls import AT_ONCE, Caller
 
 SQL = beside(__file__)
 
@@ -186,7 +188,7 @@ async def _sampled(
             stored.append(vector)
     fresh: list[Vector] = []
     for start in range(0, len(texts), 64):
-        answer = await provider.embed([TextInput(text) for text in texts[start : start + 64]])
+        answer = await _asked(database, provider, index, texts[start : start + 64])
         fresh.extend(answer.matrix)
     owners: dict[bytes, set[bytes]] = {}
     for _, hashed, vector in rows:
@@ -196,12 +198,17 @@ async def _sampled(
     return cosines, duplicates, len({hashed for _, hashed, _ in rows})
 
 
+async def _asked(database: Database, provider: Provider, index: Index, texts: Sequence[str]) -> Vectors:
+    """In the ledger like every call; but a proof sees for itself whether the model answers."""
+    return await Caller(database).embed(provider, texts, index_id=index.id, lane=AT_ONCE)
+
+
 async def remember_sentinels(database: Database, provider: Provider, index: Index) -> None:
     """What the model says of the sentinel texts on its first day in this database."""
     async with database.transaction("worker") as conn:
         if await indexes.sentinels(conn, index.space):
             return
-    answer = await provider.embed([TextInput(text) for text in SENTINELS])
+    answer = await _asked(database, provider, index, SENTINELS)
     async with database.transaction("worker") as conn:
         await indexes.put_sentinels(conn, index.space, list(answer.matrix))
 
@@ -216,7 +223,7 @@ async def sentinel_drift(database: Database, provider: Provider, index: Index) -
         known = await indexes.sentinels(conn, index.space)
     if not known:
         return None
-    answer = await provider.embed([TextInput(text) for text in SENTINELS])
+    answer = await _asked(database, provider, index, SENTINELS)
     worst = min(cosine(a, b) for a, b in zip(known, answer.matrix, strict=True))
     if worst >= SAME_COSINE:
         return None

@@ -23,13 +23,19 @@ from revec.observe.failpoints import failpoint
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
+from revec.work.prices import price
 from revec.work.queue import BACKFILL, JIT, LIVE
 
 SQL = beside(__file__)
 
-RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05}  # of a bucket, left for queries and more urgent lanes
+AT_ONCE = 3  # a lane of its own: goes whatever is known, and is written down
+# Of a bucket, left for queries and more urgent lanes.
+RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, AT_ONCE: 0.0}
 REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
 LONGEST_WAIT = 20.0  # seconds a pack waits for its turn; then its documents are given back
+
+
+NOBODY = ""  # texts that are embedded to verify
 
 
 class NotNow(ProviderUnavailable):
@@ -147,13 +153,31 @@ class Caller:
         self._queues: dict[str, asyncio.Lock] = {}  # model → who of this process asks next
         self._not_before: dict[str, float] = {}  # model → when the loop's clock says asking makes sense
 
-    async def embed(self, provider: Provider, texts: Sequence[str], ask: Ask) -> Vectors:
-        """The texts' vectors, when it is their turn.
+    async def embed(
+        self,
+        provider: Provider,
+        texts: Sequence[str],
+        *,
+        index_id: int,
+        lane: int,
+        tenants: Mapping[str, int] | None = None,
+    ) -> Vectors:
+        """The texts' vectors, when it is their turn. `tenants`: whose tokens they are; None: nobody's.
 
         Raises:
             NotNow: the provider rests, a budget is spent, the worker leaves: nothing was sent.
             ProviderError: as the provider raised it.
         """
+        tokens = tenants or {NOBODY: sum(provider.count(texts))}
+        ask = Ask(
+            model=provider.name,
+            index_id=index_id,
+            lane=lane,
+            inputs=len(texts),
+            tokens=sum(tokens.values()),
+            tenants=tokens,
+            price=price(provider.name),
+        )
         call = await self._admitted(ask)
         failpoint("before_send")
         try:

@@ -23,11 +23,10 @@ from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
-from revec.providers._prices import price
 from revec.providers.base import Provider
 from revec.stores.base import ChunkSet, Store, Vector
 from revec.work import queue
-from revec.work.calls import Ask, Caller
+from revec.work.calls import Caller
 from revec.work.queue import Claim, Job
 
 PACK_INPUTS = 256
@@ -181,16 +180,13 @@ class Worksite:
                     texts[hashed] = text
                     tenants[piece.content.tenant] += piece.tokens // len(piece.texts) or 1
         if texts:
-            ask = Ask(
-                model=self.provider.name,
+            answer = await self.caller.embed(
+                self.provider,
+                list(texts.values()),
                 index_id=self.index.id,
                 lane=claim.lane,
-                inputs=len(texts),
-                tokens=tenants.total(),
                 tenants=tenants,
-                price=price(self.provider.name),
             )
-            answer = await self.caller.embed(self.provider, list(texts.values()), ask)
             vectors.update(zip(texts, answer.matrix, strict=True))
             self.done.embedded += len(texts)
             self.done.tokens += answer.tokens or 0
