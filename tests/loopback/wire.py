@@ -94,7 +94,7 @@ def count(model: str, texts: Sequence[str]) -> int:
     if model in REAL and model.startswith("text-embedding"):
         from bpe_openai import get_encoding
 
-        return sum(map(get_encoding("cl100k_base").count, texts))
+        return sum(len(get_encoding("cl100k_base").encode_ordinary(text)) for text in texts)
     return sum(len(text) // 4 + 1 for text in texts)
 
 
