@@ -6,7 +6,8 @@ Its first line is its base URL. Vectors are a pure function of (text, model, dim
 recompute every one that was stored. It keeps a quota like a provider's, keeps its own bill and log,
 and misbehaves when told to:
 
-    POST   /v1/embeddings     a wire
+    POST   /v1/embeddings, /voyage/v1/embeddings, /v2/embed, /v1beta/models/M:batchEmbedContents
+                              the wires of OpenAI, Voyage, Cohere, Gemini
     GET    /bill              one line per input that was worked on
     GET    /log               one line per request: provider's time, status, tokens, what was asked
     GET    /requests          {"requests", "inputs"}: what came in, good or bad

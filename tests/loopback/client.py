@@ -11,6 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
+BASES = {"openai": "/v1", "voyage": "/voyage/v1", "gemini": "/v1beta", "cohere": "/v2"}
 
 
 class Loopback:
@@ -50,6 +51,10 @@ class Loopback:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()
+
+    def url_for(self, engine: str) -> str:
+        """The base URL that an engine wants; `url` is OpenAI's."""
+        return f"{self.url.removesuffix('/v1')}{BASES[engine]}"
 
     @property
     def pid(self) -> int:

@@ -110,6 +110,8 @@ def answered(asked: Asked, fault: Fault | None) -> tuple[list[bytes], list[int |
     kind = fault.kind if fault else ""
     model = f"{asked.model}~drifted" if kind == "drift" else asked.model
     matrix = of_digests(asked.digests, model, asked.dims)
+    if asked.norm != 1:
+        matrix *= np.float32(asked.norm)
     match = fault.match if fault else None
     struck = [at for at, text in enumerate(asked.texts) if match and match in text] or [0]
     matrix = spoilt(matrix, kind, struck)

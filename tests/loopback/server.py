@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.loopback import openai
+from tests.loopback import cohere, gemini, openai, voyage
 from tests.loopback.faults import HUGE, Fault, answered
 from tests.loopback.quota import Clock, Exhausted, Quota, retry_after
 from tests.loopback.record import Record
@@ -16,7 +16,7 @@ from tests.loopback.wire import Asked, Refused, Reply, Wire
 
 HOST = "127.0.0.1"
 DRIPS = 20
-WIRES: dict[str, Wire] = {"openai": openai}
+WIRES: dict[str, Wire] = {"openai": openai, "voyage": voyage, "gemini": gemini, "cohere": cohere}
 
 
 class Server:
@@ -106,9 +106,10 @@ class Server:
             self.take(asked)
         except Refused as refused:
             kind = fault.kind if fault else None
-            self.record.note(self.clock.now(), refused.status, name, asked, kind)
+            self.record.note(self.clock.now(), status_of(name, refused), name, asked, kind)
             limits = self.quota(asked.model).headers() if asked else {}
-            return Reply(refused.status, wire.refusal(refused), {**limits, **refused.headers})
+            said = wire.refusal(refused)  # first: it may take a header into its body
+            return Reply(status_of(name, refused), said, {**limits, **refused.headers})
         kind = fault.kind if fault else None
         self.record.charge(asked, self.clock.now(), kind)
         self.record.note(self.clock.now(), 200, name, asked, kind)
@@ -164,3 +165,9 @@ class Server:
         if not self.open.is_set():
             await self.open.wait()
             self.held -= 1
+
+
+def status_of(wire: str, refused: Refused) -> int:
+    """Google says 400 to a wrong key, and to an account that does not pay."""
+    odd = {"invalid_api_key", "insufficient_quota"}
+    return 400 if wire == "gemini" and refused.code in odd else refused.status

@@ -20,6 +20,7 @@ class Asked:
     dims: int
     base64: bool = False
     task: str | None = None  # in the provider's own words
+    norm: float = 1.0  # of each vector
     number: int = 0
     key: str = ""  # as it was sent
     digests: bytes = b""
