@@ -6,12 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import httpx2
 import numpy as np
 
-from revec.model.errors import BadInput
+from revec.model.errors import BadInput, MissingExtra
 from revec.model.space import MAX_STORED_DIMS
 from revec.providers import _tokens
 from revec.providers._answers import Garbled
@@ -40,6 +41,7 @@ class Hosted(ABC):
 
     Raises:
         BadInput: the key, base_url or dims cannot be right.
+        MissingExtra: the model's tokenizer is not installed.
     """
 
     house: ClassVar[House]
@@ -55,6 +57,8 @@ class Hosted(ABC):
                 f"{self.name} needs an API key: "
                 f"set {self.house.key_name}, or base_url to a server of your own"
             )
+        if self._facts and self._facts.tokenizer and find_spec(_tokens.TOKENIZER) is None:
+            raise MissingExtra(self.name, self.house.engine)
         checked_dims(self.name, self._facts, options.dims)
         self._asked_dims = options.dims
         self._dims = options.dims or (self._facts.dims if self._facts else None)
