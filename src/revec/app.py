@@ -82,11 +82,11 @@ class App:
         """The model behind an address; one per process."""
         key = (address, dims)
         if key not in self._providers:
-            key_of_openai = self.settings.openai_api_key
+            engine = address.partition(":")[0]
             options = Options(
                 dims=dims,
-                base_url=self.settings.openai_base_url,
-                api_key=key_of_openai.get_secret_value() if key_of_openai else None,
+                base_url=self.settings.base_url(engine),
+                api_key=self.settings.api_key(engine),
                 timeout=self.settings.provider_timeout,
                 threads=self.settings.threads,
             )
@@ -100,9 +100,12 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        query: str | None = None,
     ) -> plan.Plan:
+        """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
-        return await plan.plan(self.database, collection, provider, kind=kind)
+        asker = await self.provider(query, dims) if query else None
+        return await plan.plan(self.database, collection, provider, kind=kind, query=asker)
 
     async def start(
         self,
@@ -111,8 +114,10 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        query: str | None = None,
     ) -> Migration:
-        return await self.commands.start(await self.plan(collection, address, dims=dims, kind=kind))
+        planned = await self.plan(collection, address, dims=dims, kind=kind, query=query)
+        return await self.commands.start(planned)
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector and the conductor."""
