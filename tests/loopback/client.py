@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ class Loopback:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.loopback", "--leash", *self._arguments],
             cwd=ROOT,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its threads spin, beside a bench
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

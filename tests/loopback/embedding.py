@@ -53,9 +53,10 @@ def vectors(texts: Sequence[str], model: str, dims: int | None = None) -> Matrix
 def of_digests(digests: bytes, model: str, dims: int) -> Matrix:
     words = np.frombuffer(digests, "<u2").reshape(-1, LATENT)
     latent = words.astype(np.float32) / np.float32(32_768) - np.float32(1)
-    signal = latent @ projection(model, dims)
-    made = signal + np.float32(NOISE) * noise(digests, model, dims)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    made = latent @ projection(model, dims)
+    made += np.float32(NOISE) * noise(digests, model, dims)
+    made /= np.sqrt(np.einsum("ij,ij->i", made, made))[:, None]
+    return made
 
 
 @lru_cache(maxsize=64)
