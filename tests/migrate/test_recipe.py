@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from revec.app import App
+from revec.migrate.conductor import probe_old_model
 from revec.migrate.plan import recipe
-from revec.model.errors import BadInput, Refused
+from revec.model.errors import BadInput, ProviderUnavailable, Refused
 from revec.model.space import QueryRecipe
+from revec.postgres import migrations
 from revec.providers.base import Ask, Options, Provider, Traits
 from revec.seams import provider
 from tests import steps
@@ -134,3 +136,27 @@ async def test_another_query_model_alone_is_worth_a_migration(dsn: str, loopback
             await app.plan(made, "voyage:voyage-4-large")
         planned = await app.plan(made, "voyage:voyage-4-large", query="voyage:voyage-4-lite")
         assert planned.query.address == "voyage:voyage-4-lite"
+
+
+async def test_a_way_back_needs_both_models_of_the_family(dsn: str, loopback: Loopback) -> None:
+    """The documents' one is still what it was, and the queries' one answers."""
+    url = loopback.url_for("voyage")
+    lite = "voyage:voyage-4-lite"
+    async with App(settings_for(dsn, loopback.url, voyage_base_url=url, voyage_api_key="k")) as app:
+        made = await steps.collection(app, model=None)
+        await app.start(made, "voyage:voyage-4-large", query=lite)
+        await steps.put(app, made, steps.drafts(3))
+        await steps.drain(app)
+        moving = await app.start(made, steps.NEW)
+        await steps.drain(app)
+        async with app.database.transaction() as conn:
+            moving = await migrations.by_id(conn, moving.id)
+
+        async def without_lite(address: str, dims: int | None = None) -> Provider:
+            if address == lite:
+                raise ProviderUnavailable(f"{lite} was switched off: choose another")
+            return await app.provider(address, dims)
+
+        assert await probe_old_model(app.database, app.provider, moving) is None
+        gone = await probe_old_model(app.database, without_lite, moving)
+        assert gone == f"{lite} was switched off: choose another"

@@ -115,15 +115,10 @@ class Hosted(ABC):
 
     def count(self, texts: Sequence[str]) -> list[int]:
         facts = self._facts
-        return [
-            _tokens.count(
-                text,
-                encoding=facts.tokenizer if facts else "",
-                max_tokens=facts.max_tokens if facts else None,
-                overhead=facts.overhead if facts else 0,
-            )
-            for text in texts
-        ]
+        if facts is None:
+            return [_tokens.bound(text.encode(errors="replace")) for text in texts]
+        encoding, most, overhead = facts.tokenizer, facts.max_tokens, facts.overhead
+        return [_tokens.count(text, encoding=encoding, max_tokens=most, overhead=overhead) for text in texts]
 
     async def close(self) -> None:
         await self._server.close()

@@ -25,7 +25,6 @@ LETTER_SAVES, SPACE_SAVES = 0.35, 0.6
 MOSTLY = 0.75  # of the bytes: below it there is hex, code or another script, whose letters save nothing
 SPECIAL = 3  # tokens that a model may put around a text
 FAR_BEYOND = 64  # bytes per token that the model takes: a longer text is only bounded, by its bytes
-UNLIMITED = 16_384  # tokens; where the model takes any number
 
 
 def bound(data: bytes) -> int:
@@ -54,14 +53,14 @@ def exact(encoding: str) -> Callable[[str], int]:
     return counter
 
 
-def is_far_beyond(size: int, max_tokens: int | None) -> bool:
+def is_far_beyond(size: int, max_tokens: int) -> bool:
     """Whether a text of so many bytes is not worth counting: somebody has to cut it anyway, and
     megabytes would hold up the event loop.
     """
-    return size > FAR_BEYOND * (max_tokens or UNLIMITED)
+    return size > FAR_BEYOND * max_tokens
 
 
-def count(text: str, *, encoding: str, max_tokens: int | None, overhead: int = 0) -> int:
+def count(text: str, *, encoding: str, max_tokens: int, overhead: int = 0) -> int:
     """
     Args:
         encoding: of the exact counter; "" where the vocabulary is not public.

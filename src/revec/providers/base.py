@@ -102,7 +102,11 @@ class Provider(Protocol):
         """Embed; a vector per input, in their order."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text is: exactly where the tokenizer is known, else no fewer than it is."""
+        """How many tokens each text is: exactly where the tokenizer is known, else no fewer than it is.
+
+        On the hot path, and not async: a text costs at most about 10 ms, because one far beyond what
+        the model takes is only bounded. Many large ones belong into a thread.
+        """
 
     async def close(self) -> None: ...
 

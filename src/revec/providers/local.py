@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from revec.model.errors import BadInput, InputRefused, MissingExtra
-from revec.providers._tokens import is_far_beyond
+from revec.providers._tokens import bound, is_far_beyond
 from revec.providers.base import (
     Input,
     Kind,
@@ -41,7 +41,7 @@ PADDED_TOKENS = 256
 
 PIECE = 16_384  # characters; the tokenizer's memory grows with the text it is given at once
 FIRST_LOOK = 4_096  # characters; enough for 256 tokens of nearly every text
-ENDS = 2  # [CLS] and [SEP]; a model without them is counted two too many
+ENDS = 2  # tokens: [CLS] and [SEP]
 LONGEST_WORD = 100  # WordPiece makes one [UNK] of a longer one, so at most 100 tokens of a word
 
 Ids = NDArray[np.int64]
@@ -255,18 +255,22 @@ class Local:
         return Vectors(checked(matrix, inputs=len(texts), dims=dims, name=self.name, unit=True), tokens)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """By the model's own tokenizer; the weights stay on disk."""
-        return [self._count(text) for text in texts]
+        """By the model's own tokenizer, the weights stay on disk; a bound where it takes any length.
 
-    def _count(self, text: str) -> int:
-        size = len(text.encode(errors="replace"))
-        if is_far_beyond(size, self._card.max_tokens):
-            return size
+        A static model does little but tokenise (5.7 MB/s, its tokenizer alone 6.4): an exact count that
+        nothing depends on would halve its speed.
+        """
+        return [self._count(text.encode(errors="replace")) for text in texts]
+
+    def _count(self, data: bytes) -> int:
+        most = self._card.max_tokens
+        if most is None:
+            return bound(data)
+        if is_far_beyond(len(data), most):
+            return len(data)
         tokenizer = tokenizer_of(self._tokenizer)
-        return ENDS + sum(
-            len(tokenizer.encode_batch_fast([valid(piece)], add_special_tokens=False)[0])
-            for piece in pieces(text)
-        )
+        encodings = tokenizer.encode_batch_fast([*pieces(data.decode())], add_special_tokens=False)
+        return ENDS + sum(map(len, encodings))
 
     async def close(self) -> None:
         """The weights stay: the next provider of this name shares them."""
@@ -322,11 +326,6 @@ def tokenizer_of(path: Path) -> Any:
     tokenizer.no_padding()  # MiniLM's file asks for 128, both ways
     tokenizer.no_truncation()
     return tokenizer
-
-
-def valid(text: str) -> str:
-    """Without half surrogates: such a text is refused with a reason, but not by a count."""
-    return text.encode(errors="replace").decode()
 
 
 @cache
