@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import tomllib
 import traceback
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from pydantic import AliasChoices
 
 from revec.model.errors import AnswerInvalid, BadInput, InputRefused, ProviderUnavailable, Trouble
 from revec.providers import _facts, _hosted, cohere, gemini, openai, voyage
 from revec.providers._hosted import Hosted
 from revec.providers.base import Options, TextInput
 from revec.seams import provider_names
+from revec.settings import Settings
 from tests.loopback import Loopback, vectors
 
+ROOT = Path(__file__).parents[2]
 KEY = "key-0123456789abcdef"
 ENGINES = {module.__name__.rpartition(".")[2]: module for module in (cohere, gemini, openai, voyage)}
 MODEL = "fake-64"
@@ -67,6 +72,22 @@ def sentence(error: BaseException) -> str:
 
 def test_all_of_them_are_here() -> None:
     assert set(provider_names()) - IN_PROCESS == set(ENGINES)
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_every_provider_has_an_extra_of_its_name(name: str) -> None:
+    """It is what `MissingExtra` tells people to install."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert name in pyproject["project"]["optional-dependencies"]
+
+
+def test_every_hosted_one_has_its_settings(engine: ModuleType) -> None:
+    house = engine.connect.house
+    for what in ("api_key", "api_key_file", "base_url"):
+        assert f"{house.engine}_{what}" in Settings.model_fields
+    aliases = Settings.model_fields[f"{house.engine}_api_key"].validation_alias
+    assert isinstance(aliases, AliasChoices)
+    assert house.key_name in aliases.choices
 
 
 async def test_each_text_gets_its_own_vector(model: Hosted, loopback: Loopback) -> None:
