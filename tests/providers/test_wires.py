@@ -146,6 +146,8 @@ async def test_a_voyage_family_is_named_in_the_traits(loopback: Loopback) -> Non
     [
         ("Model voyage-9 is not supported. Supported models are voyage-4.", True),
         ("The model `voyage-9` does not exist", True),
+        ("Unknown model: voyage-9", True),
+        ("Invalid input for model voyage-9: the text is not supported", False),
         ("input 3 is longer than 32000 tokens", False),
         ("The total is beyond what model voyage-9 takes", False),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,11 @@ NO_MODEL = frozenset({"model_not_found", "DeploymentNotFound"})
 NO_MONEY = frozenset(
     {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "FAILED_PRECONDITION"}
 )
-UNKNOWN_MODEL = ("not supported", "not found", "does not exist", "unknown", "invalid")
+# With the model's name in the place of {}: a sentence that only mentions it blames something else.
+UNKNOWN_MODEL = (
+    r"\b{}\W{{0,2}} (is |was )?(not supported|not found|unsupported|unknown|does not exist)\b",
+    r"\b(unknown|invalid|unsupported) model\W{{1,3}}{}\b",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,9 @@ def _no_model(status: int, why: Reason, model: str) -> bool:
     if status == HTTPStatus.NOT_FOUND or why.codes & NO_MODEL:
         return True
     # Some say 400 and only a sentence tells; without it every document would be blamed in turn.
-    words = why.words.lower()
-    return (
-        status == HTTPStatus.BAD_REQUEST
-        and "model" in words
-        and model.lower() in words
-        and any(unknown in words for unknown in UNKNOWN_MODEL)
+    name = re.escape(model)
+    return status == HTTPStatus.BAD_REQUEST and any(
+        re.search(pattern.format(name), why.words, re.IGNORECASE) for pattern in UNKNOWN_MODEL
     )
 
 
