@@ -17,6 +17,7 @@ from revec.settings import Settings
 from tests import servers
 from tests.loopback import Loopback
 
+SERVICES = ("OPENAI_", "GEMINI_", "GOOGLE_", "COHERE_", "CO_API_", "VOYAGE_")
 MODES = ("embedded", "pooler", "owner")
 TRIALS = int(os.environ.get("REVEC_TRIALS", "3"))
 
@@ -27,7 +28,7 @@ _numbers = count(1)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test starts in an empty folder, without the developer's own settings."""
     for name in os.environ:
-        if name.startswith(("REVEC_", "OPENAI_", "PG")) and name != "REVEC_REQUIRE_SERVERS":
+        if name.startswith(("REVEC_", "PG", *SERVICES)) and name != "REVEC_REQUIRE_SERVERS":
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -83,11 +83,11 @@ class App:
         """The model behind an address; one per process."""
         key = (address, dims)
         if key not in self._providers:
-            key_of_openai = self.settings.openai_api_key
+            engine = address.partition(":")[0]
             options = Options(
                 dims=dims,
-                base_url=self.settings.openai_base_url,
-                api_key=key_of_openai.get_secret_value() if key_of_openai else None,
+                base_url=self.settings.base_url(engine),
+                api_key=self.settings.api_key(engine),
                 timeout=self.settings.provider_timeout,
                 threads=self.settings.threads,
             )
@@ -101,9 +101,12 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        query: str | None = None,
     ) -> plan.Plan:
+        """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
-        return await plan.plan(self.database, collection, provider, kind=kind)
+        asker = await self.provider(query, dims) if query else None
+        return await plan.plan(self.database, collection, provider, kind=kind, query=asker)
 
     async def start(
         self,
@@ -112,9 +115,10 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        query: str | None = None,
         budget: Decimal | None = None,
     ) -> Migration:
-        planned = await self.plan(collection, address, dims=dims, kind=kind)
+        planned = await self.plan(collection, address, dims=dims, kind=kind, query=query)
         return await self.commands.start(planned, budget=budget)
 
     def worker(self, **pace: Any) -> Worker:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,6 +17,11 @@ from pydantic_settings import (
 from revec.model.errors import BadInput
 
 FILE = Path("revec.toml")
+
+
+def _named(*names: str) -> Any:
+    """A setting that is called what everybody calls it."""
+    return Field(default=None, validation_alias=AliasChoices(*names))
 
 
 class SourceTable(BaseModel):
@@ -56,8 +61,18 @@ class Settings(BaseSettings):
 
     dsn: str | None = Field(default=None, repr=False)  # none: the embedded server
     home: Path | None = None  # the embedded server's folder
-    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
-    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    openai_api_key: SecretStr | None = _named("OPENAI_API_KEY")
+    openai_api_key_file: Path | None = _named("OPENAI_API_KEY_FILE")
+    openai_base_url: str | None = _named("OPENAI_BASE_URL")
+    gemini_api_key: SecretStr | None = _named("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    gemini_api_key_file: Path | None = _named("GEMINI_API_KEY_FILE", "GOOGLE_API_KEY_FILE")
+    gemini_base_url: str | None = _named("GEMINI_BASE_URL")
+    cohere_api_key: SecretStr | None = _named("COHERE_API_KEY", "CO_API_KEY")
+    cohere_api_key_file: Path | None = _named("COHERE_API_KEY_FILE", "CO_API_KEY_FILE")
+    cohere_base_url: str | None = _named("COHERE_BASE_URL")
+    voyage_api_key: SecretStr | None = _named("VOYAGE_API_KEY")
+    voyage_api_key_file: Path | None = _named("VOYAGE_API_KEY_FILE")
+    voyage_base_url: str | None = _named("VOYAGE_BASE_URL")
     provider_timeout: float = Field(default=60.0, gt=0)
     freshness: float = Field(default=30.0, gt=0)  # seconds
     request_deadline: float = Field(default=5.0, gt=0)  # seconds
@@ -69,6 +84,28 @@ class Settings(BaseSettings):
     threads: int = Field(default=1, ge=1)  # of a local model
     fidelity_sample: int = Field(default=299, ge=1)
     collections: dict[str, CollectionTable] = {}
+
+    def api_key(self, engine: str) -> str | None:
+        """The engine's key; the one set itself wins over a file.
+
+        Raises:
+            BadInput: there is no such file, or it is no text.
+        """
+        key: SecretStr | None = getattr(self, f"{engine}_api_key", None)
+        file: Path | None = getattr(self, f"{engine}_api_key_file", None)
+        if key is not None or file is None:
+            return key.get_secret_value() if key else None
+        try:
+            return file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"{engine.upper()}_API_KEY_FILE cannot be read ({type(error).__name__}): "
+                f"name a file that holds the key and nothing else"
+            ) from None  # the cause would show what the file holds
+
+    def base_url(self, engine: str) -> str | None:
+        url: str | None = getattr(self, f"{engine}_base_url", None)
+        return url
 
     @classmethod
     def settings_customise_sources(

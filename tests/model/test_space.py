@@ -49,6 +49,11 @@ def test_an_id_never_changes_between_versions() -> None:
     assert SPACE.id == "20bd98df969b3a3f"
 
 
+@pytest.mark.parametrize("later", ["task", "family"])
+def test_a_field_that_ids_are_older_than_is_in_them_once_it_is_set(later: str) -> None:
+    assert replace(SPACE, **{later: "x"}).id != SPACE.id
+
+
 def test_an_address_is_how_a_person_names_the_model() -> None:
     """provider:model, as every command takes it."""
     assert SPACE.address == "openai:m"

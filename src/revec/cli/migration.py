@@ -24,6 +24,9 @@ Budget = Annotated[
     Decimal | None, Parameter(help="US dollars that the backfill may cost; it pauses before it costs more.")
 ]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
+QueryModel = Annotated[
+    str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
+]
 
 
 def register(app: cyclopts.App) -> None:
@@ -44,10 +47,19 @@ def register(app: cyclopts.App) -> None:
         app.command(verb)
 
 
-async def plan(name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False) -> int:
+async def plan(
+    name: str,
+    /,
+    *,
+    to: To,
+    dims: Dims = None,
+    index: Kind = None,
+    query_model: QueryModel = None,
+    json: Json = False,
+) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with of_collection(name) as (app, collection):
-        planned = await app.plan(collection, to, dims=dims, kind=_kind(index))
+        planned = await app.plan(collection, to, dims=dims, kind=_kind(index), query=query_model)
     if json:
         show_json(planned.facts)
         return Exit.DONE
@@ -73,17 +85,20 @@ async def start(
     to: To,
     dims: Dims = None,
     index: Kind = None,
+    query_model: QueryModel = None,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
 ) -> int:
     """Begin to move a collection to another model; it is served as before meanwhile."""
     if dry_run:
-        return await plan(name, to=to, dims=dims, index=index, json=json)
+        return await plan(name, to=to, dims=dims, index=index, query_model=query_model, json=json)
     from revec.work import queue
 
     async with of_collection(name) as (app, collection):
-        migration = await app.start(collection, to, dims=dims, kind=_kind(index), budget=budget)
+        migration = await app.start(
+            collection, to, dims=dims, kind=_kind(index), query=query_model, budget=budget
+        )
         async with app.database.transaction() as conn:
             workers = await queue.workers(conn)
     if json:

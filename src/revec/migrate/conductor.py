@@ -136,7 +136,7 @@ class Conductor:
         """Table, index row and barrier in one transaction: from its commit no write is missed."""
         async with self._database.transaction() as conn:
             space, query = await migrations.recipe(conn, migration)
-        provider = await self._provider_for(query.address, space.dims)
+        provider = await self._provider_for(space.address, space.dims)
         async with self._database.transaction() as conn:
             await conn.execute(SQL.lock_timeout)
             index = await indexes.register(
@@ -340,8 +340,10 @@ async def probe_old_model(database: Database, provider_for: ProviderFor, migrati
     async with database.transaction() as conn:
         old = await indexes.by_id(conn, migration.old_index)
     try:
-        provider = await provider_for(old.query.address, old.space.dims)
+        provider = await provider_for(old.space.address, old.space.dims)
         gone = await verify.sentinel_drift(database, provider, old)
+        if old.query.address != old.space.address:  # one of the family: it only has to answer
+            await verify.answers(await provider_for(old.query.address, old.space.dims))
     except RevecError as error:  # a missing key or package here is no better for a rollback from here
         gone = str(error)
     async with database.transaction() as conn:

@@ -89,16 +89,21 @@ class Plan:
 
 
 async def plan(
-    database: Database, collection: Collection, provider: Provider, *, kind: Kind | None = None
+    database: Database,
+    collection: Collection,
+    provider: Provider,
+    *,
+    kind: Kind | None = None,
+    query: Provider | None = None,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
-        BadInput: the kind of index cannot hold the dims.
+        BadInput: the kind of index cannot hold the dims, or `query` is of another space.
         ProviderError: the model does not answer.
     """
-    space, query = await recipe(provider)
+    space, asking = await recipe(provider, query)
     async with database.transaction() as conn:
         route = await indexes.route_of(conn, collection.id)
         old = None if route.serving is None else await indexes.by_id(conn, route.serving)
@@ -110,7 +115,7 @@ async def plan(
             f"{collection.name} is being migrated to {active[0].target} ({active[0].state}): "
             f"{way_on(active[0].state, collection.name)}"
         )
-    if old and old.space.id == space.id and kind in (None, old.kind):
+    if old and (old.space.id, old.query) == (space.id, asking) and kind in (None, old.kind):
         raise Refused(
             f"{collection.name} is served by {space.address} already, by the same recipe: "
             f"there is nothing to migrate; `revec verify {collection.name}` judges it"
@@ -122,7 +127,7 @@ async def plan(
         collection=collection,
         old=old,
         space=space,
-        query=query,
+        query=asking,
         documents=total,
         largest_tenant=largest,
         kind=chosen,
@@ -133,8 +138,15 @@ async def plan(
     )
 
 
-async def recipe(provider: Provider) -> tuple[Space, QueryRecipe]:
-    """The space that the model makes by default, and how queries reach it."""
+async def recipe(provider: Provider, query: Provider | None = None) -> tuple[Space, QueryRecipe]:
+    """The space that the model makes by default, and how queries reach it.
+
+    Args:
+        query: embeds the queries instead; a model of the same family, at the same dims.
+
+    Raises:
+        BadInput: `query` is of another space.
+    """
     traits = await provider.traits()
     engine, _, model = provider.name.partition(":")
     space = Space(
@@ -143,8 +155,19 @@ async def recipe(provider: Provider) -> tuple[Space, QueryRecipe]:
         revision=traits.revision,
         dims=traits.dims,
         normalise=traits.normalised,
+        prefix=traits.document.prefix,
+        task=traits.document.task,
+        family=traits.family,
     )
-    return space, QueryRecipe(provider.name)
+    asker = query or provider
+    asking = await asker.traits()
+    together = asking.family and (asking.family, asking.dims) == (traits.family, traits.dims)
+    if asker.name != provider.name and not together:
+        raise BadInput(
+            f"{asker.name} does not share the space of {provider.name}: "
+            f"leave --query-model out, or name a model of the same family at {traits.dims} dims"
+        )
+    return space, QueryRecipe(asker.name, prefix=asking.query.prefix, task=asking.query.task)
 
 
 def _kind(space: Space, largest: int, row: int, asked: Kind | None) -> tuple[Kind, str]:

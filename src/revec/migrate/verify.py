@@ -233,6 +233,14 @@ async def sentinel_drift(database: Database, provider: Provider, index: Index) -
     )
 
 
+async def answers(provider: Provider) -> None:
+    """
+    Raises:
+        ProviderError: the model that embeds queries does not.
+    """
+    await provider.embed([TextInput(SENTINELS[0])], kind="query")
+
+
 async def recall(database: Database, store: Store, index: Index) -> Verdict:
     """The approximate index finds what an exact scan finds, ties counted as found."""
     if index.kind is Kind.EXACT:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
+from types import MappingProxyType
 
 from revec.model.errors import BadInput
 
 MAX_STORED_DIMS = 16_000  # pgvector: what a vector column can hold
 MAX_HNSW_DIMS = 4_000  # pgvector: halfvec
 BYTES_PER_DIM = 2  # halfvec is float16
+
+
+LATER = MappingProxyType({"later": True})  # a field that ids are older than: at its default it is not in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Space:
     chunking: str = "none"
     truncation: str = "by the model"
     modality: str = "text"
+    task: str = field(default="", metadata=LATER)  # what the provider is told of a document
+    family: str = field(default="", metadata=LATER)  # of models that share the space
 
     def __post_init__(self) -> None:
         if not 1 <= self.dims <= MAX_STORED_DIMS:
@@ -48,8 +54,10 @@ class Space:
 
     @property
     def id(self) -> str:
-        """16 hex digits of the SHA-256 of the recipe's canonical JSON."""
-        canonical = json.dumps(self.recipe, sort_keys=True, separators=(",", ":"))
+        """16 hex digits of the SHA-256 of the recipe's canonical JSON, without empty later fields."""
+        later = {known.name for known in fields(self) if known.metadata}
+        said = {name: value for name, value in self.recipe.items() if value or name not in later}
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -59,3 +67,8 @@ class QueryRecipe:
 
     address: str
     prefix: str = ""
+    task: str = ""  # what the provider is told of a query
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        return asdict(self)

@@ -32,7 +32,7 @@ async def register(
             {
                 "collection": collection_id,
                 "space": space.id,
-                "query": Jsonb({"address": query.address, "prefix": query.prefix}),
+                "query": Jsonb(query.recipe),
                 "kind": kind,
             },
         )

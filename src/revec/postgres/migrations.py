@@ -44,7 +44,7 @@ async def create(
         "old": old_index,
         "target": space.address,
         "space": space.id,
-        "query": Jsonb({"address": query.address, "prefix": query.prefix}),
+        "query": Jsonb(query.recipe),
         "kind": kind,
         "gates": list(gates),
         "budget": budget,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from revec.model.errors import AnswerInvalid, InputRefused
@@ -49,6 +50,14 @@ class Vectors:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """What a model wants to be told of a text: whether it is a document or a query."""
+
+    prefix: str = ""  # words before the text, put there by whoever renders it
+    task: str = ""  # in the provider's own words, sent by the engine
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What an engine knows of its model."""
 
@@ -58,6 +67,11 @@ class Traits:
     max_tokens: int | None  # per input; longer texts are cut by the model or refused
     max_inputs: int | None = None  # per call
     max_request_tokens: int | None = None  # per call, over all inputs
+    max_request_bytes: int | None = None  # per call, as it is sent
+    document: Ask = field(default_factory=Ask)
+    query: Ask = field(default_factory=Ask)
+    family: str = ""  # models of one family, at the same dims, share a space
+    shutdown: date | None = None  # announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,11 @@ class Provider(Protocol):
         """Embed; a vector per input, in their order."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text is: exactly where the tokenizer is known, else no fewer than it is."""
+        """How many tokens each text is: exactly where the tokenizer is known, else no fewer than it is.
+
+        On the hot path, and not async: a text costs at most about 10 ms, because one far beyond what
+        the model takes is only bounded. Many large ones belong into a thread.
+        """
 
     async def close(self) -> None: ...
 
@@ -99,19 +117,30 @@ def texts_only(inputs: Sequence[Input], *, name: str) -> list[str]:
     Raises:
         InputRefused: one is an image, or no valid Unicode; which one, and what to do.
     """
-    texts = []
     for at, given in enumerate(inputs, start=1):
-        place = f"input {at} of {len(inputs)}"
         if isinstance(given, ImageInput):
             raise InputRefused(
-                f"{place} is an image ({given.mime}) and {name} reads text only: "
+                f"input {at} of {len(inputs)} is an image ({given.mime}) and {name} reads text only: "
                 f"choose a model for images, or leave images out of the documents"
             )
+    return valid_inputs(inputs)
+
+
+def valid_inputs(inputs: Sequence[Input]) -> list[str]:
+    """The texts among them.
+
+    Raises:
+        InputRefused: one is no valid Unicode; which one, and what to do.
+    """
+    texts = []
+    for at, given in enumerate(inputs, start=1):
+        if isinstance(given, ImageInput):
+            continue
         try:
             given.text.encode()
         except UnicodeEncodeError:
             raise InputRefused(
-                f"{place} holds half a surrogate pair, which is not valid Unicode: "
+                f"input {at} of {len(inputs)} holds half a surrogate pair, which is not valid Unicode: "
                 f"repair the text where it comes from and write it again"
             ) from None  # the cause would carry the whole text
         texts.append(given.text)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from revec.model.errors import BadInput, InputRefused, MissingExtra
+from revec.providers._tokens import bound, is_far_beyond
 from revec.providers.base import (
     Input,
     Kind,
@@ -40,6 +41,7 @@ PADDED_TOKENS = 256
 
 PIECE = 16_384  # characters; the tokenizer's memory grows with the text it is given at once
 FIRST_LOOK = 4_096  # characters; enough for 256 tokens of nearly every text
+ENDS = 2  # tokens: [CLS] and [SEP]
 LONGEST_WORD = 100  # WordPiece makes one [UNK] of a longer one, so at most 100 tokens of a word
 
 Ids = NDArray[np.int64]
@@ -88,12 +90,9 @@ class WordLlama:
 
     def __init__(self, weights: Path, tokenizer: Path) -> None:
         from safetensors.numpy import load_file
-        from tokenizers import Tokenizer
 
         self._rows: Matrix = load_file(weights)["embedding.weight"].astype(np.float32)
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._tokenizer = tokenizer_of(tokenizer)
 
     def tokens(self, text: str) -> Ids:
         return np.concatenate([self._ids(piece) for piece in pieces(text)])
@@ -139,16 +138,13 @@ class MiniLM:
 
     def __init__(self, weights: Path, tokenizer: Path, *, max_tokens: int, threads: int) -> None:
         import onnxruntime
-        from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self._dims: int = self._session.get_outputs()[0].shape[-1]
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_padding()  # the file asks for 128, both ways
-        self._tokenizer.no_truncation()
+        self._tokenizer = tokenizer_of(tokenizer)
         self._begin = self._tokenizer.token_to_id("[CLS]")
         self._end = self._tokenizer.token_to_id("[SEP]")
         self._room = max_tokens - 2
@@ -259,7 +255,22 @@ class Local:
         return Vectors(checked(matrix, inputs=len(texts), dims=dims, name=self.name, unit=True), tokens)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.encode(errors="replace")) // 4 + 1 for text in texts]
+        """By the model's own tokenizer, the weights stay on disk; a bound where it takes any length.
+
+        A static model does little but tokenise (5.7 MB/s, its tokenizer alone 6.4): an exact count that
+        nothing depends on would halve its speed.
+        """
+        return [self._count(text.encode(errors="replace")) for text in texts]
+
+    def _count(self, data: bytes) -> int:
+        most = self._card.max_tokens
+        if most is None:
+            return bound(data)
+        if is_far_beyond(len(data), most):
+            return len(data)
+        tokenizer = tokenizer_of(self._tokenizer)
+        encodings = tokenizer.encode_batch_fast([*pieces(data.decode())], add_special_tokens=False)
+        return ENDS + sum(map(len, encodings))
 
     async def close(self) -> None:
         """The weights stay: the next provider of this name shares them."""
@@ -304,6 +315,17 @@ def located(file: File, name: str) -> Path:
         if path.is_file():
             return path
     raise MissingExtra(name, EXTRA)
+
+
+@cache
+def tokenizer_of(path: Path) -> Any:
+    """Once per process; safe in several threads."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()  # MiniLM's file asks for 128, both ways
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 @cache

@@ -152,7 +152,8 @@ BEGIN
      WHERE id = c.migration_id AND c.price > 0 AND billed <> c.tokens;
     FOREACH resource IN ARRAY ARRAY['tokens', 'requests'] LOOP
         PERFORM revec.learn(c, resource, (said -> resource ->> 'limit')::float8,
-                            (said -> resource ->> 'remaining')::float8, was = 'rate', moment);
+                            (said -> resource ->> 'remaining')::float8, was = 'rate',
+                            CASE resource WHEN 'tokens' THEN c.tokens - billed ELSE 0 END, moment);
     END LOOP;
     IF answered THEN
         UPDATE revec.provider
@@ -176,7 +177,8 @@ END $$;
 -- rate; it counts in proportion to the time between them (15 s: two thirds of it). A 429 without a word
 -- empties the bucket and slows it by a tenth, at most every 5 s; it recovers by a fiftieth a minute.
 CREATE FUNCTION revec.learn(
-    c revec.call, of_resource text, said_limit float8, said_left float8, was_429 boolean, moment timestamptz)
+    c revec.call, of_resource text, said_limit float8, said_left float8, was_429 boolean, unbilled float8,
+    moment timestamptz)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q revec.quota;
@@ -208,8 +210,11 @@ BEGIN
         IF q.slowed_at IS NULL OR moment - q.slowed_at > interval '5 seconds' THEN
             q.rate := greatest(q.rate * 0.9, q.capacity / 60 * 0.02); q.slowed_at := moment;
         END IF;
-    ELSIF moment - q.slowed_at > interval '1 minute' THEN
-        q.rate := least(q.rate * 1.02, q.capacity / 60); q.slowed_at := moment;
+    ELSE  -- nobody tells what is left: what was counted and not billed is
+        q.level := q.level + unbilled;
+        IF moment - q.slowed_at > interval '1 minute' THEN
+            q.rate := least(q.rate * 1.02, q.capacity / 60); q.slowed_at := moment;
+        END IF;
     END IF;
     UPDATE revec.quota
        SET capacity = q.capacity, rate = q.rate, level = q.level, at = q.at, said = q.said,
