@@ -342,7 +342,10 @@ async def test_backfill_and_delete(app: App, loopback: Loopback) -> None:
         draft = Draft(key=f"{count}", body=f"the text of {count}")
         await steps.put(app, made, [draft])
         await steps.rows(app, "DELETE FROM revec.work RETURNING 1")
-        await steps.rows(app, "UPDATE revec.migration SET cursor_done = false RETURNING 1")
+        await steps.rows(app, "DELETE FROM revec.backfill RETURNING 1")
+        await steps.rows(
+            app, "UPDATE revec.migration SET cursor_done = false, enumerated = false RETURNING 1"
+        )
 
         async def paging(database: Database) -> None:
             await backfill.enqueue_page(database, migration)

@@ -124,8 +124,6 @@ class Conductor:
         assert action.to is not None
         async with self._database.transaction() as conn:
             await migrations.move(conn, migration, action.to, who=CONDUCTOR, why=action.why)
-            if action.to is State.BACKFILLING:
-                await migrations.count_documents(conn, migration)
             if action.to is State.VERIFYING and migration.new_index is not None:
                 await indexes.hold(conn, migration.new_index, held=False)
         self._tell(migration, action.to, action.why)
@@ -372,9 +370,10 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             uncaptured=tuple(await attach.missing(conn, migration.collection_id)),
             unreadable=tuple(source.fault for source in sources if source.fault),
             being_read=tuple(source.name for source in sources if source.scan),
-            cursor_done=migration.cursor_done,
-            backfill_open=open_work.backfill,
+            cursor_done=not await backfill.can_go_on(conn, migration),
+            backfill_open=open_work.backfill - open_work.paused_backfill,
             window=backfill.WINDOW,
+            tenants_paused=await _tenants_paused(conn, migration, open_work),
             dead=dead,
             built=built,
             building=building,
@@ -384,6 +383,13 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             old_probe_due=_probe_due(migration),
             drop_seconds=await _drop_seconds(conn, migration, limits),
         )
+
+
+async def _tenants_paused(conn: Connection, migration: Migration, open_work: queue.Open) -> tuple[str, ...]:
+    """Those that the migration waits for; only where there may be any."""
+    if open_work.paused or (migration.enumerated and not migration.cursor_done):
+        return tuple(await backfill.held_up(conn, migration))
+    return ()
 
 
 async def _standing(conn: Connection, migration: Migration) -> tuple[dict[str, Outcome], bool]:
@@ -428,8 +434,8 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
     async with database.transaction() as conn:
         for index in await indexes.writing(conn):
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
-            if open_work.open and index.fault is None and not index.held:
-                reasons.append(f"{index.name}: {open_work.open:,} documents to embed or remove")
+            if open_work.moving and index.fault is None and not index.held:
+                reasons.append(f"{index.name}: {open_work.moving:,} documents to embed or remove")
         under_way = await migrations.active(conn)
         gone = await (await conn.execute(SQL.leftovers)).fetchall()
     reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
