@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from revec.model.index import Collection
 from revec.model.migration import State
 from revec.postgres import tenants
 from revec.postgres.tenants import Said
+from revec.work import queue
 from tests import steps
 from tests.loopback import Loopback
 from tests.migrate import world
@@ -101,6 +101,22 @@ async def test_a_new_priority_counts_from_the_next_page_on(
     await to_the_end(app, made)
 
 
+async def test_a_high_priority_overtakes_what_is_enqueued(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of the one that was put first is claimed before the rest of the page before it."""
+    monkeypatch.setattr(backfill, "PAGE", 4)
+    made = await migrating(app, a=4, z=4)
+    assert await page(app, made) == {"a": 2, "z": 2}
+    await say(app, made, Said("z", priority=2))
+    assert await page(app, made) == {"z": 2}
+    async with app.database.transaction("worker") as conn:
+        claim = await queue.claim(conn, 2, queue.BACKFILL, size=2, lease=0)
+    assert [job.tenant for job in claim.jobs] == ["z", "z"]
+    assert {job.doc_id for job in claim.jobs} == {7, 8}
+    await to_the_end(app, made)
+
+
 async def test_many_small_tenants_take_few_pages(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,8 +145,7 @@ async def test_a_paused_tenant_waits_and_the_others_go_on(app: App, loopback: Lo
     """The drain ends; the migration says whom it waits for and how to go on; then it does."""
     made = await migrating(app, a=5, b=5)
     await app.commands.pause_tenants(made, ["a"], "over its budget")
-    async with asyncio.timeout(30):
-        assert (await steps.drain(app)).stuck == []
+    assert (await steps.drain_soon(app)).stuck == []
     found = await progress(app, made)
     assert {name: (row.state, row.done) for name, row in found.items()} == {
         "a": ("pending", 0),
@@ -157,8 +172,7 @@ async def test_a_tenant_that_is_paused_in_mid_page_holds_up_no_window(
     await say(app, made, Said("a", priority=1))
     assert await page(app, made) == {"a": 4}
     await app.commands.pause_tenants(made, ["a"], "because")
-    async with asyncio.timeout(30):
-        await steps.drain(app)
+    await steps.drain_soon(app)
     found = await progress(app, made)
     assert (found["a"].state, found["a"].done, found["b"].state) == ("active", 0, "complete")
     await app.commands.resume_tenants(made, ["a"], "done")
@@ -172,8 +186,7 @@ async def test_an_edit_of_a_paused_tenant_keeps_the_migration_waiting(app: App, 
     await app.worker(concurrency=1)._embed_step()
     await app.commands.pause_tenants(made, ["a"], "because")
     await steps.put(app, made, steps.drafts(2, tenant="a", word="edited"))
-    async with asyncio.timeout(30):
-        await steps.drain(app)
+    await steps.drain_soon(app)
     seen = await world.look(app, made)
     assert (seen.state, "a (because)" in seen.next) == ("backfilling", True)
     await app.commands.resume_tenants(made, ["a"], "done")
