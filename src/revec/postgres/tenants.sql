@@ -24,7 +24,7 @@ SELECT page.tenant, coalesce(t.tier, '') AS tier, coalesce(t.priority, 0) AS pri
        coalesce(t.weight, 1) AS weight, t.paused_why AS paused, t.budget, coalesce(t.spent, 0) AS spent,
        (SELECT count(*) FROM (SELECT FROM revec.document d
                                WHERE d.collection_id = %(collection)s AND d.tenant = page.tenant
-                               LIMIT %(bound)s) AS some) AS documents,
+                               LIMIT %(bound)s) AS counted) AS documents,
        coalesce(open.n, 0) AS open, coalesce(dead.n, 0) AS dead
   FROM page LEFT JOIN revec.tenant t ON t.collection_id = %(collection)s AND t.tenant = page.tenant
        LEFT JOIN open ON open.tenant = page.tenant LEFT JOIN dead ON dead.tenant = page.tenant
