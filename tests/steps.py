@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,15 @@ def drafts(count: int, *, start: int = 0, tenant: str = "default", word: str = "
 
 async def drain(app: App, **pace: Any) -> Summary:
     return await app.worker(**pace).run(drain=True)
+
+
+async def drain_soon(app: App, seconds: float = 20.0) -> Summary:
+    """A drain that waits for what a person has to do would never end: that is a failure."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await drain(app)
+    except TimeoutError:
+        raise AssertionError("the drain does not end") from None
 
 
 async def filled(app: App, count: int = 20, **how: Any) -> Collection:

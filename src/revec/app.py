@@ -12,7 +12,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from revec import seams
-from revec.capture import projector
+from revec.capture import projector, tenants
 from revec.migrate import conductor, plan
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor, Limits
@@ -122,14 +122,18 @@ class App:
         return await self.commands.start(planned, budget=budget)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are the projector and the conductor."""
+        """A worker whose duties are the projector, the tenants' query and the conductor."""
         holder = uuid4()
         ticking = Conductor(self.database, self.store, self.provider, self.limits, holder)
         worker = Worker(
             database=self.database,
             store=self.store,
             provider_for=self.provider,
-            duties=[partial(projector.project, self.database), ticking.tick],
+            duties=[
+                partial(projector.project, self.database),
+                partial(tenants.refresh, self.database),
+                ticking.tick,
+            ],
             outstanding=self.outstanding,
             pace=Pace(
                 claim=pace.get("claim") or self.settings.claim,

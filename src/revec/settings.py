@@ -44,6 +44,7 @@ class CollectionTable(BaseModel):
     model: str
     dims: int | None = None
     index: Literal["exact", "hnsw"] | None = None
+    tenants: str | None = None  # SELECT tenant, tier, priority, weight: read again each minute
     sources: list[SourceTable] = []
 
 

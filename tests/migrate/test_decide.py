@@ -27,6 +27,7 @@ snapshots = st.builds(
     cursor_done=st.booleans(),
     backfill_open=st.integers(0, 3),
     window=st.integers(1, 3),
+    tenants_paused=st.sampled_from([(), ("acme (over its budget)",)]),
     dead=st.integers(0, 2),
     built=st.booleans(),
     building=st.booleans(),
@@ -36,7 +37,7 @@ snapshots = st.builds(
     old_probe_due=st.booleans(),
     drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
 )
-UNHINDERED = {"paused": None, "fault": None, "unreadable": (), "being_read": ()}
+UNHINDERED = {"paused": None, "fault": None, "unreadable": (), "being_read": (), "tenants_paused": ()}
 everything = settings(max_examples=200, deadline=None)
 
 
@@ -83,6 +84,7 @@ def test_no_step_on_missing_data(seen: Snapshot) -> None:
     if to is State.INDEXING:
         assert seen.cursor_done
         assert seen.backfill_open == 0
+        assert not seen.tenants_paused
     if to is State.VERIFYING:
         assert seen.built
     if to is State.BACKFILLING:
@@ -112,6 +114,20 @@ def test_dead_letters_wait_for_a_person(seen: Snapshot) -> None:
     assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
     assert "2 dead letters: `revec queue list c`" in action.why
     assert decide(replace(seen, dead=0, verify_due=True)).do is Do.VERIFY
+
+
+@everything
+@given(snapshots)
+def test_paused_tenants_hold_a_proof_up_and_nobody_else(seen: Snapshot) -> None:
+    """Pages of the others go on; a gate that could not pass is not asked, and the way on is named."""
+    hindered = {**UNHINDERED, "tenants_paused": ("acme (over its budget)",)}
+    seen = replace(seen, **hindered, dead=0, required=GATES, verdicts={})
+    going_on = replace(seen, state=State.BACKFILLING, cursor_done=False, backfill_open=0)
+    assert decide(going_on).do is Do.ENQUEUE
+    for state in (State.VERIFYING, State.BACKFILLING):
+        action = decide(replace(seen, state=state, cursor_done=True, backfill_open=0))
+        assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
+        assert "acme (over its budget); `revec tenants resume c TENANT`" in action.why
 
 
 @everything

@@ -31,7 +31,7 @@ async def force(app: App, state: State) -> None:
         serving, previous = at.new_index, at.old_index
     later = {"id": at.id}
     async with app.database.transaction() as conn:
-        for table in ("verdict", "progress", "migration_event"):
+        for table in ("verdict", "progress", "migration_event", "backfill"):
             await conn.execute(f"DELETE FROM revec.{table} WHERE migration_id > %(id)s", later)
         await conn.execute("DELETE FROM revec.migration WHERE id > %(id)s", later)
         await conn.execute(

@@ -1,6 +1,6 @@
 """The fences of the write protocol, and for each one a product without it.
 
-A row of MUTANTS: what is taken away → how → the test that must notice. The test is one of tests/work,
+A row of MUTANTS: what is taken away → how → the test that must notice. The test is one of ours,
 where it passes on the product as it is. Add yours: one line, and a name that says what is missing.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 from psycopg import sql
 
 from revec.app import App
+from revec.migrate import backfill
 from revec.model.index import Index
 from revec.observe import events
 from revec.postgres import documents, indexes
@@ -21,14 +22,17 @@ from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
-from revec.work import pack, queue
+from revec.work import pack, queue, worker
 from revec.work.pack import Piece, Worksite
 from revec.work.queue import Claim
+from revec.work.worker import Worker
+from tests.migrate import test_backfill
 from tests.work import (
     test_calls,
     test_claims,
     test_interleavings,
     test_provider_failures,
+    test_tenants,
     test_write_protocol,
 )
 
@@ -164,6 +168,11 @@ async def the_first_is_to_blame(
         await site._bury(claim, piece, payment, error)
 
 
+async def all_places_alike(self: Worker, place: int = 0) -> bool:
+    return place != worker.EXPRESS and await EMBED_STEP(self, place)
+
+
+EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
 
 # --- the table ------------------------------------------------------------------------------------
@@ -172,7 +181,7 @@ REV, TOKEN = " AND w.rev = n.rev", " AND w.token = %(token)s"
 CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()"
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
-protocol, claims = test_write_protocol, test_claims
+protocol, claims, fair, pages = test_write_protocol, test_claims, test_tenants, test_backfill
 orders, failures = test_interleavings, test_provider_failures
 
 MUTANTS: dict[str, Mutant] = {
@@ -281,17 +290,103 @@ MUTANTS: dict[str, Mutant] = {
         claims.test_a_large_tenant_does_not_keep_small_ones_waiting,
     ),
     "tenants whose work is taken count": Mutant(
-        instead(
-            queue.SQL,
-            "claim",
-            (f"        {CLAIMABLE}\n      ORDER BY w.tenant", "      ORDER BY w.tenant"),
-            (f"               {CLAIMABLE}\n             ORDER BY w.tenant", "ORDER BY w.tenant"),
-        ),
+        instead(queue.SQL, "claim", (f"{CLAIMABLE}\n                ORDER BY", "ORDER BY")),
         claims.test_tenants_whose_work_is_taken_hide_nobody,
     ),
     "the backfill goes first": Mutant(
         instead(queue.SQL, "ready", ("ORDER BY lane.n", "ORDER BY -lane.n")),
         claims.test_an_edit_does_not_wait_behind_a_backfill,
+    ),
+    # tenants in turn
+    "no place is kept for edits": Mutant(
+        attribute(Worker, "_embed_step", all_places_alike), fair.test_an_edit_waits_for_no_pack_of_a_backfill
+    ),
+    "the express takes what comes": Mutant(
+        attribute(worker.queue, "BACKFILL", -1), fair.test_the_express_place_takes_no_backfill
+    ),
+    "every weight is one": Mutant(
+        instead(queue.SQL, "claim", ("coalesce(p.weight, 1)", "1")), fair.test_shares_go_by_weight
+    ),
+    "a share may be nothing": Mutant(
+        instead(queue.SQL, "claim", ("greatest(1, ", "greatest(0, ")),
+        fair.test_the_lightest_tenant_gets_something,
+    ),
+    "every claim begins with the first tenant": Mutant(
+        instead(queue.SQL, "claim", ("%(after)s::text AS tenant", "left(%(after)s::text, 0) AS tenant")),
+        fair.test_everybody_has_a_turn_before_anybody_has_two,
+    ),
+    "the lane of the backfill knows no priority": Mutant(
+        instead(backfill.SQL, "next_page", ("%(priority)s FROM", "0 * %(priority)s FROM")),
+        pages.test_a_high_priority_overtakes_what_is_enqueued,
+    ),
+    "paused tenants are claimed": Mutant(
+        instead(
+            queue.SQL,
+            "claim",
+            ("p.paused_why IS NOT NULL,\n", "false,\n"),
+            ("AND p.paused_why IS NOT NULL LIMIT 1", "AND false LIMIT 1"),
+        ),
+        fair.test_of_a_paused_tenant_nothing_is_claimed,
+    ),
+    "a paused tenant hides those behind it": Mutant(
+        instead(queue.SQL, "ready", ("WHERE walk.paused\n", "WHERE walk.tenant = ''\n")),
+        fair.test_of_a_paused_tenant_nothing_is_claimed,
+    ),
+    "a paused tenant's deletions wait": Mutant(
+        instead(queue.SQL, "claim", ("     WHERE fair.paused\n", "     WHERE false\n")),
+        fair.test_what_a_paused_tenant_deletes_is_removed,
+    ),
+    "a drain waits for paused tenants": Mutant(
+        attribute(queue.Open, "moving", property(lambda seen: seen.open)),
+        fair.test_a_drain_does_not_wait_for_a_paused_tenant,
+    ),
+    "whoever waits lowers what is live": Mutant(
+        instead(queue.SQL, "enqueue", ("w.lane > %(lane)s", "w.lane <> %(lane)s")),
+        fair.test_what_is_live_stays_live,
+    ),
+    "whoever waits takes it out of a worker's hands": Mutant(
+        without(queue.SQL, "enqueue", "AND (w.lease_until IS NULL OR w.lease_until < now())"),
+        fair.test_a_document_that_is_waited_for_comes_before_the_backfill,
+    ),
+    # pages
+    "a page is of all priorities": Mutant(
+        instead(backfill.SQL, "turn", ("AND b.priority = (", "AND b.priority <= (")),
+        pages.test_priorities_complete_in_order,
+    ),
+    "a page knows no weight": Mutant(
+        instead(backfill.SQL, "turn", ("coalesce(t.weight, 1)", "1")), pages.test_a_page_is_shared_by_weight
+    ),
+    "a page begins with the first tenants": Mutant(
+        instead(backfill.SQL, "turn", ("ORDER BY b.served_at, b.tenant", "ORDER BY b.tenant")),
+        pages.test_who_waited_longest_comes_first,
+    ),
+    "paused tenants are enqueued": Mutant(
+        both(
+            without(backfill.SQL, "turn", " AND NOT b.paused", " AND NOT top.paused"),
+            without(backfill.SQL, "can_go_on", " AND NOT b.paused"),
+        ),
+        pages.test_a_paused_tenant_waits_and_the_others_go_on,
+    ),
+    "a new priority waits for the next migration": Mutant(
+        function("revec.tenant_changed", ("AND b.tenant = NEW.tenant", "AND false")),
+        pages.test_a_new_priority_counts_from_the_next_page_on,
+    ),
+    "what is said may miss the enumeration": Mutant(
+        function("revec.tenant_changed", ("FOR NO KEY UPDATE", "")), orders.test_page_and_priority
+    ),
+    "a page does not look ahead": Mutant(
+        instead(
+            backfill.SQL,
+            "next_page",
+            ("p.n <= turn.share AS taken", "true AS taken"),
+            ("bool_and(coalesce(found.taken, true))", "count(found.id) < 1"),
+            ("turn.share + 1", "turn.share"),
+        ),
+        pages.test_many_small_tenants_take_few_pages,
+    ),
+    "paused tenants fill the window": Mutant(
+        instead(queue.SQL, "open", ("p.tenant IS NOT NULL AND w.lane = 2", "false")),
+        pages.test_a_tenant_that_is_paused_in_mid_page_holds_up_no_window,
     ),
     # giving back
     "giving back waits for writers": Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -276,6 +277,31 @@ async def test_a_call_that_nobody_answered_counts(app: App, loopback: Loopback) 
     assert outcome is None
     assert tokens > 0
     await hands.expire(app)
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+
+
+async def test_a_tenants_budget_holds_that_tenant_alone(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paused with the reason, in every lane; the others are done."""
+    monkeypatch.setattr("revec.work.calls.price", lambda _: Decimal(1000))
+    made, index = await hands.indexed(app)
+    await steps.rows(
+        app,
+        "INSERT INTO revec.tenant (collection_id, tenant, budget) VALUES (%(id)s, 'poor', 0.05) RETURNING 1",
+        id=made.id,
+    )
+    poor = [replace(draft, key=f"p {draft.key}") for draft in steps.drafts(30, tenant="poor", word="poor")]
+    await steps.put(app, made, [*steps.drafts(30, tenant="rich"), *poor])
+    await steps.drain(app, claim=4)
+    (tenant,) = await steps.rows(app, "SELECT paused_why, spent FROM revec.tenant")
+    assert "budget of $0.05" in tenant.paused_why
+    assert Decimal(0) < tenant.spent <= Decimal("0.05")
+    left = await steps.rows(app, "SELECT tenant FROM revec.work")
+    assert {row.tenant for row in left} == {"poor"}
+    assert len(await steps.stored(app, index)) == 60 - len(left)
+    await steps.rows(app, "UPDATE revec.tenant SET paused_why = NULL, budget = 100 RETURNING 1")
     await steps.drain(app)
     await hands.assert_oracle(app, made)
 

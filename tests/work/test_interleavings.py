@@ -17,8 +17,9 @@ from revec.migrate.check import check
 from revec.model.document import Draft, rendered, text_hash
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
-from revec.postgres import collections, documents, indexes, migrations
+from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Database
+from revec.postgres.tenants import Said
 from revec.work import pack, queue
 from revec.work.pack import Piece
 from tests import loopback as fake
@@ -342,7 +343,10 @@ async def test_backfill_and_delete(app: App, loopback: Loopback) -> None:
         draft = Draft(key=f"{count}", body=f"the text of {count}")
         await steps.put(app, made, [draft])
         await steps.rows(app, "DELETE FROM revec.work RETURNING 1")
-        await steps.rows(app, "UPDATE revec.migration SET cursor_done = false RETURNING 1")
+        await steps.rows(app, "DELETE FROM revec.backfill RETURNING 1")
+        await steps.rows(
+            app, "UPDATE revec.migration SET cursor_done = false, enumerated = false RETURNING 1"
+        )
 
         async def paging(database: Database) -> None:
             await backfill.enqueue_page(database, migration)
@@ -351,6 +355,48 @@ async def test_backfill_and_delete(app: App, loopback: Loopback) -> None:
 
     await assert_orders(app, stories, least=6)
     await assert_all_done(app, made)
+
+
+async def test_page_and_priority(app: App, loopback: Loopback) -> None:
+    """A tenant is paused and put first while the backfill begins: its cursor has heard of it."""
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, [Draft("1", body="a text", tenant="a"), Draft("2", body="two", tenant="b")])
+    await app.start(made, steps.OLD)
+    migration = replace(await backfilling(app, made), new_index=index.id)
+
+    async def stories() -> list[Story]:
+        for statement in (
+            "DELETE FROM revec.backfill RETURNING 1",
+            "DELETE FROM revec.tenant RETURNING 1",
+            "UPDATE revec.migration SET cursor_done = false, enumerated = false RETURNING 1",
+        ):
+            await steps.rows(app, statement)
+
+        async def paging(database: Database) -> None:
+            await backfill.enqueue_page(database, migration)
+
+        async def saying(database: Database) -> None:
+            async with database.transaction() as conn:
+                await tenants.pause(conn, made.id, ["a", "b"], "because")
+                await tenants.say(conn, made.id, [Said("b", priority=5), Said("a", priority=-5)])
+
+        return [paging, saying]
+
+    async with two_sessions(app) as run:
+        async for schedule in run(stories):
+            heard = await steps.rows(
+                app, "SELECT tenant, priority, paused FROM revec.backfill ORDER BY tenant"
+            )
+            assert heard == [("a", -5, True), ("b", 5, True)], (
+                f"a cursor is not as was said after\n{schedule}"
+            )
+    await resume(app, made)
+    await assert_all_done(app, made)
+
+
+async def resume(app: App, made: Collection) -> None:
+    async with app.database.transaction() as conn:
+        await tenants.resume(conn, made.id, ["a", "b"])
 
 
 async def test_pay_and_look(app: App, loopback: Loopback) -> None:

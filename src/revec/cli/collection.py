@@ -28,6 +28,7 @@ File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 TEMPLATE = """# Expressions are SQL over the table's row. `revec init` reads this file.
 [collections.articles]
 model = "local:wordllama-256"            # or openai:text-embedding-3-small
+# tenants = "SELECT id AS tenant, plan AS tier, rank AS priority FROM public.accounts"  # higher goes first
 
 [[collections.articles.sources]]
 table = "public.articles"                # the primary key is the key, unless: key = ["id"]
@@ -55,7 +56,7 @@ async def init() -> int:
     """
     from revec.capture.attach import attach
     from revec.model.index import Kind as IndexKind
-    from revec.postgres import collections, indexes, migrations
+    from revec.postgres import collections, indexes, migrations, tenants
 
     if not FILE.exists():
         FILE.write_text(TEMPLATE, encoding="utf-8")
@@ -70,6 +71,8 @@ async def init() -> int:
             await _look(app, name, wanted, mappings[name])
         async with app.database.transaction() as conn:
             made = {name: await collections.create(conn, name) for name in named}
+            for name, wanted in named.items():
+                await tenants.keep_query(conn, made[name], wanted.tenants)
         for name, wanted in named.items():
             collection = made[name]
             for mapping in mappings[name]:
@@ -120,9 +123,12 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
     Raises:
         RevecError: the sentence says what stands in the way.
     """
+    from revec.capture import tenants
     from revec.capture.attach import checked
     from revec.postgres import collections, migrations
 
+    if wanted.tenants:
+        await tenants.checked(app.database, wanted.tenants)
     for mapping in mappings:
         async with app.database.transaction() as conn:
             await checked(conn, mapping)

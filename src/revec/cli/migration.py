@@ -175,6 +175,10 @@ def _show_status(seen: dict[str, Any]) -> None:
     for each in seen["indexes"]:
         if each["fault"]:
             out.print(f"fault       {each['fault']}", markup=False)
+    if seen["tenants_fault"]:
+        out.print(f"tenants     {seen['tenants_fault']}", markup=False)
+    for tenant, why in seen["paused_tenants"].items():
+        out.print(f"paused      tenant {tenant}: {why}", markup=False)
     for gate, verdict in (seen["verdicts"] or {}).items():
         out.print(f"gate        {gate} {verdict}", markup=False)
     out.print(f"next        {seen['next']}", markup=False)

@@ -1,29 +1,92 @@
-"""The backfill: a keyset cursor that keeps a bounded window of work ahead of the workers."""
+"""The backfill: a keyset cursor in each tenant, and a bounded window of work ahead of the workers.
+
+The next page is of the tenants of the highest priority that are not through, shared by weight.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from psycopg import sql
 
 from revec.model.migration import Migration
 from revec.observe.failpoints import failpoint
-from revec.postgres.database import Database
+from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 PAGE = 2_500
 WINDOW = 2 * PAGE  # rows of work ahead: 10^9 documents never mean 10^9 rows
+TENANTS = 1_000  # in one page, each with a document at least: many small tenants need few pages
+NAMED = 5  # paused tenants that a sentence names
 
 
 async def enqueue_page(database: Database, migration: Migration) -> int:
-    """Enqueue the next page; how many documents the cursor passed."""
+    """Enqueue the next page; how many documents the cursors passed."""
+    asked = {"migration": migration.id, "size": PAGE, "tenants": TENANTS}
+    async with database.transaction() as conn:
+        locked = await (await conn.execute(SQL.lock, asked)).fetchone()
+        if locked is None:
+            return 0
+        asked["collection"] = locked.collection
+        if not locked.enumerated:
+            await conn.execute(SQL.forget, asked)
+            await conn.execute(SQL.enumerate, asked)
+        turn = await (await conn.execute(SQL.turn, asked)).fetchall()
+        passed = await _enqueue(conn, migration, turn) if turn else 0
+        await conn.execute(SQL.turned, asked | {"passed": passed})
+        failpoint("backfill_page_enqueued")
+    return passed
+
+
+async def _enqueue(conn: Connection, migration: Migration, turn: list[Any]) -> int:
+    """Each tenant's next documents; all of `turn` have one priority."""
     assert migration.new_index is not None
     query = SQL.next_page.format(vectors=sql.Identifier("revec", f"vectors_{migration.new_index}"))
-    asked = {"migration": migration.id, "index": migration.new_index, "size": PAGE}
-    async with database.transaction() as conn:
-        cursor = await (await conn.execute(SQL.cursor, asked)).fetchone()
-        if cursor is None:
-            return 0
-        row = await (await conn.execute(query, asked | cursor._asdict())).fetchone()
-        failpoint("backfill_page_enqueued")
-    assert row is not None
-    return int(row.passed)
+    rows = await conn.execute(
+        query,
+        {
+            "migration": migration.id,
+            "collection": migration.collection_id,
+            "index": migration.new_index,
+            "priority": turn[0].priority,
+            "tenants": [each.tenant for each in turn],
+            "after": [each.after_id for each in turn],
+            "shares": [each.share for each in turn],
+        },
+    )
+    return sum([row.documents for row in await rows.fetchall()])
+
+
+async def can_go_on(conn: Connection, migration: Migration) -> bool:
+    """Whether a tenant that is not paused has documents before its cursor."""
+    row = await (await conn.execute(SQL.can_go_on, {"migration": migration.id})).fetchone()
+    return row is not None and bool(row.it_can)
+
+
+async def held_up(conn: Connection, migration: Migration) -> list[str]:
+    """Paused tenants that lack vectors, each with the reason of its pause."""
+    rows = await conn.execute(
+        SQL.held_up,
+        {
+            "migration": migration.id,
+            "collection": migration.collection_id,
+            "index": migration.new_index,
+            "limit": NAMED,
+        },
+    )
+    return [f"{row.tenant} ({row.why})" for row in await rows.fetchall()]
+
+
+async def progress(conn: Connection, migration: Migration, limit: int) -> list[Any]:
+    """By tenant: state (pending, active, complete), done and all in documents, open, dead, its error."""
+    rows = await conn.execute(
+        SQL.progress,
+        {
+            "migration": migration.id,
+            "collection": migration.collection_id,
+            "index": migration.new_index,
+            "limit": limit,
+        },
+    )
+    return await rows.fetchall()

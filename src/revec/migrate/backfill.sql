@@ -1,20 +1,61 @@
--- name: cursor
+-- name: lock
 -- Ours until the commit; nothing where the migration has moved on.
-SELECT collection_id AS collection, cursor_tenant AS tenant, cursor_id AS id FROM revec.migration
+SELECT collection_id AS collection, enumerated FROM revec.migration
  WHERE id = %(migration)s AND NOT cursor_done AND state = 'backfilling' FOR UPDATE;
 
+-- name: forget
+-- The cursors of the collection's former migrations.
+DELETE FROM revec.backfill b USING revec.migration m
+ WHERE m.id = b.migration_id AND m.collection_id = %(collection)s AND m.id <> %(migration)s;
+
+-- name: enumerate
+-- One pass over the cursors' index finds the tenants and counts their documents.
+WITH found AS (
+    INSERT INTO revec.backfill (migration_id, tenant, documents, priority, paused)
+    SELECT %(migration)s, d.tenant, d.documents, coalesce(t.priority, 0), t.paused_why IS NOT NULL
+      FROM (SELECT tenant, count(*) AS documents FROM revec.document
+             WHERE collection_id = %(collection)s GROUP BY tenant) AS d
+           LEFT JOIN revec.tenant t ON t.collection_id = %(collection)s AND t.tenant = d.tenant
+ RETURNING documents
+)
+UPDATE revec.migration
+   SET enumerated = true, documents = (SELECT coalesce(sum(documents), 0) FROM found)
+ WHERE id = %(migration)s;
+
+-- name: turn
+-- Whose the next page is: unfinished tenants of the highest priority, those who waited longest first.
+WITH served AS (
+    SELECT b.tenant, b.after_id, b.priority, b.served_at, coalesce(t.weight, 1) AS weight
+      FROM revec.backfill b
+           LEFT JOIN revec.tenant t ON t.collection_id = %(collection)s AND t.tenant = b.tenant
+     WHERE b.migration_id = %(migration)s AND NOT b.done AND NOT b.paused
+       AND b.priority = (SELECT top.priority FROM revec.backfill top
+                          WHERE top.migration_id = %(migration)s AND NOT top.done AND NOT top.paused
+                          ORDER BY top.priority DESC LIMIT 1)
+     ORDER BY b.served_at, b.tenant LIMIT %(tenants)s
+)
+SELECT tenant, after_id, priority,
+       ceil(%(size)s::numeric * weight / sum(weight) OVER ())::int AS share FROM served;
+
 -- name: next_page
--- The next documents that lack a vector, and the cursor, in one transaction: killed anywhere, it goes
--- on where it was. A document written meanwhile has its own work already. The cursor comes as literals:
--- read in the same statement it would hide from the planner that one index page is enough.
-WITH page AS MATERIALIZED (
-    SELECT d.id, d.tenant, d.rev, d.input_hash FROM revec.document d
-     WHERE d.collection_id = %(collection)s AND (d.tenant, d.id) > (%(tenant)s, %(id)s)
-     ORDER BY d.tenant, d.id LIMIT %(size)s
+-- The next documents that lack a vector, and the tenants' cursors, in one transaction: killed anywhere, it
+-- goes on where it was. A document written meanwhile has its own work already. Each tenant is read by the
+-- cursors' index, one document further than its share: so it is known who is through.
+WITH turn AS (
+    SELECT * FROM unnest(%(tenants)s::text[], %(after)s::bigint[], %(shares)s::int[])
+                  AS t (tenant, after_id, share)
+), found AS MATERIALIZED (
+    SELECT p.id, p.tenant, p.rev, p.input_hash, p.n <= turn.share AS taken
+      FROM turn CROSS JOIN LATERAL (
+          SELECT d.id, d.tenant, d.rev, d.input_hash, row_number() OVER (ORDER BY d.id) AS n
+            FROM revec.document d
+           WHERE d.collection_id = %(collection)s AND d.tenant = turn.tenant AND d.id > turn.after_id
+           ORDER BY d.id LIMIT turn.share + 1) AS p
 ), enqueued AS (
-    INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
-    SELECT %(index)s, p.id, p.rev, 'embed', 2, p.tenant FROM page p
-     WHERE NOT EXISTS (SELECT FROM {vectors} v
+    INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant, priority)
+    SELECT %(index)s, p.id, p.rev, 'embed', 2, p.tenant, %(priority)s FROM found p
+     WHERE p.taken
+       AND NOT EXISTS (SELECT FROM {vectors} v
                         WHERE v.doc_id = p.id AND v.chunk_no = 0 AND v.input_hash = p.input_hash)
        AND NOT EXISTS (SELECT FROM revec.excluded e
                         WHERE e.index_id = %(index)s AND e.doc_id = p.id AND e.input_hash = p.input_hash)
@@ -22,12 +63,60 @@ WITH page AS MATERIALIZED (
                         WHERE x.index_id = %(index)s AND x.doc_id = p.id AND x.input_hash = p.input_hash)
      ORDER BY p.id
     ON CONFLICT DO NOTHING
+), passed AS (
+    SELECT turn.tenant, count(*) FILTER (WHERE found.taken) AS documents,
+           max(found.id) FILTER (WHERE found.taken) AS last, bool_and(coalesce(found.taken, true)) AS done
+      FROM turn LEFT JOIN found ON found.tenant = turn.tenant GROUP BY turn.tenant
 )
-UPDATE revec.migration m
-   SET seen = m.seen + (SELECT count(*) FROM page),
-       cursor_tenant = coalesce((SELECT max(tenant) FROM page), m.cursor_tenant),
-       cursor_id = coalesce((SELECT max(id) FROM page WHERE tenant = (SELECT max(tenant) FROM page)),
-                            m.cursor_id),
-       cursor_done = (SELECT count(*) FROM page) < %(size)s
- WHERE m.id = %(migration)s
-RETURNING (SELECT count(*) FROM page) AS passed;
+UPDATE revec.backfill b
+   SET after_id = coalesce(p.last, b.after_id), seen = b.seen + p.documents, done = p.done,
+       served_at = clock_timestamp()
+  FROM passed p
+ WHERE b.migration_id = %(migration)s AND b.tenant = p.tenant
+RETURNING p.documents;
+
+-- name: turned
+-- The migration's own figures. It is enumerated to the end when every tenant is, the paused ones too.
+UPDATE revec.migration
+   SET seen = seen + %(passed)s,
+       cursor_done = NOT EXISTS (SELECT FROM revec.backfill b
+                                  WHERE b.migration_id = %(migration)s AND NOT b.done)
+ WHERE id = %(migration)s;
+
+-- name: can_go_on
+-- Whether there is a next page: paused tenants have none.
+SELECT NOT m.enumerated OR EXISTS (SELECT FROM revec.backfill b
+                                    WHERE b.migration_id = m.id AND NOT b.done AND NOT b.paused) AS it_can
+  FROM revec.migration m WHERE m.id = %(migration)s AND NOT m.cursor_done;
+
+-- name: held_up
+-- Paused tenants that lack vectors in the new index, up to a handful.
+SELECT t.tenant, t.paused_why AS why FROM revec.tenant t
+ WHERE t.collection_id = %(collection)s AND t.paused_why IS NOT NULL
+   AND (EXISTS (SELECT FROM revec.backfill b
+                 WHERE b.migration_id = %(migration)s AND b.tenant = t.tenant AND NOT b.done)
+        OR EXISTS (SELECT FROM revec.work w
+                    WHERE w.index_id = %(index)s AND w.tenant = t.tenant AND w.action = 'embed'))
+ ORDER BY t.tenant LIMIT %(limit)s;
+
+-- name: progress
+-- By tenant, those of the highest priority first: its documents that are through, and what died. A tenant
+-- that came while the backfill ran has no cursor; it is shown for as long as it has something open.
+WITH open AS (
+    SELECT tenant, count(*) AS n, count(*) FILTER (WHERE lane = 2) AS backfill
+      FROM revec.work WHERE index_id = %(index)s AND action = 'embed' GROUP BY tenant
+), dead AS (
+    SELECT tenant, count(*) AS n, mode() WITHIN GROUP (ORDER BY cause) AS error
+      FROM revec.dead WHERE index_id = %(index)s GROUP BY tenant
+), cursors AS (
+    SELECT * FROM revec.backfill WHERE migration_id = %(migration)s
+)
+SELECT tenant, coalesce(t.tier, '') AS tier, coalesce(t.priority, 0) AS priority,
+       CASE WHEN NOT c.done AND c.seen = 0 THEN 'pending'
+            WHEN coalesce(c.done, true) AND open.n IS NULL THEN 'complete'
+            ELSE 'active' END AS state,
+       c.seen - coalesce(open.backfill, 0) AS done, greatest(c.documents, c.seen) AS "all",
+       coalesce(open.n, 0) AS open, coalesce(dead.n, 0) AS dead, dead.error, t.paused_why AS paused
+  FROM cursors c FULL JOIN open USING (tenant) FULL JOIN dead USING (tenant)
+       LEFT JOIN (SELECT * FROM revec.tenant WHERE collection_id = %(collection)s) AS t USING (tenant)
+ ORDER BY priority DESC, tenant LIMIT %(limit)s;

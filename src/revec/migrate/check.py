@@ -36,23 +36,18 @@ async def check(database: Database, *, freshness: float) -> list[Breach]:
     """Everything that is not as promised, up to 20 of a kind; empty is good."""
     async with database.transaction("worker") as conn:
         written = await indexes.writing(conn)
-        cursors = {m.new_index: m for m in await migrations.active(conn)}
+        filling = {m.new_index: m for m in await migrations.active(conn)}
     breaches = await _shared(database, freshness)
     for index in written:
         parameters: dict[str, Any] = {
             "index": index.id,
             "collection": index.collection_id,
             "unit": index.space.normalise,
-            "cursor_done": True,
-            "cursor_tenant": "",
-            "cursor_id": 0,
+            "migration": None,
+            "enumerated": True,
         }
-        if migration := cursors.get(index.id):
-            parameters |= {
-                "cursor_done": migration.cursor_done,
-                "cursor_tenant": migration.cursor_tenant,
-                "cursor_id": migration.cursor_id,
-            }
+        if migration := filling.get(index.id):
+            parameters |= {"migration": migration.id, "enumerated": migration.enumerated}
         breaches += await _of_index(database, index, parameters)
     return await _of_what_is_still_written(database, breaches)
 

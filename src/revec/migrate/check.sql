@@ -9,7 +9,9 @@ SELECT d.id AS doc_id, CASE WHEN v.n IS NULL THEN 'no vector' ELSE 'vectors of a
                   AND count(*) = count(DISTINCT x.chunk_no) AS whole
              FROM {vectors} x WHERE x.doc_id = d.id HAVING count(*) > 0) AS v ON true
  WHERE d.collection_id = %(collection)s AND NOT coalesce(v.whole, false)
-   AND (%(cursor_done)s OR (d.tenant, d.id) <= (%(cursor_tenant)s, %(cursor_id)s))
+   AND %(enumerated)s
+   AND NOT EXISTS (SELECT FROM revec.backfill b WHERE b.migration_id = %(migration)s AND b.tenant = d.tenant
+                                                  AND NOT b.done AND b.after_id < d.id)
    AND NOT EXISTS (SELECT FROM revec.work w WHERE w.index_id = %(index)s AND w.doc_id = d.id)
    AND NOT EXISTS (SELECT FROM revec.dead x WHERE x.index_id = %(index)s AND x.doc_id = d.id
                                               AND x.input_hash = d.input_hash)
@@ -88,8 +90,10 @@ SELECT m.id, 'migration ' || m.id || ' is not where its history left it' FROM re
                              ORDER BY e.id DESC LIMIT 1), 'planned');
 
 -- name: standby
--- I12: the index that a rollback would serve lags no more than the freshness goal.
+-- I12: the index that a rollback would serve lags no more than the freshness goal, but for paused tenants.
 SELECT w.doc_id, 'the standby waits longer than the freshness goal' AS what
   FROM revec.work w JOIN revec.route r ON r.previous = w.index_id
        JOIN revec.index i ON i.id = w.index_id AND i.fault IS NULL AND NOT i.held
- WHERE w.since < now() - make_interval(secs => %(freshness)s) LIMIT 20;
+ WHERE w.since < now() - make_interval(secs => %(freshness)s)
+   AND NOT EXISTS (SELECT FROM revec.tenant p WHERE p.collection_id = i.collection_id
+                      AND p.tenant = w.tenant AND p.paused_why IS NOT NULL) LIMIT 20;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -18,7 +19,7 @@ from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Re
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import indexes, migrations
+from revec.postgres import indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search.retriever import Retriever
 from revec.stores.base import Store
@@ -75,6 +76,24 @@ class Commands:
             await migrations.pause(conn, migration, why)
             await migrations.tell(conn, migration, who=self.who, why=f"paused: {why}")
         return migration
+
+    async def pause_tenants(self, collection: Collection, names: Sequence[str], why: str) -> None:
+        """Nothing of theirs is embedded until they are resumed; a migration's history hears of it."""
+        async with self.database.transaction() as conn:
+            await tenants.pause(conn, collection.id, names, why)
+            await self._tell_of_tenants(conn, collection, f"paused {', '.join(names)}: {why}")
+
+    async def resume_tenants(self, collection: Collection, names: Sequence[str], why: str) -> list[str]:
+        """Those that were paused."""
+        async with self.database.transaction() as conn:
+            resumed = await tenants.resume(conn, collection.id, names)
+            if resumed:
+                await self._tell_of_tenants(conn, collection, f"resumed {', '.join(resumed)}: {why}")
+        return resumed
+
+    async def _tell_of_tenants(self, conn: Connection, collection: Collection, why: str) -> None:
+        for migration in await migrations.active(conn, collection.id):
+            await migrations.tell(conn, migration, who=self.who, why=why)
 
     async def resume(
         self,

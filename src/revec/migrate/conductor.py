@@ -126,8 +126,6 @@ class Conductor:
         assert action.to is not None
         async with self._database.transaction() as conn:
             await migrations.move(conn, migration, action.to, who=CONDUCTOR, why=action.why)
-            if action.to is State.BACKFILLING:
-                await migrations.count_documents(conn, migration)
             if action.to is State.VERIFYING and migration.new_index is not None:
                 await indexes.hold(conn, migration.new_index, held=False)
         self._tell(migration, action.to, action.why)
@@ -376,9 +374,10 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             uncaptured=tuple(await attach.missing(conn, migration.collection_id)),
             unreadable=tuple(source.fault for source in sources if source.fault),
             being_read=tuple(source.name for source in sources if source.scan),
-            cursor_done=migration.cursor_done,
-            backfill_open=open_work.backfill,
+            cursor_done=not await backfill.can_go_on(conn, migration),
+            backfill_open=open_work.backfill - open_work.paused_backfill,
             window=backfill.WINDOW,
+            tenants_paused=await _tenants_paused(conn, migration, open_work),
             dead=dead,
             built=built,
             building=building,
@@ -388,6 +387,13 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             old_probe_due=_probe_due(migration),
             drop_seconds=await _drop_seconds(conn, migration, limits),
         )
+
+
+async def _tenants_paused(conn: Connection, migration: Migration, open_work: queue.Open) -> tuple[str, ...]:
+    """Those that the migration waits for; only where there may be any."""
+    if open_work.paused or (migration.enumerated and not migration.cursor_done):
+        return tuple(await backfill.held_up(conn, migration))
+    return ()
 
 
 async def _standing(conn: Connection, migration: Migration) -> tuple[dict[str, Outcome], bool]:
@@ -434,7 +440,7 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
         paused = {migration.new_index for migration in under_way if migration.paused_why}
         for index in await indexes.writing(conn):
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
-            moving = open_work.open - (open_work.backfill if index.id in paused else 0)
+            moving = open_work.moving - (open_work.moving_backfill if index.id in paused else 0)
             if moving and index.fault is None and not index.held:
                 reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
         gone = await (await conn.execute(SQL.leftovers)).fetchall()

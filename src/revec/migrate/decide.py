@@ -42,9 +42,10 @@ class Snapshot:
     uncaptured: tuple[str, ...] = ()  # sources whose triggers are missing
     unreadable: tuple[str, ...] = ()  # why sources cannot be read; a person mends it
     being_read: tuple[str, ...] = ()  # sources in a full pass
-    cursor_done: bool = False
-    backfill_open: int = 0
+    cursor_done: bool = False  # of every tenant that is not paused
+    backfill_open: int = 0  # theirs
     window: int = 1
+    tenants_paused: tuple[str, ...] = ()  # that lack vectors in the new index, with the reasons
     dead: int = 0  # letters of the new index that nobody has settled
     built: bool = False
     building: bool = False
@@ -119,7 +120,16 @@ def _backfilling(seen: Snapshot) -> Action:
         return _wait(f"the window of {seen.window:,} documents is full", For.WORK)
     if seen.backfill_open:
         return _wait(f"{seen.backfill_open:,} documents are still to be embedded", For.WORK)
+    if seen.tenants_paused:
+        return _wait(_of_paused(seen), For.PERSON)
     return _move(State.INDEXING, "every document was enumerated and its work is done")
+
+
+def _of_paused(seen: Snapshot) -> str:
+    return (
+        f"only documents of paused tenants are left: {', '.join(seen.tenants_paused)}; "
+        f"`revec tenants resume {seen.collection} TENANT` lets one go on"
+    )
 
 
 def _indexing(seen: Snapshot) -> Action:
@@ -208,7 +218,7 @@ def _for_a_person(seen: Snapshot, outcomes: Mapping[str, Outcome | None]) -> str
             f"{seen.dead:,} dead letters: `revec queue list {seen.collection}` shows why, "
             f"`revec queue retry {seen.collection}` or `revec queue accept {seen.collection}` settles them"
         )
-    return seen.fault
+    return _of_paused(seen) if seen.tenants_paused else seen.fault
 
 
 def _move(to: State, why: str) -> Action:

@@ -11,7 +11,7 @@ from revec.migrate.conductor import Limits
 from revec.migrate.decide import decide
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
-from revec.postgres import collections, documents, indexes, migrations
+from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.stores.base import Store
 from revec.work import calls, queue
@@ -43,6 +43,8 @@ class Status:
     indexes: list[IndexStatus]
     workers: int
     providers: list[str]  # models that rest after failures, and why
+    paused_tenants: dict[str, str]  # the first twenty, and why
+    tenants_fault: str | None  # why tiers and priorities cannot be read
     migration: int | None = None
     state: str | None = None
     target: str | None = None
@@ -79,6 +81,8 @@ async def status(database: Database, store: Store, collection: Collection, limit
                 f"{row.model} rests {row.seconds:.0f} s more: {row.why}"
                 for row in await calls.resting(conn, collection.id)
             ],
+            "paused_tenants": await tenants.paused(conn, collection.id),
+            "tenants_fault": await tenants.fault(conn, collection.id),
         }
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")

@@ -17,7 +17,7 @@ from revec.model.verdict import Outcome, Verdict
 from revec.postgres import documents, indexes
 from revec.postgres.database import Database
 from revec.postgres.queries import beside
-from revec.providers.base import Provider, Vectors
+from revec.providers.base import Provider, TextInput, Vectors
 from revec.stores.base import Store, Vector
 from revec.work.calls import AT_ONCE, Caller
 

@@ -47,7 +47,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         State.ABORTED: "a person gave it up",
     },
     State.BACKFILLING: {
-        State.INDEXING: "the cursor passed the last document and its work is done",
+        State.INDEXING: "the cursors passed the last document and its work is done",
         State.ABORTED: "a person gave it up",
     },
     State.INDEXING: {
@@ -106,11 +106,10 @@ class Migration:
     spent: Decimal  # on every call for the new index
     hold: str | None  # latched by a guard; `cutover` refuses until a person clears it
     drop_after: datetime | None
-    cursor_tenant: str
-    cursor_id: int
-    cursor_done: bool
+    enumerated: bool  # the backfill has a cursor in each tenant
+    cursor_done: bool  # and every one is at its end
     documents: int  # counted when the backfill began
-    seen: int  # documents that the cursor has passed
+    seen: int  # documents that the cursors have passed
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime

@@ -161,10 +161,6 @@ async def set_old_model(conn: Connection, migration: Migration, gone: str | None
     await conn.execute(SQL.old_model, {"id": migration.id, "why": gone})
 
 
-async def count_documents(conn: Connection, migration: Migration) -> None:
-    await conn.execute(SQL.count_documents, {"id": migration.id})
-
-
 async def record(conn: Connection, migration: Migration, verdict: Verdict) -> None:
     await conn.execute(
         SQL.verdict,

@@ -63,11 +63,6 @@ UPDATE revec.migration SET drop_after = NULL WHERE id = %(id)s;
 -- name: old_model
 UPDATE revec.migration SET old_model_gone = %(why)s, old_model_seen = now() WHERE id = %(id)s;
 
--- name: count_documents
-UPDATE revec.migration m
-   SET documents = (SELECT count(*) FROM revec.document d WHERE d.collection_id = m.collection_id)
- WHERE id = %(id)s;
-
 -- name: verdict
 INSERT INTO revec.verdict (migration_id, gate, outcome, why, evidence)
 VALUES (%(id)s, %(gate)s, %(outcome)s, %(why)s, %(evidence)s);

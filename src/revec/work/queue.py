@@ -53,7 +53,7 @@ async def ready(conn: Connection) -> list[tuple[int, int]]:
 async def claim(
     conn: Connection, index_id: int, lane: int, *, size: int, lease: float, after_tenant: str = ""
 ) -> Claim:
-    """Up to about `size` jobs, shared evenly by the tenants behind `after_tenant`."""
+    """Up to about `size` jobs, shared by weight among the tenants behind `after_tenant`."""
     token = uuid4()
     parameters = {"index": index_id, "lane": lane, "size": size, "lease": lease, "token": token}
     jobs: list[Any] = []
@@ -63,6 +63,14 @@ async def claim(
         if jobs:
             break
     return Claim(index_id, lane, token, tuple(Job(*row) for row in jobs))
+
+
+async def enqueue(conn: Connection, index_id: int, doc_ids: Sequence[int], lane: int = JIT) -> None:
+    """See to it that these documents are embedded as urgently as that; again and again is no harm.
+
+    Nothing where the index is not written; more urgent work, and work in somebody's hands, stays as it is.
+    """
+    await conn.execute(SQL.enqueue, {"index": index_id, "ids": list(doc_ids), "lane": lane})
 
 
 async def settle(conn: Connection, claim: Claim) -> int:
@@ -126,6 +134,17 @@ class Open:
     backfill: int = 0
     leased: int = 0
     oldest_seconds: float = 0.0
+    paused: int = 0  # of all, documents to embed of paused tenants: a person lets them go on
+    paused_backfill: int = 0
+
+    @property
+    def moving(self) -> int:
+        """What is done without a person."""
+        return self.open - self.paused
+
+    @property
+    def moving_backfill(self) -> int:
+        return self.backfill - self.paused_backfill
 
 
 async def open_work(conn: Connection, index_ids: Sequence[int]) -> dict[int, Open]:

@@ -1,14 +1,32 @@
 -- name: ready
--- Which (index, lane) has work that nobody holds; faulted and held indexes are left alone, and so are
--- those whose model rests or is being probed, and the backfill of a paused migration. LATERAL and
--- LIMIT: one row of an index is enough, whatever the queue's length.
+-- Which (index, lane) has work that nobody holds. Faulted and held indexes are left alone, those whose model
+-- rests or is being probed, the backfill of a paused migration, and paused tenants but for their deletions. A
+-- walk from tenant to tenant that ends at the first one that counts: no longer where the queue is long.
 SELECT i.id AS index_id, lane.n AS lane
   FROM revec.index i CROSS JOIN generate_series(0, 2) AS lane (n)
        CROSS JOIN LATERAL (
-           SELECT FROM revec.work w
-            WHERE w.index_id = i.id AND w.lane = lane.n
-              AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
-            ORDER BY w.tenant, w.doc_id LIMIT 1) AS waiting
+           WITH RECURSIVE walk AS (
+               SELECT -2147483648 AS rank, '' AS tenant, true AS paused
+               UNION ALL
+               SELECT w.rank, w.tenant, p.tenant IS NOT NULL
+                 FROM walk CROSS JOIN LATERAL (
+                          SELECT w.rank, w.tenant FROM revec.work w
+                           WHERE w.index_id = i.id AND w.lane = lane.n
+                             AND (w.rank, w.tenant) > (walk.rank, walk.tenant)
+                             AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
+                           ORDER BY w.rank, w.tenant LIMIT 1) AS w
+                      LEFT JOIN LATERAL (
+                          SELECT p.tenant FROM revec.tenant p
+                           WHERE p.collection_id = i.collection_id AND p.tenant = w.tenant
+                             AND p.paused_why IS NOT NULL LIMIT 1) AS p ON true
+                WHERE walk.paused
+           )
+           SELECT 1 FROM walk WHERE NOT paused
+           UNION ALL
+           (SELECT 1 FROM revec.work w
+             WHERE w.index_id = i.id AND w.lane = lane.n AND w.action = 'delete'
+               AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now() LIMIT 1)
+           LIMIT 1) AS waiting
  WHERE i.writing AND NOT i.held AND i.fault IS NULL
    AND NOT EXISTS (SELECT FROM revec.provider p JOIN revec.space s ON s.id = i.space_id
                     WHERE p.model = (s.recipe->>'provider') || ':' || (s.recipe->>'model')
@@ -18,34 +36,69 @@ SELECT i.id AS index_id, lane.n AS lane
  ORDER BY lane.n, random();
 
 -- name: claim
--- Up to 64 tenants after the last one served take equal shares, in the order of their documents.
--- The database's clock alone says which lease has run out. The index's row is locked, so that whoever
--- holds the index sees this claim or is seen by it; tenants whose work is all taken do not count.
+-- Of the highest priority in the lane that has work, up to 64 tenants after the last one served take shares
+-- by their weights, in the order of their documents. The database's clock alone says which lease has run
+-- out. The index's row is locked, so that whoever holds the index sees this claim or is seen by it. Tenants
+-- whose work is all taken do not count, nor do paused ones, of whom only deletions are claimed (these have
+-- no priority: they are live). LIMIT 1 where there is but one: a walk of a thousand steps is no hash join.
 WITH RECURSIVE claimable AS MATERIALIZED (
-    SELECT i.id FROM revec.index i
+    SELECT i.id, i.collection_id FROM revec.index i
      WHERE i.id = %(index)s AND i.writing AND NOT i.held AND i.fault IS NULL FOR SHARE
-), tenants AS (
-    (SELECT w.tenant, 1 AS n FROM claimable i JOIN revec.work w ON w.index_id = i.id
-      WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.tenant > %(after)s
-        AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
-      ORDER BY w.tenant LIMIT 1)
+), top AS (
+    SELECT i.collection_id, -2147483648 AS rank, '' AS tenant, true AS passed_by FROM claimable i
     UNION ALL
-    SELECT (SELECT w.tenant FROM revec.work w
-             WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.tenant > t.tenant
-               AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
-             ORDER BY w.tenant LIMIT 1), t.n + 1
-      FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < 64
+    SELECT top.collection_id, w.rank, w.tenant, %(lane)s = 2 AND p.tenant IS NOT NULL
+      FROM top CROSS JOIN LATERAL (
+               SELECT w.rank, w.tenant FROM revec.work w
+                WHERE w.index_id = %(index)s AND w.lane = %(lane)s
+                  AND (w.rank, w.tenant) > (top.rank, top.tenant)
+                  AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
+                ORDER BY w.rank, w.tenant LIMIT 1) AS w
+           LEFT JOIN LATERAL (
+               SELECT p.tenant FROM revec.tenant p
+                WHERE p.collection_id = top.collection_id AND p.tenant = w.tenant
+                  AND p.paused_why IS NOT NULL LIMIT 1) AS p ON true
+     WHERE top.passed_by
+), tenants AS (
+    SELECT top.collection_id, top.rank, %(after)s::text AS tenant, NULL::int AS weight, false AS paused, 0 AS n
+      FROM top WHERE NOT top.passed_by
+    UNION ALL
+    SELECT t.collection_id, t.rank, w.tenant, coalesce(p.weight, 1), p.paused_why IS NOT NULL,
+           t.n + (p.paused_why IS NULL)::int
+      FROM tenants t CROSS JOIN LATERAL (
+               SELECT w.tenant FROM revec.work w
+                WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.rank = t.rank
+                  AND w.tenant > t.tenant
+                  AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
+                ORDER BY w.tenant LIMIT 1) AS w
+           LEFT JOIN LATERAL (
+               SELECT p.weight, p.paused_why FROM revec.tenant p
+                WHERE p.collection_id = t.collection_id AND p.tenant = w.tenant LIMIT 1) AS p ON true
+     WHERE t.n < 64
 ), fair AS (
-    SELECT tenant, greatest(1, %(size)s / count(*) OVER ()) AS share
-      FROM tenants WHERE tenant IS NOT NULL
+    SELECT rank, tenant, paused,
+           greatest(1, %(size)s::bigint * weight / sum(weight) FILTER (WHERE NOT paused) OVER ())::int AS share
+      FROM tenants WHERE weight IS NOT NULL
 ), picked AS (
     SELECT p.doc_id
       FROM fair CROSS JOIN LATERAL (
           SELECT w.doc_id FROM revec.work w
-           WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.tenant = fair.tenant
+           WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.rank = fair.rank
+             AND w.tenant = fair.tenant
              AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
            ORDER BY w.doc_id LIMIT fair.share
              FOR UPDATE SKIP LOCKED) AS p
+     WHERE NOT fair.paused
+    UNION ALL
+    SELECT p.doc_id
+      FROM fair CROSS JOIN LATERAL (
+          SELECT w.doc_id FROM revec.work w
+           WHERE w.index_id = %(index)s AND w.lane = %(lane)s AND w.tenant = fair.tenant
+             AND w.action = 'delete'
+             AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
+           ORDER BY w.doc_id LIMIT %(size)s
+             FOR UPDATE SKIP LOCKED) AS p
+     WHERE fair.paused
 )
 UPDATE revec.work w
    SET lease_until = now() + make_interval(secs => %(lease)s), token = %(token)s,
@@ -53,6 +106,26 @@ UPDATE revec.work w
   FROM picked
  WHERE w.index_id = %(index)s AND w.doc_id = picked.doc_id
 RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
+
+-- name: enqueue
+-- Documents that somebody waits for: work that is there becomes as urgent, never less, and what is claimed
+-- or being written is left alone. The index's row is locked, so that nobody retires it in between.
+WITH wanted AS MATERIALIZED (
+    SELECT i.id, i.collection_id FROM revec.index i WHERE i.id = %(index)s AND i.writing FOR SHARE
+), less_urgent AS MATERIALIZED (
+    SELECT w.doc_id FROM wanted JOIN revec.work w ON w.index_id = wanted.id
+     WHERE w.doc_id = ANY (%(ids)s::bigint[]) AND w.lane > %(lane)s AND w.action = 'embed'
+       AND (w.lease_until IS NULL OR w.lease_until < now())
+     ORDER BY w.doc_id FOR UPDATE OF w SKIP LOCKED
+), raised AS (
+    UPDATE revec.work w SET lane = %(lane)s FROM less_urgent l
+     WHERE w.index_id = %(index)s AND w.doc_id = l.doc_id
+)
+INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
+SELECT wanted.id, d.id, d.rev, 'embed', %(lane)s, d.tenant
+  FROM wanted JOIN revec.document d ON d.collection_id = wanted.collection_id
+ WHERE d.id = ANY (%(ids)s::bigint[]) ORDER BY d.id
+ON CONFLICT DO NOTHING;
 
 -- name: settle
 -- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. ANY keeps a planner
@@ -125,11 +198,16 @@ ON CONFLICT (index_id, doc_id) DO UPDATE
    SET input_hash = excluded.input_hash, reason = excluded.reason, at = now();
 
 -- name: open
--- What is not done, by index.
+-- What is not done, by index; the work of paused tenants is in every figure, and once more by itself.
 SELECT w.index_id, count(*) AS open, count(*) FILTER (WHERE w.lane = 2) AS backfill,
        count(*) FILTER (WHERE w.lease_until > now()) AS leased,
-       coalesce(extract(epoch FROM now() - min(w.since)), 0)::float AS oldest_seconds
-  FROM revec.work w WHERE w.index_id = ANY (%(indexes)s::int[]) GROUP BY w.index_id;
+       coalesce(extract(epoch FROM now() - min(w.since)), 0)::float AS oldest_seconds,
+       count(*) FILTER (WHERE p.tenant IS NOT NULL AND w.action = 'embed') AS paused,
+       count(*) FILTER (WHERE p.tenant IS NOT NULL AND w.lane = 2) AS paused_backfill
+  FROM revec.work w JOIN revec.index i ON i.id = w.index_id
+       LEFT JOIN revec.tenant p ON p.collection_id = i.collection_id
+                               AND p.tenant = w.tenant AND p.paused_why IS NOT NULL
+ WHERE w.index_id = ANY (%(indexes)s::int[]) GROUP BY w.index_id;
 
 -- name: letters
 -- Those that wait for a person.

@@ -45,6 +45,7 @@ BEAT_EVERY = 5.0
 STUCK_AFTER = 120.0  # seconds without any change that end a drain
 PERSONS = (Trouble.AUTH, Trouble.QUOTA)  # time does not mend them
 DATABASE_PATIENCE = 60.0  # seconds without a database that end a drain
+EXPRESS = -1  # a place beside the others, for what somebody waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Worker:
     async def run(self, *, drain: bool) -> Summary:
         """Work until stopped; with `drain`, until nothing can move without a person."""
         steps: list[Duty] = [*self._duties]
-        steps += [partial(self._embed_step, place) for place in range(self._pace.concurrency)]
+        steps += [partial(self._embed_step, place) for place in (EXPRESS, *range(self._pace.concurrency))]
         if drain:  # a person has just begun it, and may have mended what was broken
             async with self._database.transaction("worker") as conn:
                 await calls.reset(conn, None)
@@ -148,7 +149,9 @@ class Worker:
         async with self._database.transaction("worker") as conn:
             pairs = await queue.ready(conn)
             found = {index.id: index for index in await indexes.writing(conn)} if pairs else {}
-        if self._backfill_first(place):
+        if place == EXPRESS:
+            pairs = [(index_id, lane) for index_id, lane in pairs if lane != queue.BACKFILL]
+        elif self._backfill_first(place):
             pairs.reverse()
         for index_id, lane in pairs:
             index = found.get(index_id)
@@ -158,7 +161,8 @@ class Worker:
 
     def _backfill_first(self, place: int) -> bool:
         """Every second of us, and every second time where there is one: a trickle of edits, each as
-        slow as a provider's answer, is never over, and a backfill behind it would never begin.
+        slow as a provider's answer, is never over, and a backfill behind it would never begin. And the
+        other way round: the express place takes no backfill, so an edit waits for no pack of one.
         """
         self._looks += 1
         return place % 2 == 1 or (self._pace.concurrency == 1 and self._looks % 2 == 0)

@@ -111,6 +111,10 @@ BEGIN
         denied := 'budget'; why := 'the migration''s budget is spent';
         RETURN;
     END IF;
+    IF in_lane <> 3 AND revec.charge(of_index, of_tenants, of_shares, at_price, 1) THEN
+        denied := 'budget'; why := 'a tenant''s budget is spent';
+        RETURN;
+    END IF;
     UPDATE revec.quota q
        SET level = revec.bucket(q, moment) - c.cost, at = greatest(q.at, moment), spent = q.spent + c.cost
       FROM (VALUES ('tokens', n_tokens), ('requests', 1)) AS c (resource, cost)
@@ -127,6 +131,39 @@ BEGIN
       FROM revec.quota q WHERE q.model = of_model
     RETURNING id INTO call;
     next_in := revec.until_affordable(of_model, n_tokens, reserve, moment);
+END $$;
+
+-- Charge tenants that have a budget for their shares of a call; true, and nothing charged, where one cannot
+-- pay: it is paused. The rows are locked in one order, whatever the model.
+CREATE FUNCTION revec.charge(of_index integer, of_tenants text[], of_shares bigint[], at_price numeric, part numeric)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    payer record;
+    broke boolean := false;
+BEGIN
+    IF coalesce(at_price, 0) = 0 OR part = 0 THEN
+        RETURN false;
+    END IF;
+    FOR payer IN
+        SELECT t.collection_id, t.tenant, t.spent + s.share * part * at_price / 1e6 > t.budget AS broke
+          FROM revec.index i JOIN revec.tenant t ON t.collection_id = i.collection_id
+               JOIN unnest(of_tenants, of_shares) AS s (tenant, share) ON s.tenant = t.tenant
+         WHERE i.id = of_index AND t.budget IS NOT NULL ORDER BY t.tenant FOR UPDATE OF t
+    LOOP
+        IF payer.broke AND part > 0 THEN
+            UPDATE revec.tenant SET paused_why = 'its budget of $' || budget || ' does not pay for the next '
+                   'pack ($' || round(spent, 4) || ' is spent)'
+             WHERE collection_id = payer.collection_id AND tenant = payer.tenant AND paused_why IS NULL;
+            broke := true;
+        END IF;
+    END LOOP;
+    IF NOT broke THEN
+        UPDATE revec.tenant t SET spent = greatest(0, t.spent + s.share * part * at_price / 1e6)
+          FROM revec.index i, unnest(of_tenants, of_shares) AS s (tenant, share)
+         WHERE i.id = of_index AND t.collection_id = i.collection_id AND t.tenant = s.tenant
+           AND t.budget IS NOT NULL;
+    END IF;
+    RETURN broke;
 END $$;
 
 -- What came of a call. `said` is what its headers told of the limits:
@@ -150,6 +187,9 @@ BEGIN
     UPDATE revec.call SET outcome = was, answered_at = moment, tokens = billed WHERE id = of_call;
     UPDATE revec.migration SET spent = spent + (billed - c.tokens) * coalesce(c.price, 0) / 1e6
      WHERE id = c.migration_id AND c.price > 0 AND billed <> c.tokens;
+    IF billed < c.tokens THEN
+        PERFORM revec.charge(c.index_id, c.tenants, c.shares, c.price, billed / c.tokens::numeric - 1);
+    END IF;
     FOREACH resource IN ARRAY ARRAY['tokens', 'requests'] LOOP
         PERFORM revec.learn(c, resource, (said -> resource ->> 'limit')::float8,
                             (said -> resource ->> 'remaining')::float8, was = 'rate',
