@@ -15,6 +15,7 @@ from revec.capture import projector
 from revec.migrate import conductor, plan
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor, Limits
+from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration
 from revec.postgres import schema
@@ -25,6 +26,7 @@ from revec.search.retriever import Retriever
 from revec.settings import Settings
 from revec.stores.base import Store
 from revec.stores.pgvector import PgVector
+from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
@@ -100,9 +102,10 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        long: Long = AS_IT_IS,
     ) -> plan.Plan:
         provider = await self.provider(address, dims)
-        return await plan.plan(self.database, collection, provider, kind=kind)
+        return await plan.plan(self.database, collection, provider, kind=kind, long=long)
 
     async def start(
         self,
@@ -111,12 +114,15 @@ class App:
         *,
         dims: int | None = None,
         kind: Kind | None = None,
+        long: Long = AS_IT_IS,
     ) -> Migration:
-        return await self.commands.start(await self.plan(collection, address, dims=dims, kind=kind))
+        planned = await self.plan(collection, address, dims=dims, kind=kind, long=long)
+        return await self.commands.start(planned)
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector and the conductor."""
         holder = uuid4()
+        concurrency = pace.get("concurrency") or self.settings.concurrency
         ticking = Conductor(self.database, self.store, self.provider, self.limits, holder)
         worker = Worker(
             database=self.database,
@@ -127,9 +133,10 @@ class App:
             pace=Pace(
                 claim=pace.get("claim") or self.settings.claim,
                 lease=self.settings.lease,
-                concurrency=pace.get("concurrency") or self.settings.concurrency,
+                concurrency=concurrency,
                 idle=self.settings.idle,
             ),
+            memory=Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency),
             id=holder,
         )
         worker.on_leave(ticking.leave)

@@ -22,8 +22,9 @@ from revec.postgres.queries import Queries
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
 from revec.work import pack, queue
-from revec.work.pack import Piece, Worksite
+from revec.work.pack import Worksite
 from revec.work.queue import Claim
+from revec.work.reading import Piece
 from tests.work import (
     test_claims,
     test_interleavings,
@@ -119,9 +120,8 @@ def whole(self: Claim, _: set[int]) -> Claim:
     return self
 
 
-async def deletions_only(site: Worksite, claim: Claim, _: list[Piece]) -> None:
-    deletions = tuple(job for job in claim.jobs if job.action == "delete")
-    await REMOVE(site, replace(claim, jobs=deletions), [])
+async def deletions_only(site: Worksite, claim: Claim, gone: set[int]) -> None:
+    await REMOVE(site, claim, gone & {job.doc_id for job in claim.jobs if job.action == "delete"})
 
 
 async def swapped(store: pgvector.PgVector, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:

@@ -12,10 +12,12 @@ from psycopg import sql
 
 from revec.app import App
 from revec.model.index import Collection, Index, Kind
-from revec.postgres import indexes
+from revec.postgres import documents, indexes
 from revec.postgres.database import Connection
 from revec.work import queue
+from revec.work.pack import Worksite
 from revec.work.queue import Claim
+from revec.work.reading import Piece
 from revec.work.worker import Summary
 from tests import steps
 from tests.loopback import Loopback
@@ -84,6 +86,13 @@ async def claim(app: App, index: Index, *, size: int = 100, lease: float = 60.0)
     """A claim without a worker, so that nobody renews its lease."""
     async with app.database.transaction("worker") as conn:
         return await queue.claim(conn, index.id, queue.LIVE, size=size, lease=lease)
+
+
+async def read(site: Worksite, claim: Claim) -> list[Piece]:
+    """The claimed documents' texts."""
+    async with site.database.transaction("worker") as conn:
+        sized = await documents.measured(conn, claim.to_embed)
+    return await site._read(claim, sized)
 
 
 async def expire(app: App) -> None:

@@ -295,7 +295,7 @@ async def test_documents_are_written_in_one_order(app: App, monkeypatch: pytest.
         claim = await hands.claim(app, index)
         provider = await app.provider(index.space.address)
         site = Worksite(app.database, app.store, provider, index, 60.0)
-        pieces = (await site._read(claim))[::order]
+        pieces = (await hands.read(site, claim))[::order]
         texts = [piece.texts[0] for piece in pieces]
         vectors = dict(
             zip(

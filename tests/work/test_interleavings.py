@@ -24,6 +24,7 @@ from revec.work.pack import Piece, Worksite
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
+from tests.model.test_chunking import by_bytes
 from tests.work import hands
 from tests.work.interleave import Stepped, Story, schedules
 
@@ -95,7 +96,7 @@ async def embedded(app: App, made: Collection, index: Index, draft: Draft) -> Em
     await steps.put(app, made, [draft])
     claim = await hands.claim(app, index)
     (job,) = claim.jobs
-    (text,) = rendered(index.space, draft.title, draft.body)
+    (text,) = rendered(index.space, draft.title, draft.body, by_bytes)
     (vector,) = fake.vectors([text], index.space.model)
     hashes = [text_hash(text)]
     async with app.database.transaction("worker") as conn:

@@ -16,18 +16,25 @@ from revec.settings import FILE, CollectionTable
 if TYPE_CHECKING:
     from revec.app import App
     from revec.capture.mapping import Mapping
+    from revec.migrate.plan import Long
 
 Model = Annotated[str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")]
 Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
 Kind = Annotated[
     Literal["exact", "hnsw"] | None, Parameter(help="Override the kind of index that plan chooses.")
 ]
+Chunk = Annotated[
+    str | None,
+    Parameter(help="Cut long texts into chunks, e.g. '512 tokens, 64 overlap'; none: leave them whole."),
+]
+Truncate = Annotated[int | None, Parameter(help="Cut long texts off at so many tokens.")]
 # A lone - is standard input, not an option.
 File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 
 TEMPLATE = """# Expressions are SQL over the table's row. `revec init` reads this file.
 [collections.articles]
 model = "local:wordllama-256"            # or openai:text-embedding-3-small
+# chunk = "512 tokens, 64 overlap"       # of long texts
 
 [[collections.articles.sources]]
 table = "public.articles"                # the primary key is the key, unless: key = ["id"]
@@ -80,7 +87,8 @@ async def init() -> int:
                 busy = await migrations.active(conn, collection.id)
             if route.serving is None and not busy:
                 kind = IndexKind(wanted.index) if wanted.index else None
-                await app.start(collection, wanted.model, dims=wanted.dims, kind=kind)
+                long = long_of(name)
+                await app.start(collection, wanted.model, dims=wanted.dims, kind=kind, long=long)
                 out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
             elif route.serving is not None and not busy:
                 serving = await app.serving(name)
@@ -133,7 +141,26 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
         await (await app.provider(wanted.model, wanted.dims)).traits()
 
 
-async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind = None) -> int:
+def long_of(name: str, chunk: str | None = None, truncate: int | None = None) -> Long:
+    """What becomes of a collection's long texts: as asked for here, else as revec.toml says."""
+    from revec.migrate.plan import Long
+
+    declared = settings().collections.get(name)
+    if declared is None or chunk is not None or truncate is not None:
+        return Long(chunk, truncate)
+    return Long(declared.chunk, declared.truncate)
+
+
+async def create(
+    name: str,
+    /,
+    *,
+    model: Model,
+    dims: Dims = None,
+    index: Kind = None,
+    chunk: Chunk = None,
+    truncate: Truncate = None,
+) -> int:
     """Make a collection that documents are pushed into, and begin its first index.
 
     Parameters
@@ -157,7 +184,9 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
                 raise BadInput(f"{name} exists with {target}: `revec start {name} --to {model}` migrates it")
             out.print(f"{name} is there already.")
             return Exit.DONE
-        await app.start(collection, model, dims=dims, kind=IndexKind(index) if index else None)
+        kind = IndexKind(index) if index else None
+        long = long_of(name, chunk, truncate)
+        await app.start(collection, model, dims=dims, kind=kind, long=long)
     out.print(f"{name} is made: `revec ingest {name} FILE.jsonl`, then `revec worker`.")
     return Exit.DONE
 
@@ -198,10 +227,10 @@ async def ingest(name: str, file: File, /, *, json: Json = False) -> int:
         async with app.database.transaction() as conn:
             collection = await collections.named(conn, name)
         if str(file) == "-":
-            result = await story.ingest(app.database, collection, sys.stdin.buffer)
+            result = await story.ingest(app.database, collection, story.bounded(sys.stdin.buffer))
         else:
             with file.open("rb") as lines:
-                result = await story.ingest(app.database, collection, lines)
+                result = await story.ingest(app.database, collection, story.bounded(lines))
     for number, reason in result.refused:
         err.print(f"line {number}: {reason}", markup=False)
     if json:

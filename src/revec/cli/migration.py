@@ -13,7 +13,7 @@ import cyclopts
 from cyclopts import Parameter
 from rich.markup import escape
 
-from revec.cli.collection import Dims, Kind
+from revec.cli.collection import Chunk, Dims, Kind, Truncate, long_of
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
@@ -40,10 +40,21 @@ def register(app: cyclopts.App) -> None:
         app.command(verb)
 
 
-async def plan(name: str, /, *, to: To, dims: Dims = None, index: Kind = None, json: Json = False) -> int:
+async def plan(
+    name: str,
+    /,
+    *,
+    to: To,
+    dims: Dims = None,
+    index: Kind = None,
+    chunk: Chunk = None,
+    truncate: Truncate = None,
+    json: Json = False,
+) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with of_collection(name) as (app, collection):
-        planned = await app.plan(collection, to, dims=dims, kind=_kind(index))
+        long = long_of(name, chunk, truncate)
+        planned = await app.plan(collection, to, dims=dims, kind=_kind(index), long=long)
     if json:
         show_json(planned.facts)
         return Exit.DONE
@@ -53,6 +64,7 @@ async def plan(name: str, /, *, to: To, dims: Dims = None, index: Kind = None, j
     out.print(f"index       {facts['index']}: {facts['why_index']}")
     disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
     out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
+    out.print(f"long texts  {facts['long_texts']}", markup=False)
     out.print(f"gates       {', '.join(facts['gates'])}")
     for number, lock in enumerate(facts["locks"]):
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
@@ -69,16 +81,19 @@ async def start(
     to: To,
     dims: Dims = None,
     index: Kind = None,
+    chunk: Chunk = None,
+    truncate: Truncate = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
 ) -> int:
     """Begin to move a collection to another model; it is served as before meanwhile."""
     if dry_run:
-        return await plan(name, to=to, dims=dims, index=index, json=json)
+        return await plan(name, to=to, dims=dims, index=index, chunk=chunk, truncate=truncate, json=json)
     from revec.work import queue
 
     async with of_collection(name) as (app, collection):
-        migration = await app.start(collection, to, dims=dims, kind=_kind(index))
+        long = long_of(name, chunk, truncate)
+        migration = await app.start(collection, to, dims=dims, kind=_kind(index), long=long)
         async with app.database.transaction() as conn:
             workers = await queue.workers(conn)
     if json:

@@ -8,28 +8,28 @@ token that were claimed. Everything here may be killed anywhere and run again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from revec.model.document import Content, rendered, text_hash
 from revec.model.errors import InputRefused, ProviderError
 from revec.model.index import Index
 from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
+from revec.postgres.documents import Measure
 from revec.providers.base import Provider, TextInput
-from revec.stores.base import ChunkSet, Store, Vector
+from revec.stores.base import ChunkSet, Store, Vector, half
 from revec.work import queue
-from revec.work.queue import Claim, Job
+from revec.work.memory import Memory
+from revec.work.packing import limits
+from revec.work.queue import Claim
+from revec.work.reading import Piece, Reader, cost_of, packs_of, too_long
 
-PACK_INPUTS = 256
-PACK_TOKENS = 16_000  # a slow local model still reports back every few seconds
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
@@ -39,22 +39,14 @@ EMPTY = "empty text"
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A claimed document and the texts that the space makes of it."""
-
-    job: Job
-    content: Content
-    texts: list[str]
-    hashes: list[bytes]
-
-
 @dataclass(slots=True)
 class Done:
     """What became of a claim."""
 
     written: int = 0
     copied: int = 0  # of those, without paying
+    chunked: int = 0  # of those, in several chunks
+    truncated: int = 0  # of those, without the end of their text
     removed: int = 0
     excluded: int = 0
     buried: int = 0
@@ -72,45 +64,67 @@ class Worksite:
     provider: Provider
     index: Index
     lease: float  # seconds
+    memory: Memory = field(default_factory=Memory)
     done: Done = field(default_factory=Done)
     payment: queue.Payment | None = None  # what this claim may pay for
+    mean_tokens: float = 0.0  # of a document
 
     async def work_off(self, claim: Claim) -> Done:
-        """Bring the claimed documents' vectors up to date.
+        """Bring the claimed documents' vectors up to date, as many at a time as memory allows.
 
         Raises:
             ProviderError: the unfinished rest was given back; no document is to blame.
+            MemoryError: likewise.
         """
         self.done = Done()
         async with self._kept(claim):
-            pieces = await self._read(claim)
-            await self._remove(claim, pieces)
-            await self._embed_and_write(claim, pieces)
+            left = {job.doc_id for job in claim.jobs}
+            async with self.database.transaction("worker") as conn:
+                sized = await documents.measured(conn, claim.to_embed)
+            await self._remove(claim, left - sized.keys())
+            costs = {doc_id: cost_of(self.index.space, size) for doc_id, size in sorted(sized.items())}
+            longest = {d: each for d, each in sized.items() if self.memory.refuses(each.size, costs[d])}
+            await self._bury(claim, longest)
+            try:
+                for ids in self.memory.batches({d: costs[d] for d in costs if d not in longest}):
+                    async with self.memory.admitted(sum(costs[doc_id] for doc_id in ids)):
+                        pieces = await self._read(claim, {doc_id: sized[doc_id] for doc_id in ids})
+                        await self._embed_and_write(claim, pieces)
+                    left -= ids
+            except (ProviderError, MemoryError):
+                await self._give_back(claim.only(left), OUTAGE_PAUSE)
+                raise
         return self.done
 
-    async def _remove(self, claim: Claim, pieces: list[Piece]) -> None:
+    async def _bury(self, claim: Claim, longest: dict[int, Measure]) -> None:
+        """A text that would take the worker's memory is a dead letter without being read."""
+        for job in claim.only(set(longest)).jobs:
+            size = longest[job.doc_id]
+            async with self.database.transaction("worker") as conn:
+                why = too_long(size, self.memory)
+                self.done.buried += await queue.bury(conn, claim, job, size.input_hash, why)
+
+    async def _remove(self, claim: Claim, gone: set[int]) -> None:
         """Vectors of documents that are gone. Ids are never used twice, so gone is gone.
 
         Usually their work says so; a backfill that looked before the delete may have asked to embed.
         """
-        gone = sorted({job.doc_id for job in claim.jobs} - {piece.job.doc_id for piece in pieces})
         if not gone:
             return
         async with self.database.transaction("worker") as conn:
-            await self.store.remove(conn, self.index, gone)
-            await queue.absolve(conn, claim.index_id, gone)
-            self.done.removed = await queue.settle(conn, claim.only(set(gone)))
+            await self.store.remove(conn, self.index, sorted(gone))
+            await queue.absolve(conn, claim.index_id, sorted(gone))
+            self.done.removed = await queue.settle(conn, claim.only(gone))
 
-    async def _read(self, claim: Claim) -> list[Piece]:
-        jobs = {job.doc_id: job for job in claim.jobs if job.action == "embed"}
-        if not jobs:
-            return []
+    async def _read(self, claim: Claim, sized: dict[int, Measure]) -> list[Piece]:
+        """The measured documents' texts; one that changed since has other work by now."""
+        most = (await self.provider.traits()).max_tokens
         async with self.database.transaction("worker") as conn:
-            contents = await documents.contents(conn, list(jobs))
-        pieces = []
-        for doc_id, content in sorted(contents.items()):
-            texts = rendered(self.index.space, content.title, content.body)
-            pieces.append(Piece(jobs[doc_id], content, texts, [text_hash(text) for text in texts]))
+            contents = await documents.contents(conn, sized)
+        self.done.superseded += len(sized) - len(contents)
+        reader = Reader(self.index.space, self.provider.count, most)
+        pieces = await asyncio.to_thread(reader.pieces, claim, contents)  # meanwhile leases are renewed
+        self.mean_tokens = sum(piece.tokens for piece in pieces) / max(1, len(pieces))
         return pieces
 
     async def _embed_and_write(self, claim: Claim, pieces: list[Piece]) -> None:
@@ -119,24 +133,43 @@ class Worksite:
         failpoint("paid_leased")
 
         ours = payment.mine | vectors.keys()
-        elsewhere = {p.job.doc_id for p in pieces if not ours.issuperset(p.hashes)}
+        elsewhere = {piece.job.doc_id for piece in pieces if piece.lacks(ours)}
         if elsewhere:
             await self._give_back(claim.only(elsewhere), ELSEWHERE_PAUSE)
         pieces = [piece for piece in pieces if piece.job.doc_id not in elsewhere]
-        ready = [piece for piece in pieces if vectors.keys() >= set(piece.hashes)]
+        ready = [piece for piece in pieces if not piece.lacks(vectors)]
         await self._write(claim, ready, vectors, payment.token)
-        self.done.copied = len([piece for piece in ready if piece.texts])
+        self.done.copied += len([piece for piece in ready if piece.texts])
 
-        unfinished = [piece for piece in pieces if not vectors.keys() >= set(piece.hashes)]
-        for pack in packed(unfinished, self.provider):
+        unfinished = {piece.job.doc_id: piece for piece in pieces if piece.lacks(vectors)}
+        most = self.memory.bounded(limits(await self.provider.traits()), self.index.space.dims)
+        for pack in packs_of(list(unfinished.values()), vectors, most):
+            wanted = [part for part in pack if part.job.doc_id in unfinished]
             try:
-                await self._embed(claim, pack, payment, vectors)
-            except ProviderError:
-                await self._give_up(claim, unfinished, vectors, payment)
+                await self._embed(claim, wanted, payment, vectors)
+            except (ProviderError, MemoryError):
+                await self._give_up(claim, list(unfinished.values()), vectors, payment)
                 raise
-            paid = [piece for piece in pack if vectors.keys() >= set(piece.hashes)]
+            for part in wanted:  # half the memory, and what the store will keep of them
+                vectors.update({h: half(vectors[h]) for h in part.hashes if h in vectors})
+            whole = [unfinished[part.job.doc_id] for part in wanted]
+            paid = [piece for piece in whole if not piece.lacks(vectors)]
             await self._write(claim, paid, vectors, payment.token)
-            unfinished = [piece for piece in unfinished if piece not in pack]
+            refused = [unfinished[part.job.doc_id] for part in wanted if part.lacks(vectors)]
+            await self._keep_paid(refused, vectors, payment)
+            for piece in [*paid, *refused]:
+                del unfinished[piece.job.doc_id]
+
+    async def _keep_paid(
+        self, refused: list[Piece], vectors: dict[bytes, Vector], payment: queue.Payment
+    ) -> None:
+        """Of a document that was refused in part: its other chunks are paid for, and nobody waits."""
+        hashes = {text_hash for piece in refused for text_hash in piece.hashes}
+        kept = {text_hash: vectors[text_hash] for text_hash in hashes & vectors.keys()}
+        if len(hashes) > 1:
+            async with self.database.transaction("worker") as conn:
+                space = self.index.space.id
+                await queue.close_payment(conn, space, payment.token, sorted(hashes - kept.keys()), kept)
 
     async def _known(self, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
         """The vectors that somebody paid for already, and the right to pay for the others.
@@ -243,6 +276,8 @@ class Worksite:
         self.done.superseded += len(superseded)
         self.done.excluded += sum(not piece.texts for piece in held)
         self.done.written += sum(bool(piece.texts) for piece in held)
+        self.done.chunked += sum(len(piece.texts) > 1 for piece in held)
+        self.done.truncated += sum(piece.truncated for piece in held)
         return busy
 
     async def _store(self, conn: Connection, pieces: list[Piece], vectors: dict[bytes, Vector]) -> None:
@@ -257,7 +292,7 @@ class Worksite:
     async def _still_current(self, conn: Connection, pieces: list[Piece]) -> list[Piece]:
         if not pieces:
             return []
-        now = await documents.contents(conn, [piece.job.doc_id for piece in pieces])
+        now = await documents.measured(conn, [piece.job.doc_id for piece in pieces])
         return [
             piece
             for piece in pieces
@@ -326,23 +361,3 @@ def chunk_set(piece: Piece, vectors: dict[bytes, Vector]) -> ChunkSet:
         text_hashes=piece.hashes,
         vectors=[vectors[text_hash] for text_hash in piece.hashes],
     )
-
-
-def packed(pieces: Sequence[Piece], provider: Provider) -> Iterator[list[Piece]]:
-    """Whole documents of like length together, to the pack's limits in inputs and tokens."""
-    sized: list[tuple[int, Any]] = sorted(
-        ((sum(provider.count(piece.texts)), piece) for piece in pieces),
-        key=lambda pair: pair[0],
-    )
-    pack: list[Piece] = []
-    inputs = tokens = 0
-    for size, piece in sized:
-        full = inputs + len(piece.texts) > PACK_INPUTS or tokens + size > PACK_TOKENS
-        if pack and full:
-            yield pack
-            pack, inputs, tokens = [], 0, 0
-        pack.append(piece)
-        inputs += len(piece.texts)
-        tokens += size
-    if pack:
-        yield pack

@@ -29,10 +29,12 @@ from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import indexes
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
-from revec.providers.base import Provider
+from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
 from revec.work import queue
+from revec.work.memory import Memory
 from revec.work.pack import Done, Worksite
+from revec.work.packing import claim_size, limits
 
 Duty = Callable[[], Awaitable[bool]]
 Outstanding = Callable[[], Awaitable[list[str]]]
@@ -49,7 +51,7 @@ DATABASE_PATIENCE = 60.0  # seconds without a database that end a drain
 class Pace:
     """How a worker goes about it."""
 
-    claim: int = 256  # documents
+    claim: int | None = None  # documents; None: as many as fill a pack
     lease: float = 60.0  # seconds
     concurrency: int = 2  # claims at once
     idle: float = 0.1  # seconds to the next look when there was nothing to do
@@ -61,6 +63,8 @@ class Summary:
 
     written: int = 0
     copied: int = 0
+    chunked: int = 0
+    truncated: int = 0
     removed: int = 0
     excluded: int = 0
     buried: int = 0
@@ -84,6 +88,7 @@ class Worker:
         duties: Sequence[Duty],
         outstanding: Outstanding,
         pace: Pace,
+        memory: Memory | None = None,
         id: UUID | None = None,  # noqa: A002 - the column's name
     ) -> None:
         self.id = id or uuid4()
@@ -94,6 +99,8 @@ class Worker:
         self._duties = duties
         self._outstanding = outstanding
         self._pace = pace
+        self._memory = memory or Memory(slots=pace.concurrency)
+        self._mean_tokens: dict[int, float] = {}  # index → of a document in its last claim
         self._stopping = asyncio.Event()
         self._resting: dict[str, tuple[float, float]] = {}  # model → (until, rest)
         self._failures: dict[str, str] = {}  # model → its last word
@@ -161,6 +168,7 @@ class Worker:
     async def _work_off(self, index: Index, lane: int) -> bool:
         try:
             provider = await self._provider_for(index.space.address, index.space.dims)
+            size = self._pace.claim or self._claim_size(index, await provider.traits())
         except RevecError as error:  # this worker lacks a package or a key; another may have them
             self._rest(index.space.address, error)
             return False
@@ -169,7 +177,7 @@ class Worker:
                 conn,
                 index.id,
                 lane,
-                size=self._pace.claim,
+                size=size,
                 lease=self._pace.lease,
                 after_tenant=self._last_tenant.get((index.id, lane), ""),
             )
@@ -178,10 +186,12 @@ class Worker:
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
         began = time.perf_counter()
-        site = Worksite(self._database, self._store, provider, index, self._pace.lease)
+        site = Worksite(self._database, self._store, provider, index, self._pace.lease, self._memory)
         self._at_work += 1
+        out_of_memory = False
         try:
             await site.work_off(claim)
+            self._mean_tokens[index.id] = site.mean_tokens or self._mean_tokens.get(index.id, 0)
             self._resting.pop(index.space.address, None)
             self._failures.pop(index.space.address, None)
         except AnswerInvalid as error:
@@ -190,11 +200,20 @@ class Worker:
             events.emit(events.TryAgain(first_line(error)))
         except ProviderError as error:
             self._rest(index.space.address, error)
+        except MemoryError:
+            out_of_memory = True  # what took it is held by this error, and gone behind it
         finally:
             self._at_work -= 1
             self.summary.add(site.done)
+        if out_of_memory:
+            self._memory.ran_out()
+            events.emit(events.TryAgain("out of memory: with smaller packs"))
         events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
+
+    def _claim_size(self, index: Index, traits: Traits) -> int:
+        most = self._memory.bounded(limits(traits), index.space.dims)
+        return claim_size(most, self._mean_tokens.get(index.id, 0))
 
     def _awake(self, index: Index) -> bool:
         until, _ = self._resting.get(index.space.address, (0.0, 0.0))
