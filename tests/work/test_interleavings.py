@@ -100,7 +100,7 @@ async def embedded(app: App, made: Collection, index: Index, draft: Draft) -> Em
     (vector,) = fake.vectors([text], index.space.model)
     hashes = [text_hash(text)]
     async with app.database.transaction("worker") as conn:
-        content = (await documents.contents(conn, [job.doc_id]))[job.doc_id]
+        content = (await documents.contents(conn, await documents.measured(conn, [job.doc_id])))[job.doc_id]
         payment = await queue.lease_payment(conn, index.space.id, hashes, 60)
     piece = Piece(job, content, [text], hashes)
     return Embedded(claim, piece, {hashes[0]: vector}, payment.token)

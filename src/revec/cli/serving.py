@@ -48,6 +48,7 @@ async def worker(
         events.listen(_say)
     async with opened() as app:
         work = app.worker(concurrency=concurrency, claim=claim, memory=memory)
+        work.memory.require_room()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.stop)

@@ -7,11 +7,12 @@ verify cuts a text where the worker did.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, chain, repeat
+from typing import NamedTuple
 
 from revec.model.errors import BadInput
 
@@ -21,6 +22,7 @@ Count = Callable[[Sequence[str]], list[int]]  # texts → how many tokens each i
 NONE, BY_THE_MODEL = "none", "by the model"
 FEWEST, MOST = 16, 1_000_000  # tokens of a window
 AT_ONCE = 1_000  # sentences to be counted in one go
+STRETCH = 65_536  # characters that are looked at together
 LONGEST = 64  # characters: hardly any token has more
 
 # Latin, Indic and Arabic stops end a sentence before a blank, those of CJK wherever they stand; so does
@@ -40,6 +42,14 @@ class Chunking:
 
     def __str__(self) -> str:
         return f"{self.tokens} tokens, {self.overlap} overlap, sentences"
+
+
+class Unit(NamedTuple):
+    """What is not cut any further."""
+
+    start: int
+    end: int
+    tokens: int
 
 
 @cache
@@ -85,67 +95,104 @@ def windows(text: str, made: Chunking, count: Count, *, head: str = "") -> Itera
     `head` stands before each of them and is counted with it. Only a single character may be longer
     than a window.
     """
-    units = list(_units(text, made.tokens, count, head))
-    borders = [0, *(end for _, end, _ in units)]
-    sums = [0, *accumulate(tokens for *_, tokens in units)]
 
-    def size(first: int, last: int) -> int:
-        return count([head + text[borders[first] : borders[last]]])[0]
+    def size(units: Sequence[Unit]) -> int:
+        return count([head + text[units[0].start : units[-1].end]])[0]
 
-    first = done = 0
-    while done < len(units):
-        last = done + 1
-        while first < done and size(first, last) > made.tokens:
-            first += 1  # less overlap, rather than a window too long
-        while True:  # counted apart, units seem longer than they are together: fill up what is left
-            left = made.tokens - size(first, last)
-            further = bisect_right(sums, sums[last] + left) - 1
-            while further > last and size(first, further) > made.tokens:
-                further -= 1
-            if further <= last:
-                break
-            last = further
-        yield borders[first], borders[last]
-        done, first = last, bisect_left(sums, sums[last] - made.overlap)
+    units = _units(text, made.tokens, count, head)
+    ahead: deque[Unit] = deque()
+    window: list[Unit] = []
+    fresh = guess = 0  # units that the window before had not; tokens
+    while True:
+        unit = ahead.popleft() if ahead else next(units, None)
+        if unit and window and guess + unit.tokens > made.tokens:
+            guess = size(window)  # counted apart, sentences seem longer than they are together
+        if fresh and (unit is None or guess + unit.tokens > made.tokens):
+            while fresh > 1 and size(window) > made.tokens:  # or shorter
+                if unit:
+                    ahead.appendleft(unit)
+                unit, fresh = window.pop(), fresh - 1
+            yield window[0].start, window[-1].end
+            window, fresh = _last(window, made.overlap), 0
+            while unit and window and size([*window, unit]) > made.tokens:
+                window.pop(0)  # less overlap, rather than a window too long
+            guess = size(window) if window else 0
+        if unit is None:
+            return
+        window.append(unit)
+        fresh, guess = fresh + 1, guess + unit.tokens
+
+
+def _last(window: list[Unit], tokens: int) -> list[Unit]:
+    """As many of the last units as have no more tokens in all."""
+    sums = accumulate(unit.tokens for unit in reversed(window))
+    return window[len(window) - sum(each <= tokens for each in sums) :]
+
+
+def fits(text: str, tokens: int, count: Count) -> bool:
+    """Whether the text has no more tokens; a very long one is not even counted."""
+    return len(text) <= tokens * LONGEST and count([text])[0] <= tokens
 
 
 def cut(text: str, tokens: int, count: Count, *, head: str = "") -> str:
     """The text's beginning, of so many tokens with its head; the end of a sentence where there is one."""
-    if count([head + text])[0] <= tokens:
+    if fits(head + text, tokens, count):
         return text
     beginning = text[: tokens * LONGEST]
     start, end = next(windows(beginning, Chunking(tokens), count, head=head))
     return beginning[start:end].rstrip()
 
 
-def _units(text: str, limit: int, count: Count, head: str) -> Iterator[tuple[int, int, int]]:
-    """(start, end, tokens): sentences; of one that no window holds its words; of such a word parts."""
+def _units(text: str, limit: int, count: Count, head: str) -> Iterator[Unit]:
+    """Sentences; of one that no window holds its words; of such a word parts. As they are asked for:
+    all words of a book are more than its memory.
+    """
     (of_head,) = count([head]) if head else [0]
-    spans = list(_spans(0, [*(found.end() for found in _END.finditer(text)), len(text)]))
-    sizes: dict[Span, int] = {}  # with the head
-    for cutter in chain([_words], repeat(_halves)):
-        new = [span for span in spans if span not in sizes]
-        for at in range(0, len(new), AT_ONCE):
-            some = new[at : at + AT_ONCE]
-            sizes.update(zip(some, count([head + text[start:end] for start, end in some]), strict=True))
-        long = {(start, end) for start, end in spans if sizes[start, end] > limit and end - start > 1}
-        if not long:
-            break
-        spans = [part for span in spans for part in (cutter(text, *span) if span in long else [span])]
-    for start, end in spans:
-        yield start, end, max(0, sizes[start, end] - of_head)
+    for stretch in _stretches(text):
+        spans = stretch
+        sizes: dict[Span, int] = {}  # with the head
+        for cutter in chain([_words], repeat(_halves)):
+            new = [span for span in spans if span not in sizes]
+            for at in range(0, len(new), AT_ONCE):
+                some = new[at : at + AT_ONCE]
+                sizes.update(zip(some, count([head + text[start:end] for start, end in some]), strict=True))
+            long = {(start, end) for start, end in spans if sizes[start, end] > limit and end - start > 1}
+            if not long:
+                break
+            spans = [part for span in spans for part in (cutter(text, *span) if span in long else [span])]
+        for start, end in spans:
+            yield Unit(start, end, max(0, sizes[start, end] - of_head))
+
+
+def _stretches(text: str) -> Iterator[list[Span]]:
+    """The sentences, some at a time; one that is longer than a stretch is cut at a blank, or anywhere."""
+    stretch: list[Span] = []
+    start = 0
+    for end in chain((found.end() for found in _END.finditer(text)), [len(text)]):
+        while end > start:
+            upto = end
+            if end - start > STRETCH:
+                blank = text.rfind(" ", start + 1, start + STRETCH)
+                upto = blank if blank > 0 else start + STRETCH
+            stretch.append((start, upto))
+            start = upto
+            if upto - stretch[0][0] >= STRETCH:
+                yield stretch
+                stretch = []
+    if stretch:
+        yield stretch
 
 
 def _words(text: str, start: int, end: int) -> Iterator[Span]:
     ends = (start + found.end() for found in _WORD.finditer(text[start:end]))
-    return _spans(start, [*ends, end])
+    return _spans(start, chain(ends, [end]))
 
 
 def _halves(_: str, start: int, end: int) -> Iterator[Span]:
     return _spans(start, [(start + end) // 2, end])
 
 
-def _spans(start: int, ends: Sequence[int]) -> Iterator[Span]:
+def _spans(start: int, ends: Iterable[int]) -> Iterator[Span]:
     """From each end to the next, where there is anything between them."""
     for end in ends:
         if end > start:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from revec.model.chunking import Count, chunking, cut, truncation, windows
+from revec.model.chunking import Count, chunking, cut, fits, truncation, windows
 from revec.model.space import Space
 
 DEFAULT_TENANT = "default"
@@ -48,12 +48,12 @@ def rendered(space: Space, title: str, body: str, count: Count) -> list[str]:
     if made is None:
         text = text if most is None else cut(text, most, count, head=space.prefix)
         return [space.prefix + text]
-    if count([space.prefix + text])[0] <= made.tokens:
+    if fits(space.prefix + text, made.tokens, count):
         return [space.prefix + text]
     head = space.prefix
     if title.strip() and body.strip():
         titled = f"{space.prefix}{title.strip()}\n"
-        if count([titled])[0] <= made.tokens * LARGEST_HEAD:
+        if fits(titled, int(made.tokens * LARGEST_HEAD), count):
             head, text = titled, body.strip()
     chunks = (text[start:end].strip() for start, end in windows(text, made, count, head=head))
     return [head + chunk for chunk in chunks if chunk]

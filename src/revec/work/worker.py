@@ -99,7 +99,7 @@ class Worker:
         self._duties = duties
         self._outstanding = outstanding
         self._pace = pace
-        self._memory = memory or Memory(slots=pace.concurrency)
+        self.memory = memory or Memory(slots=pace.concurrency)
         self._mean_tokens: dict[int, float] = {}  # index → of a document in its last claim
         self._stopping = asyncio.Event()
         self._resting: dict[str, tuple[float, float]] = {}  # model → (until, rest)
@@ -186,7 +186,7 @@ class Worker:
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
         began = time.perf_counter()
-        site = Worksite(self._database, self._store, provider, index, self._pace.lease, self._memory)
+        site = Worksite(self._database, self._store, provider, index, self._pace.lease, self.memory)
         self._at_work += 1
         out_of_memory = False
         try:
@@ -206,13 +206,13 @@ class Worker:
             self._at_work -= 1
             self.summary.add(site.done)
         if out_of_memory:
-            self._memory.ran_out()
+            self.memory.ran_out()
             events.emit(events.TryAgain("out of memory: with smaller packs"))
         events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
 
     def _claim_size(self, index: Index, traits: Traits) -> int:
-        most = self._memory.bounded(limits(traits), index.space.dims)
+        most = self.memory.bounded(limits(traits), index.space.dims)
         return claim_size(most, self._mean_tokens.get(index.id, 0))
 
     def _awake(self, index: Index) -> bool:
