@@ -91,13 +91,15 @@ def peak(command: Command, name: str = "VmHWM") -> float:
     return int(found[1]) / 1024
 
 
-async def assert_done(app: App, made: Collection, command: Command) -> None:
+async def assert_done(app: App, made: Collection, command: Command, dead: int = 1) -> None:
     """All 3,000 are searchable, the giant is a dead letter, nothing was killed."""
     assert await command.ended(300) == 1, command.said  # a dead letter is for a person to see
     assert "Traceback" not in command.said, command.said
-    (letter,) = await steps.rows(
-        app, "SELECT d.cause, doc.key FROM revec.dead d JOIN revec.document doc ON doc.id = d.doc_id"
+    letter, *more = await steps.rows(
+        app,
+        "SELECT d.cause, doc.key FROM revec.dead d JOIN revec.document doc ON doc.id = d.doc_id ORDER BY doc.key DESC",
     )
+    assert len(more) == dead - 1
     assert letter.key == "0"
     assert letter.cause.startswith("text of 104 MB is more than")
     (index,) = await steps.written(app, made)
@@ -133,15 +135,23 @@ async def test_in_a_control_group(app: App, long_texts: Collection, start: Any, 
     assert peak(command) < 256
 
 
+LARGE = "INSERT INTO app.docs (id, title, body) SELECT -1, 'large', string_agg(md5(i::text), ' ') FROM generate_series(1, 1500000) AS i"
+
+
 async def test_under_a_limit_of_address_space(app: App, long_texts: Collection, start: Any) -> None:
-    """Where memory does run out (it was told a ceiling that is not there), it goes on with less."""
+    """Where memory does run out (it was told a ceiling that is not there), it goes on with less.
+
+    What alone takes more than there is becomes a dead letter, after a try.
+    """
+    async with people.connected(app.database.dsn) as user:
+        await user.execute(LARGE)
     limit = f"resource.setrlimit(resource.RLIMIT_AS, ({270 * MB}, {270 * MB}))"
     command = await start("worker", "--drain", "--memory", "4G", code=WITNESSED.format(limit=limit))
-    await assert_done(app, long_texts, command)
-    print(command.said[-3000:])
+    await assert_done(app, long_texts, command, dead=2)
     print(
         f"peak {peak(command, 'VmPeak'):.0f} MB of 270, out of memory {command.said.count('out of memory')} times"
     )
+    assert "trying again: out of memory" in command.said
     assert peak(command) <= 270
 
 
@@ -203,13 +213,18 @@ def test_packs_shrink_when_memory_runs_out_and_grow_again() -> None:
         here = Memory(4096 * MB)
         whole = here.bounded(asked, 64)
         assert whole == asked
-        here.ran_out()
+        with pytest.raises(MemoryError):
+            async with here.admitted(200 * MB):
+                raise MemoryError
+        assert here.refuses(MB, 101 * MB)  # else it would run out for ever
+        assert not here.refuses(MB, 99 * MB)
         small = here.bounded(asked, 64)
         assert small.tokens < whole.tokens / 3
-        for _ in range(30):
+        for _ in range(60):
             async with here.admitted(1):
                 pass
         assert here.bounded(asked, 64) == whole
+        assert not here.refuses(MB, 200 * MB)
 
     asyncio.run(story())
 

@@ -43,7 +43,8 @@ class Memory:
         self._slots = slots
         self._held = 0
         self._base = resident()
-        self._share = 1.0
+        self._share = 1.0  # of a pack's limits
+        self._proven = float(ceiling)  # what the system would not give, it does not have
         self._reclaimed = reclaimed()
         self._turn = asyncio.Lock()
         self._freed = asyncio.Condition()
@@ -51,7 +52,7 @@ class Memory:
     @property
     def room(self) -> int:
         """Bytes that all claims together may take."""
-        return max(LEAST_ROOM, int(self.ceiling * (1 - SPARE)) - self._base)
+        return max(LEAST_ROOM, min(int(self.ceiling * (1 - SPARE)) - self._base, int(self._proven)))
 
     @property
     def largest_text(self) -> int:
@@ -111,16 +112,17 @@ class Memory:
         self._adapt()
         try:
             yield
+        except MemoryError:
+            self._proven = min(cost, self.room) / 2
+            self._share = max(LEAST_SHARE, self._share / 4)
+            raise
         finally:
             self._held -= cost
             async with self._freed:
                 self._freed.notify_all()
 
-    def ran_out(self) -> None:
-        """The system had no more: much smaller packs from now on."""
-        self._share = max(LEAST_SHARE, self._share / 4)
-
     def _adapt(self) -> None:
+        self._proven = min(self.ceiling, self._proven * GROWTH)
         before, self._reclaimed = self._reclaimed, reclaimed()
         if resident() > self.ceiling * HIGH or self._reclaimed > before:
             self._share = max(LEAST_SHARE, self._share / 2)

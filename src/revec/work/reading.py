@@ -94,7 +94,7 @@ def cost_of(space: Space, measure: Measure) -> int:
 
 def too_long(measure: Measure, memory: Memory) -> str:
     return (
-        f"text of {shown(measure.size)} is more than a worker in {shown(memory.ceiling)} of memory takes "
-        f"({shown(memory.largest_text)}): split the document, or give a worker more by --memory and "
-        "run `revec queue retry`"
+        f"text of {shown(measure.size)} is more than this worker's memory is for ({shown(memory.ceiling)} in "
+        f"all, {shown(memory.room)} for texts and vectors, {shown(memory.largest_text)} for one text): "
+        "split the document, or give a worker more by --memory and run `revec queue retry`"
     )

@@ -138,7 +138,7 @@ class Worker:
             try:
                 moved = await step()
                 self._lost_since = None
-            except DATABASE_TROUBLE as error:
+            except (*DATABASE_TROUBLE, MemoryError) as error:
                 self._note(error)
                 moved = False
             pause = self._pace.idle if moved else min(pause * 1.5, self._pace.idle * LONGEST_IDLE)
@@ -188,7 +188,6 @@ class Worker:
         began = time.perf_counter()
         site = Worksite(self._database, self._store, provider, index, self._pace.lease, self.memory)
         self._at_work += 1
-        out_of_memory = False
         try:
             await site.work_off(claim)
             self._mean_tokens[index.id] = site.mean_tokens or self._mean_tokens.get(index.id, 0)
@@ -200,14 +199,11 @@ class Worker:
             events.emit(events.TryAgain(first_line(error)))
         except ProviderError as error:
             self._rest(index.space.address, error)
-        except MemoryError:
-            out_of_memory = True  # what took it is held by this error, and gone behind it
+        except MemoryError as error:
+            self._note(error)  # packs are smaller from now on
         finally:
             self._at_work -= 1
             self.summary.add(site.done)
-        if out_of_memory:
-            self.memory.ran_out()
-            events.emit(events.TryAgain("out of memory: with smaller packs"))
         events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
 
@@ -280,7 +276,7 @@ class Worker:
                 async with self._database.transaction("worker") as conn:
                     await queue.beat(conn, self.id, host, pid)
                     await queue.expire_payments(conn)
-            except DATABASE_TROUBLE as error:
+            except (*DATABASE_TROUBLE, MemoryError) as error:
                 self._note(error)
             await self._pause(BEAT_EVERY)
 
@@ -295,7 +291,9 @@ class Worker:
             return  # the beat runs out by itself
 
     def _note(self, error: BaseException) -> None:
-        if not is_gone(error):
+        if isinstance(error, MemoryError):
+            events.emit(events.TryAgain("out of memory"))
+        elif not is_gone(error):
             events.emit(events.TryAgain(first_line(error)))
         elif self._lost_since is None:
             self._lost_since = time.monotonic()
