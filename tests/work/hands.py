@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from revec.app import App
+from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection
@@ -40,11 +41,15 @@ WATCH = "CREATE TRIGGER witness AFTER INSERT OR UPDATE ON {} FOR EACH ROW EXECUT
 
 
 async def indexed(
-    app: App, name: str = "c", model: str = steps.OLD, kind: Kind = Kind.EXACT
+    app: App,
+    name: str = "c",
+    model: str = steps.OLD,
+    kind: Kind = Kind.EXACT,
+    long: Long = AS_IT_IS,
 ) -> tuple[Collection, Index]:
     """A collection with one index that is written and no migration; a witness stands at its table."""
     made = await steps.collection(app, name, model=None)
-    plan = await app.plan(made, model, kind=kind)
+    plan = await app.plan(made, model, kind=kind, long=long)
     async with app.database.transaction() as conn:
         await indexes.put_space(conn, plan.space)
         index = await indexes.register(conn, made.id, plan.space, plan.query, plan.kind)

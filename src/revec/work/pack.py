@@ -148,6 +148,7 @@ class Worksite:
             try:
                 await self._embed(claim, wanted, payment, vectors)
             except (ProviderError, MemoryError):
+                await self._keep_paid(list(unfinished.values()), vectors, payment)
                 await self._give_up(claim, list(unfinished.values()), vectors, payment)
                 raise
             for part in wanted:  # half the memory, and what the store will keep of them
@@ -161,12 +162,14 @@ class Worksite:
                 del unfinished[piece.job.doc_id]
 
     async def _keep_paid(
-        self, refused: list[Piece], vectors: dict[bytes, Vector], payment: queue.Payment
+        self, pieces: list[Piece], vectors: dict[bytes, Vector], payment: queue.Payment
     ) -> None:
-        """Of a document that was refused in part: its other chunks are paid for, and nobody waits."""
-        hashes = {text_hash for piece in refused for text_hash in piece.hashes}
+        """Of documents in several chunks that end unfinished: what is paid for is not paid again, and
+        nobody waits for the rest.
+        """
+        hashes = {text_hash for piece in pieces if len(piece.texts) > 1 for text_hash in piece.hashes}
         kept = {text_hash: vectors[text_hash] for text_hash in hashes & vectors.keys()}
-        if len(hashes) > 1:
+        if hashes:
             async with self.database.transaction("worker") as conn:
                 space = self.index.space.id
                 await queue.close_payment(conn, space, payment.token, sorted(hashes - kept.keys()), kept)
