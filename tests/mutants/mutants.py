@@ -14,20 +14,27 @@ from typing import Any
 from psycopg import sql
 
 from revec.app import App
+from revec.model.chunking import Count
 from revec.model.index import Index
+from revec.model.space import Space
 from revec.observe import events
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
-from revec.work import pack, queue
+from revec.work import pack, queue, reading, worker
+from revec.work.memory import Memory
 from revec.work.pack import Worksite
+from revec.work.packing import Load
 from revec.work.queue import Claim
 from revec.work.reading import Piece
+from tests.model.test_chunking import by_bytes
 from tests.work import (
+    test_chunks,
     test_claims,
     test_interleavings,
+    test_packing,
     test_provider_failures,
     test_write_protocol,
 )
@@ -156,7 +163,19 @@ async def one_look(site: Worksite, pieces: list[Piece]) -> tuple[dict[bytes, Any
     return vectors | payment.vectors, payment
 
 
-REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
+def no_ceiling(*_: Any) -> bool:
+    return False
+
+
+def always_fits(*_: Any) -> bool:
+    return True
+
+
+def first_chunk(space: Space, title: str, body: str, _: Count) -> list[str]:
+    return RENDERED(replace(space, chunking="none", truncation="at 32 tokens"), title, body, by_bytes)
+
+
+REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 
 # --- the table ------------------------------------------------------------------------------------
 
@@ -165,6 +184,7 @@ CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_befo
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
 protocol, claims = test_write_protocol, test_claims
+chunks, packing = test_chunks, test_packing
 orders, failures = test_interleavings, test_provider_failures
 
 MUTANTS: dict[str, Mutant] = {
@@ -208,6 +228,13 @@ MUTANTS: dict[str, Mutant] = {
     "a longer chunk set leaves chunks behind": Mutant(
         instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
         protocol.test_a_chunk_set_is_replaced_whole,
+    ),
+    "a shrinking document leaves chunks behind": Mutant(
+        instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
+        chunks.test_a_shrinking_document_leaves_no_chunk_behind,
+    ),
+    "only the first chunk is written": Mutant(
+        attribute(reading, "rendered", first_chunk), chunks.test_a_shrinking_document_leaves_no_chunk_behind
     ),
     "vectors change places": Mutant(
         attribute(pgvector.PgVector, "replace", swapped),
@@ -331,6 +358,31 @@ MUTANTS: dict[str, Mutant] = {
     "other indexes of the space are not asked": Mutant(
         attribute(pgvector.PgVector, "known", nothing_known),
         protocol.test_collections_of_one_space_pay_once,
+    ),
+    "what was paid of a long document is forgotten": Mutant(
+        attribute(Worksite, "_keep_paid", nothing),
+        chunks.test_a_failure_in_the_middle_of_a_long_document,
+    ),
+    # packs and memory
+    "the limits of a pack are ignored": Mutant(
+        attribute(Load, "within", always_fits), packing.test_a_pack_is_one_call
+    ),
+    "a long document is not spread": Mutant(
+        attribute(Load, "within", always_fits), chunks.test_a_document_larger_than_a_pack
+    ),
+    "claims are always of one size": Mutant(
+        attribute(worker, "claim_size", lambda *_: 256), packing.test_claims_follow_what_fills_a_pack
+    ),
+    "the ceiling is ignored": Mutant(
+        attribute(Memory, "refuses", no_ceiling), chunks.test_a_text_beyond_the_ceiling_is_never_read
+    ),
+    "what was measured is not what is read": Mutant(
+        without(documents.SQL, "contents", "d.input_hash = n.input_hash AND "),
+        chunks.test_a_text_that_grew_meanwhile_is_not_read,
+    ),
+    "chunks count as documents": Mutant(
+        instead(pgvector.SQL, "scan", ("count(*) AS chunks", "0 AS chunks")),
+        chunks.test_k_documents_are_found_among_many_chunks,
     ),
     "payments are locked in any order": Mutant(
         without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),

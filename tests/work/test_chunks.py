@@ -136,9 +136,17 @@ async def test_a_chunk_that_is_refused_buries_its_document(
     await hands.assert_oracle(app, made)
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_k_documents_are_found_among_many_chunks(app: App, loopback: Loopback, kind: Kind) -> None:
+async def test_k_documents_are_found_by_an_approximate_scan(app: App, loopback: Loopback) -> None:
+    """The same promise."""
+    await finds_documents_not_chunks(app, Kind.HNSW)
+
+
+async def test_k_documents_are_found_among_many_chunks(app: App, loopback: Loopback) -> None:
     """However many chunks of one document are the nearest: k documents, each once, the best first."""
+    await finds_documents_not_chunks(app, Kind.EXACT)
+
+
+async def finds_documents_not_chunks(app: App, kind: Kind) -> None:
     made = await steps.collection(app, long=CHUNKED, kind=kind)
     long = [draft(f"long {n}", 120, word="needle") for n in range(3)]
     await steps.put(app, made, [*long, *(draft(f"short {n}", 1) for n in range(30))])

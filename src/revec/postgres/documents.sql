@@ -50,7 +50,7 @@ SELECT DISTINCT d.id AS doc_id, octet_length(d.title) + octet_length(d.body) AS 
        generate_series(1, %(size)s::int) AS n,
        LATERAL (SELECT id, title, body, input_hash FROM revec.document
                  WHERE collection_id = %(collection)s::int
-                   AND id >= ids.first + (n - 1) * (ids.last - ids.first) / %(size)s::int
+                   AND id >= ids.first + (n - 1) * (ids.last - ids.first) / greatest(%(size)s::int - 1, 1)
                  ORDER BY id LIMIT 1) AS d;
 
 -- name: contents
