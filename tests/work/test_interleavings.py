@@ -14,13 +14,14 @@ import pytest
 from revec.app import App
 from revec.migrate import backfill
 from revec.migrate.check import check
-from revec.model.document import Draft, rendered, text_hash
+from revec.model.document import Draft
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations
 from revec.postgres.database import Database
 from revec.work import pack, queue
-from revec.work.pack import Piece, Worksite
+from revec.work.pack import Worksite
+from revec.work.reading import Piece, Reader
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
@@ -96,14 +97,13 @@ async def embedded(app: App, made: Collection, index: Index, draft: Draft) -> Em
     await steps.put(app, made, [draft])
     claim = await hands.claim(app, index)
     (job,) = claim.jobs
-    (text,) = rendered(index.space, draft.title, draft.body, by_bytes)
-    (vector,) = fake.vectors([text], index.space.model)
-    hashes = [text_hash(text)]
     async with app.database.transaction("worker") as conn:
         content = (await documents.contents(conn, await documents.measured(conn, [job.doc_id])))[job.doc_id]
-        payment = await queue.lease_payment(conn, index.space.id, hashes, 60)
-    piece = Piece(job, content, [text], hashes)
-    return Embedded(claim, piece, {hashes[0]: vector}, payment.token)
+    (piece,) = Reader(index.space, by_bytes, None).pieces(claim, {job.doc_id: content})
+    (vector,) = fake.vectors(piece.texts, index.space.model)
+    async with app.database.transaction("worker") as conn:
+        payment = await queue.lease_payment(conn, index.space.id, piece.hashes, 60)
+    return Embedded(claim, piece, {piece.hashes[0]: vector}, payment.token)
 
 
 def put(source: int, *drafts: Draft) -> Story:

@@ -85,16 +85,17 @@ async def init() -> int:
             async with app.database.transaction() as conn:
                 route = await indexes.route_of(conn, collection.id)
                 busy = await migrations.active(conn, collection.id)
+            long = long_of(name)
             if route.serving is None and not busy:
                 kind = IndexKind(wanted.index) if wanted.index else None
-                long = long_of(name)
                 await app.start(collection, wanted.model, dims=wanted.dims, kind=kind, long=long)
                 out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
             elif route.serving is not None and not busy:
-                serving = await app.serving(name)
-                if serving.space.address != wanted.model:
+                space = (await app.serving(name)).space
+                has = (space.address, space.chunking, space.truncation)
+                if has != (wanted.model, long.chunking, long.truncation):
                     out.print(
-                        f"{name}: {serving.space.address} serves; "
+                        f"{name}: {space.address} serves (chunks {space.chunking}); "
                         f"`revec start {name} --to {wanted.model}` migrates it",
                         markup=False,
                     )
@@ -129,6 +130,7 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
         RevecError: the sentence says what stands in the way.
     """
     from revec.capture.attach import checked
+    from revec.migrate.plan import recipe
     from revec.postgres import collections, migrations
 
     for mapping in mappings:
@@ -138,7 +140,7 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
         known = {row.name: row for row in await collections.listed(conn)}.get(name)
         idle = known is None or not (known.serving or await migrations.active(conn, known.id))
     if idle:
-        await (await app.provider(wanted.model, wanted.dims)).traits()
+        await recipe(await app.provider(wanted.model, wanted.dims), long_of(name))
 
 
 def long_of(name: str, chunk: str | None = None, truncate: int | None = None) -> Long:
@@ -168,12 +170,13 @@ async def create(
     name
         a-z, 0-9, _ and -, a letter first.
     """
+    from revec.migrate.plan import recipe
     from revec.model.index import Kind as IndexKind
     from revec.postgres import collections, indexes, migrations
 
     async with opened(may_apply=True) as app:
-        provider = await app.provider(model, dims)
-        await provider.traits()  # a wrong model is refused before anything is made
+        long = long_of(name, chunk, truncate)
+        await recipe(await app.provider(model, dims), long)  # refused before anything is made
         async with app.database.transaction() as conn:
             collection = await collections.create(conn, name)
             route = await indexes.route_of(conn, collection.id)
@@ -185,7 +188,6 @@ async def create(
             out.print(f"{name} is there already.")
             return Exit.DONE
         kind = IndexKind(index) if index else None
-        long = long_of(name, chunk, truncate)
         await app.start(collection, model, dims=dims, kind=kind, long=long)
     out.print(f"{name} is made: `revec ingest {name} FILE.jsonl`, then `revec worker`.")
     return Exit.DONE

@@ -28,6 +28,19 @@ class Long:
     chunk: str | None = None
     truncate: int | None = None
 
+    @property
+    def chunking(self) -> str:
+        """As a space has it.
+
+        Raises:
+            BadInput: there is no such way to chunk.
+        """
+        return str(chunking(self.chunk or NONE) or NONE)
+
+    @property
+    def truncation(self) -> str:
+        return f"at {self.truncate} tokens" if self.truncate else BY_THE_MODEL
+
 
 AS_IT_IS = Long()
 
@@ -200,8 +213,8 @@ async def recipe(provider: Provider, long: Long = AS_IT_IS) -> tuple[Space, Quer
         revision=traits.revision,
         dims=traits.dims,
         normalise=traits.normalised,
-        chunking=str(chunking(long.chunk or NONE) or NONE),
-        truncation=f"at {long.truncate} tokens" if long.truncate else BY_THE_MODEL,
+        chunking=long.chunking,
+        truncation=long.truncation,
     )
     most, made = traits.max_tokens, chunking(space.chunking)
     if made and long.truncate:

@@ -106,8 +106,10 @@ class Memory:
         """
         async with self._turn, self._freed:
             await self._freed.wait_for(lambda: not self._held or self._held + cost <= self.room)
-            if not self._held:
-                self._base = resident()  # a model's weights may have come since
+            besides = (
+                resident() - self._held
+            )  # a model's weights may have come since; costs are estimated high
+            self._base = max(self._base, besides) if self._held else besides
             self._held += cost
         self._adapt()
         try:
@@ -124,7 +126,8 @@ class Memory:
     def _adapt(self) -> None:
         self._proven = min(self.ceiling, self._proven * GROWTH)
         before, self._reclaimed = self._reclaimed, reclaimed()
-        if resident() > self.ceiling * HIGH or self._reclaimed > before:
+        # What the process takes besides is not made less by smaller packs.
+        if resident() > max(self.ceiling * HIGH, self._base + self.room) or self._reclaimed > before:
             self._share = max(LEAST_SHARE, self._share / 2)
         else:
             self._share = min(1.0, self._share * GROWTH)
