@@ -13,7 +13,7 @@ from revec.migrate.check import check
 from revec.model.document import Draft, rendered
 from revec.model.index import Collection, Index
 from revec.postgres import collections, documents, indexes
-from revec.work.worker import Summary
+from revec.work.tally import Summary
 from tests import loopback
 
 OLD, NEW = "openai:fake-64", "openai:fake-b-96"

@@ -360,7 +360,7 @@ MUTANTS: dict[str, Mutant] = {
         protocol.test_collections_of_one_space_pay_once,
     ),
     "what was paid of a long document is forgotten": Mutant(
-        attribute(Worksite, "_keep_paid", nothing),
+        attribute(Worksite, "_let_go", nothing),
         chunks.test_a_failure_in_the_middle_of_a_long_document,
     ),
     # packs and memory

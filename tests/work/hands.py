@@ -18,10 +18,11 @@ from revec.postgres.database import Connection
 from revec.work import queue
 from revec.work.pack import Worksite
 from revec.work.queue import Claim
-from revec.work.reading import Piece
-from revec.work.worker import Summary
+from revec.work.reading import Piece, Reader
+from revec.work.tally import Summary
 from tests import steps
 from tests.loopback import Loopback
+from tests.model.test_chunking import by_bytes
 
 PATIENCE = 10.0  # seconds until a signal that does not come is a failure
 
@@ -96,8 +97,8 @@ async def claim(app: App, index: Index, *, size: int = 100, lease: float = 60.0)
 async def read(site: Worksite, claim: Claim) -> list[Piece]:
     """The claimed documents' texts."""
     async with site.database.transaction("worker") as conn:
-        sized = await documents.measured(conn, claim.to_embed)
-    return await site._read(claim, sized)
+        contents = await documents.contents(conn, await documents.measured(conn, claim.to_embed))
+    return Reader(site.index.space, by_bytes, None).pieces(claim, contents)
 
 
 async def expire(app: App) -> None:

@@ -116,6 +116,22 @@ async def test_a_failure_in_the_middle_of_a_long_document(
     await hands.assert_oracle(app, made)
 
 
+async def test_two_workers_with_documents_that_share_chunks(app: App, loopback: Loopback) -> None:
+    """Each may pay for some of the other's chunks: both get done at once, and nothing is paid twice."""
+    made, _ = await hands.indexed(app, long=CHUNKED)
+    same = draft("one", 30)
+    await steps.put(app, made, [same])
+    async with hands.embedding(app, loopback):
+        mixed = f"{same.body} {' '.join(f'More of it, the {n:04}.' for n in range(20))}"
+        await steps.put(app, made, [replace(same, key="two", body=mixed)])
+        await hands.step(app)  # some of its chunks are being paid for elsewhere: given back
+        right = await steps.rows(app, "SELECT DISTINCT token FROM revec.paid")
+        assert len(right) == 1, "it keeps no right to the others meanwhile"
+    await steps.drain(app)
+    assert max(Counter(line["text"] for line in loopback.bill()).values()) == 1
+    await hands.assert_oracle(app, made)
+
+
 async def test_a_chunk_that_is_refused_buries_its_document(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:

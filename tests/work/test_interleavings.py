@@ -400,7 +400,7 @@ async def test_write_and_pay(app: App, loopback: Loopback) -> None:
 
         async def needing(database: Database) -> None:
             site = Worksite(database, app.store, None, index, lease=60)  # type: ignore[arg-type]
-            pieces = await site._read(claim)
+            pieces = await hands.read(site, claim)
             rights.append((await site._known(pieces))[1])
             async with app.database.transaction("worker") as conn:
                 await queue.release(conn, claim, blameless=True)

@@ -8,7 +8,7 @@ token that were claimed. Everything here may be killed anywhere and run again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -23,12 +23,13 @@ from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
 from revec.postgres.documents import Measure
 from revec.providers.base import Provider, TextInput
-from revec.stores.base import ChunkSet, Store, Vector, half
+from revec.stores.base import Store, Vector, half
 from revec.work import queue
 from revec.work.memory import Memory
 from revec.work.packing import limits
 from revec.work.queue import Claim
-from revec.work.reading import Piece, Reader, cost_of, packs_of, too_long
+from revec.work.reading import Piece, Reader, costs_of, packs_of, too_long
+from revec.work.tally import Done
 
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
@@ -37,22 +38,6 @@ OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at o
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
-
-
-@dataclass(slots=True)
-class Done:
-    """What became of a claim."""
-
-    written: int = 0
-    copied: int = 0  # of those, without paying
-    chunked: int = 0  # of those, in several chunks
-    truncated: int = 0  # of those, without the end of their text
-    removed: int = 0
-    excluded: int = 0
-    buried: int = 0
-    superseded: int = 0
-    embedded: int = 0  # texts sent to the model
-    tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -82,11 +67,10 @@ class Worksite:
             async with self.database.transaction("worker") as conn:
                 sized = await documents.measured(conn, claim.to_embed)
             await self._remove(claim, left - sized.keys())
-            costs = {doc_id: cost_of(self.index.space, size) for doc_id, size in sorted(sized.items())}
-            longest = {d: each for d, each in sized.items() if self.memory.refuses(each.size, costs[d])}
+            costs, longest = costs_of(sized, self.index.space, self.memory)
             await self._bury(claim, longest)
             try:
-                for ids in self.memory.batches({d: costs[d] for d in costs if d not in longest}):
+                for ids in self.memory.batches(costs):
                     async with self.memory.admitted(sum(costs[doc_id] for doc_id in ids)):
                         pieces = await self._read(claim, {doc_id: sized[doc_id] for doc_id in ids})
                         await self._embed_and_write(claim, pieces)
@@ -99,10 +83,10 @@ class Worksite:
     async def _bury(self, claim: Claim, longest: dict[int, Measure]) -> None:
         """A text that would take the worker's memory is a dead letter without being read."""
         for job in claim.only(set(longest)).jobs:
-            size = longest[job.doc_id]
+            measure = longest[job.doc_id]
             async with self.database.transaction("worker") as conn:
-                why = too_long(size, self.memory)
-                self.done.buried += await queue.bury(conn, claim, job, size.input_hash, why)
+                why = too_long(measure, self.memory)
+                self.done.buried += await queue.bury(conn, claim, job, measure.input_hash, why)
 
     async def _remove(self, claim: Claim, gone: set[int]) -> None:
         """Vectors of documents that are gone. Ids are never used twice, so gone is gone.
@@ -133,10 +117,11 @@ class Worksite:
         failpoint("paid_leased")
 
         ours = payment.mine | vectors.keys()
-        elsewhere = {piece.job.doc_id for piece in pieces if piece.lacks(ours)}
+        elsewhere = [piece for piece in pieces if piece.lacks(ours)]
         if elsewhere:
-            await self._give_back(claim.only(elsewhere), ELSEWHERE_PAUSE)
-        pieces = [piece for piece in pieces if piece.job.doc_id not in elsewhere]
+            pieces = [piece for piece in pieces if not piece.lacks(ours)]
+            await self._let_go(elsewhere, pieces, vectors, payment)
+            await self._give_back(claim.only({piece.job.doc_id for piece in elsewhere}), ELSEWHERE_PAUSE)
         ready = [piece for piece in pieces if not piece.lacks(vectors)]
         await self._write(claim, ready, vectors, payment.token)
         self.done.copied += len([piece for piece in ready if piece.texts])
@@ -148,7 +133,7 @@ class Worksite:
             try:
                 await self._embed(claim, wanted, payment, vectors)
             except (ProviderError, MemoryError):
-                await self._keep_paid(list(unfinished.values()), vectors, payment)
+                await self._let_go([*unfinished.values()], (), vectors, payment)
                 await self._give_up(claim, list(unfinished.values()), vectors, payment)
                 raise
             for part in wanted:  # half the memory, and what the store will keep of them
@@ -157,22 +142,29 @@ class Worksite:
             paid = [piece for piece in whole if not piece.lacks(vectors)]
             await self._write(claim, paid, vectors, payment.token)
             refused = [unfinished[part.job.doc_id] for part in wanted if part.lacks(vectors)]
-            await self._keep_paid(refused, vectors, payment)
             for piece in [*paid, *refused]:
                 del unfinished[piece.job.doc_id]
+            await self._let_go(refused, unfinished.values(), vectors, payment)
 
-    async def _keep_paid(
-        self, pieces: list[Piece], vectors: dict[bytes, Vector], payment: queue.Payment
+    async def _let_go(
+        self,
+        gone: Sequence[Piece],
+        still: Iterable[Piece],
+        vectors: dict[bytes, Vector],
+        payment: queue.Payment,
     ) -> None:
-        """Of documents in several chunks that end unfinished: what is paid for is not paid again, and
-        nobody waits for the rest.
+        """Of documents in several chunks that end unfinished: what is paid for is kept, and nobody waits
+        for the rest, unless the others here need it.
         """
-        hashes = {text_hash for piece in pieces if len(piece.texts) > 1 for text_hash in piece.hashes}
+        needed = {text_hash for piece in still for text_hash in piece.hashes}
+        hashes = {text_hash for piece in gone if len(piece.texts) > 1 for text_hash in piece.hashes} - needed
+        if not hashes:
+            return
         kept = {text_hash: vectors[text_hash] for text_hash in hashes & vectors.keys()}
-        if hashes:
-            async with self.database.transaction("worker") as conn:
-                space = self.index.space.id
-                await queue.close_payment(conn, space, payment.token, sorted(hashes - kept.keys()), kept)
+        async with self.database.transaction("worker") as conn:
+            space = self.index.space.id
+            await queue.close_payment(conn, space, payment.token, sorted(hashes - kept.keys()), kept)
+        payment.mine.difference_update(hashes)
 
     async def _known(self, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
         """The vectors that somebody paid for already, and the right to pay for the others.
@@ -286,7 +278,7 @@ class Worksite:
     async def _store(self, conn: Connection, pieces: list[Piece], vectors: dict[bytes, Vector]) -> None:
         if not pieces:
             return
-        sets = [chunk_set(piece, vectors) for piece in pieces]
+        sets = [piece.chunk_set(vectors) for piece in pieces]
         await self.store.replace(conn, self.index, sets)
         await queue.absolve(conn, self.index.id, [piece.job.doc_id for piece in pieces])
         empty = {p.job.doc_id: (p.content.input_hash, EMPTY) for p in pieces if not p.texts}
@@ -354,13 +346,3 @@ class Worksite:
             yield
         finally:
             renewal.cancel()
-
-
-def chunk_set(piece: Piece, vectors: dict[bytes, Vector]) -> ChunkSet:
-    return ChunkSet(
-        doc_id=piece.job.doc_id,
-        tenant=piece.content.tenant,
-        input_hash=piece.content.input_hash,
-        text_hashes=piece.hashes,
-        vectors=[vectors[text_hash] for text_hash in piece.hashes],
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from revec.model.chunking import Count, chunking
 from revec.model.document import Content, is_shortened, rendered, text_hash
 from revec.model.space import Space
 from revec.postgres.documents import Measure
+from revec.stores.base import ChunkSet, Vector
 from revec.work.memory import Memory, cost, shown
 from revec.work.packing import Load, packed
 from revec.work.queue import Claim, Job
@@ -31,6 +32,15 @@ class Piece:
 
     def lacks(self, vectors: Container[bytes]) -> bool:
         return any(text_hash not in vectors for text_hash in self.hashes)
+
+    def chunk_set(self, vectors: Mapping[bytes, Vector]) -> ChunkSet:
+        return ChunkSet(
+            doc_id=self.job.doc_id,
+            tenant=self.content.tenant,
+            input_hash=self.content.input_hash,
+            text_hashes=self.hashes,
+            vectors=[vectors[text_hash] for text_hash in self.hashes],
+        )
 
     def part(self, places: Sequence[int]) -> Piece:
         """The texts at these places."""
@@ -86,10 +96,15 @@ def packs_of(pieces: Sequence[Piece], paid: Container[bytes], limits: Load) -> I
         yield [pieces[part.document].part(lacking[part.document][part.start : part.stop]) for part in pack]
 
 
-def cost_of(space: Space, measure: Measure) -> int:
-    """Bytes of memory that the document will take."""
+def costs_of(
+    sized: Mapping[int, Measure], space: Space, memory: Memory
+) -> tuple[dict[int, int], dict[int, Measure]]:
+    """Bytes of memory that each document will take, in the order of ids; those that memory is not for."""
     made = chunking(space.chunking)
-    return cost(measure.size, space.dims, made.tokens - made.overlap if made else None)
+    window = made.tokens - made.overlap if made else None
+    costs = {doc_id: cost(sized[doc_id].size, space.dims, window) for doc_id in sorted(sized)}
+    longest = {d: each for d, each in sized.items() if memory.refuses(each.size, costs[d])}
+    return {doc_id: costs[doc_id] for doc_id in costs if doc_id not in longest}, longest
 
 
 def too_long(measure: Measure, memory: Memory) -> str:

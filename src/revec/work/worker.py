@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -33,8 +33,9 @@ from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
 from revec.work import queue
 from revec.work.memory import Memory
-from revec.work.pack import Done, Worksite
+from revec.work.pack import Worksite
 from revec.work.packing import claim_size, limits
+from revec.work.tally import Summary
 
 Duty = Callable[[], Awaitable[bool]]
 Outstanding = Callable[[], Awaitable[list[str]]]
@@ -55,27 +56,6 @@ class Pace:
     lease: float = 60.0  # seconds
     concurrency: int = 2  # claims at once
     idle: float = 0.1  # seconds to the next look when there was nothing to do
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did, and what a person has to look at."""
-
-    written: int = 0
-    copied: int = 0
-    chunked: int = 0
-    truncated: int = 0
-    removed: int = 0
-    excluded: int = 0
-    buried: int = 0
-    superseded: int = 0
-    embedded: int = 0
-    tokens: int = 0
-    stuck: list[str] = field(default_factory=list)
-
-    def add(self, done: Done) -> None:
-        for name, count in asdict(done).items():
-            setattr(self, name, getattr(self, name) + count)
 
 
 class Worker:
