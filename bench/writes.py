@@ -40,8 +40,9 @@ from revec.postgres.database import Database
 from revec.postgres.server import Server
 from revec.stores.pgvector import PgVector
 from revec.work import queue
-from revec.work.pack import Piece, Worksite
+from revec.work.pack import Worksite
 from revec.work.queue import Claim, Payment
+from revec.work.reading import Piece, Reader
 
 BATCH = 256
 GOALS = {384: 0.7, 1536: 0.8}
@@ -142,7 +143,9 @@ class Scene:
                 claim = await queue.claim(conn, self.index.id, 2, size=BATCH, lease=LEASE)
             if not claim.jobs:
                 return ready
-            pieces = await self.site()._read(claim)  # noqa: SLF001 - a worker's own step, untimed
+            async with self.database.transaction("worker") as conn:
+                contents = await documents.contents(conn, await documents.measured(conn, claim.to_embed))
+            pieces = Reader(self.space, lambda texts: [1] * len(texts), None).pieces(claim, contents)
             async with self.database.transaction("worker") as conn:
                 payment = await queue.lease_payment(
                     conn, self.space.id, sorted(piece.hashes[0] for piece in pieces), LEASE

@@ -14,7 +14,7 @@ from revec.migrate.check import check
 from revec.model.document import Draft, rendered
 from revec.model.index import Collection, Index
 from revec.postgres import collections, documents, indexes
-from revec.work.worker import Summary
+from revec.work.tally import Summary
 from tests import loopback
 
 OLD, NEW = "openai:fake-64", "openai:fake-b-96"
@@ -91,11 +91,18 @@ async def written(app: App, made: Collection) -> list[Index]:
 
 
 async def stored(app: App, index: Index) -> dict[int, np.ndarray]:
-    """doc_id → vector, as the table has it."""
-    table = sql.Identifier("revec", f"vectors_{index.id}")
+    """doc_id → vector of its first chunk, as the table has it."""
+    return {doc_id: vector for (doc_id, chunk), vector in (await chunks_of(app, index)).items() if not chunk}
+
+
+async def chunks_of(app: App, index: Index) -> dict[tuple[int, int], np.ndarray]:
+    """(doc_id, chunk_no) → vector, as the table has it."""
+    query = sql.SQL("SELECT doc_id, chunk_no, embedding FROM {}").format(
+        sql.Identifier("revec", f"vectors_{index.id}")
+    )
     async with app.database.transaction() as conn:
-        found = await conn.execute(sql.SQL("SELECT doc_id, embedding FROM {}").format(table), binary=True)
-        return {row.doc_id: row.embedding.to_numpy() for row in await found.fetchall()}
+        found = await conn.execute(query, binary=True)
+        return {(row.doc_id, row.chunk_no): row.embedding.to_numpy() for row in await found.fetchall()}
 
 
 async def assert_oracle(app: App, made: Collection) -> None:
@@ -104,15 +111,18 @@ async def assert_oracle(app: App, made: Collection) -> None:
         app, "SELECT id, title, body FROM revec.document WHERE collection_id = %(c)s", c=made.id
     )
     for index in await written(app, made):
+        count = (await app.provider(index.space.address, index.space.dims)).count
         texts = {
-            row.id: chunks[0] for row in contents if (chunks := rendered(index.space, row.title, row.body))
+            (row.id, number): chunk
+            for row in contents
+            for number, chunk in enumerate(rendered(index.space, row.title, row.body, count))
         }
-        have = await stored(app, index)
+        have = await chunks_of(app, index)
         assert have.keys() == texts.keys(), f"{index.name}: {have.keys() ^ texts.keys()}"
         if not texts:
             continue
         expected = loopback.vectors(list(texts.values()), index.space.model)
-        for (doc_id, text), vector in zip(texts.items(), expected, strict=True):
-            worst = float(np.abs(have[doc_id].astype(np.float32) - vector).max())
+        for (place, text), vector in zip(texts.items(), expected, strict=True):
+            worst = float(np.abs(have[place].astype(np.float32) - vector).max())
             assert worst < 1e-3, f"{index.name}: the vector of {text!r} is another text's"
     assert await check(app.database, freshness=30) == []

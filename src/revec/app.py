@@ -16,6 +16,7 @@ from revec.capture import projector, tenants
 from revec.migrate import conductor, plan
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor, Limits
+from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration
 from revec.postgres import schema
@@ -26,6 +27,7 @@ from revec.search.retriever import Retriever
 from revec.settings import Settings
 from revec.stores.base import Store
 from revec.stores.pgvector import PgVector
+from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
@@ -102,11 +104,12 @@ class App:
         dims: int | None = None,
         kind: Kind | None = None,
         query: str | None = None,
+        long: Long = AS_IT_IS,
     ) -> plan.Plan:
         """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
-        return await plan.plan(self.database, collection, provider, kind=kind, query=asker)
+        return await plan.plan(self.database, collection, provider, kind=kind, query=asker, long=long)
 
     async def start(
         self,
@@ -116,14 +119,16 @@ class App:
         dims: int | None = None,
         kind: Kind | None = None,
         query: str | None = None,
+        long: Long = AS_IT_IS,
         budget: Decimal | None = None,
     ) -> Migration:
-        planned = await self.plan(collection, address, dims=dims, kind=kind, query=query)
+        planned = await self.plan(collection, address, dims=dims, kind=kind, query=query, long=long)
         return await self.commands.start(planned, budget=budget)
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector, the tenants' query and the conductor."""
         holder = uuid4()
+        concurrency = pace.get("concurrency") or self.settings.concurrency
         ticking = Conductor(self.database, self.store, self.provider, self.limits, holder)
         worker = Worker(
             database=self.database,
@@ -138,9 +143,10 @@ class App:
             pace=Pace(
                 claim=pace.get("claim") or self.settings.claim,
                 lease=self.settings.lease,
-                concurrency=pace.get("concurrency") or self.settings.concurrency,
+                concurrency=concurrency,
                 idle=self.settings.idle,
             ),
+            memory=Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency),
             id=holder,
         )
         worker.on_leave(ticking.leave)

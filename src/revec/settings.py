@@ -45,6 +45,8 @@ class CollectionTable(BaseModel):
     dims: int | None = None
     index: Literal["exact", "hnsw"] | None = None
     tenants: str | None = None  # SELECT tenant, tier, priority, weight: read again each minute
+    chunk: str | None = None  # "512 tokens, 64 overlap"
+    truncate: int | None = Field(default=None, ge=1)  # tokens
     sources: list[SourceTable] = []
 
 
@@ -79,7 +81,8 @@ class Settings(BaseSettings):
     request_deadline: float = Field(default=5.0, gt=0)  # seconds
     lease: float = Field(default=60.0, gt=0)  # seconds
     conductor_lease: float = Field(default=10.0, gt=0)  # seconds
-    claim: int = Field(default=256, ge=1, le=10_000)
+    claim: int | None = Field(default=None, ge=1, le=10_000)  # none: as many as fill a pack
+    memory: str | None = None  # "256M"; none: the container's limit
     concurrency: int = Field(default=2, ge=1, le=64)
     idle: float = Field(default=0.1, gt=0)  # seconds to the next look when there was nothing to do
     threads: int = Field(default=1, ge=1)  # of a local model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import psycopg
 import pytest
 
 from revec.app import App
-from revec.capture.ingest import draft, ingest
+from revec.capture import ingest as story
+from revec.capture.ingest import bounded, draft, ingest
 from revec.cli.main import run
 from revec.model.errors import BadInput
 from tests import steps
@@ -283,3 +285,20 @@ def test_a_dash_is_standard_input(revec: Door, dsn: str) -> None:
     assert done.stdout == b"2 documents taken, 1 lines refused.\n"
     assert done.stderr.startswith(b"line 2: is not UTF-8")
     assert keys(dsn) == {"1": "one", "2": "two"}
+
+
+@pytest.mark.parametrize("ending", [b"\n", b""])
+async def test_a_line_without_end_is_refused_unread(
+    app: App, monkeypatch: pytest.MonkeyPatch, ending: bytes
+) -> None:
+    """By its number; the lines around it go in, and no more of it than the limit is ever held."""
+    monkeypatch.setattr(story, "MOST_LINE", 1_000)
+    made = await steps.collection(app)
+    huge = b'{"id": "2", "text": "' + b"x" * 50_000 + b'"}'
+    file = io.BytesIO(b"\n".join([GOOD, huge, b'{"id": "3", "text": "three"}', huge + ending]))
+    lines = list(bounded(file))
+    assert max(map(len, lines)) == 1_001
+    result = await ingest(app.database, made, lines)
+    assert (result.taken, [number for number, _ in result.refused]) == (2, [2, 4])
+    assert "split the document" in result.refused[0][1]
+    await people.settled(app, made, {"1": ("", "one"), "3": ("", "three")})

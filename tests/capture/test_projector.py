@@ -573,3 +573,43 @@ async def test_a_storm_of_writers_and_projectors_ends_at_the_table(app: App, dsn
         writing.set()
     assert all(task.done() for task in followers)
     await people.settled(app, made, await people.rows_of(user))
+
+
+# --- long rows --------------------------------------------------------------------------------------
+
+
+async def test_a_long_row_is_moved_inside_the_server(
+    any_app: App, any_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text never comes here; its edits, its tenant, its filter and its end are those of any row."""
+    app, handed = any_app, []
+    put = documents.put
+
+    async def witnessed(conn: Any, source_id: int, drafts: Any) -> None:
+        handed.extend(drafts)
+        await put(conn, source_id, drafts)
+
+    monkeypatch.setattr(documents, "put", witnessed)
+    monkeypatch.setattr(projector, "LONG", 1_000)
+    await any_user.execute(people.DOCS)
+    await any_user.execute(FIVE)
+    made = await steps.collection(app)
+    mapping = {"tenant": "coalesce(note, 'mine')", "filter": "title <> 'hidden'", "metadata": ("note",)}
+    await people.attached(app, made, **mapping)
+    for change in (
+        "UPDATE app.docs SET body = repeat('long ', 300) WHERE id IN (2, 4)",
+        "UPDATE app.docs SET body = repeat('other', 300), note = 'theirs' WHERE id = 2",
+        "UPDATE app.docs SET title = repeat('t', 1200), body = '' WHERE id = 5",
+        "UPDATE app.docs SET body = 'short again' WHERE id = 4",
+        "TRUNCATE app.docs",
+        "INSERT INTO app.docs SELECT n, 't', repeat('x', n * 300) FROM generate_series(1, 9) n",
+    ):
+        await any_user.execute(change)
+        await people.settled(app, made, await people.rows_of(any_user))
+    (tenant,) = await steps.rows(app, "SELECT tenant, metadata FROM revec.document WHERE key = '9'")
+    assert (tenant.tenant, tenant.metadata) == ("mine", {"note": None})
+    await any_user.execute("UPDATE app.docs SET title = 'hidden' WHERE id = 9")
+    await people.settled(app, made, {k: v for k, v in (await people.rows_of(any_user)).items() if k != "9"})
+    await any_user.execute("DELETE FROM app.docs WHERE id > 2")
+    await people.settled(app, made, await people.rows_of(any_user))
+    assert max(len(draft.title) + len(draft.body) for draft in handed) < 1_000

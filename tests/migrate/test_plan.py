@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
@@ -10,6 +12,7 @@ from revec.migrate import plan as of
 from revec.model.errors import BadInput, ProviderError, Refused
 from revec.model.index import Kind
 from revec.postgres import indexes
+from revec.providers.base import Traits
 from tests import steps
 from tests.conftest import settings_for
 from tests.loopback import Loopback
@@ -158,3 +161,50 @@ async def test_a_model_that_does_not_answer_is_refused(app: App, loopback: Loopb
     with pytest.raises(ProviderError, match="fake-nonsense"):
         await app.start(made, "openai:fake-nonsense")
     assert await steps.rows(app, "SELECT FROM revec.migration WHERE state <> 'finished'") == []
+
+
+async def test_a_plan_counts_the_texts_that_are_too_long(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a sample, by the model's own count; what becomes of them is said, and how to choose."""
+    made = await steps.filled(app, 20)
+    long = [replace(each, body="word " * 500) for each in steps.drafts(5, start=20)]
+    await steps.put(app, made, [*long, replace(long[0], key="book", body="word " * 50_000)])
+    planned = await app.plan(made, steps.NEW)
+    assert (planned.sampled.documents, planned.sampled.longer) == (26, 0)
+    assert planned.long_texts == "the model names no longest text"
+
+    provider = await app.provider(steps.NEW, None)
+    named = replace(await provider.traits(), max_tokens=100)
+
+    async def traits() -> Traits:
+        return named
+
+    monkeypatch.setattr(provider, "traits", traits)
+    planned = await app.plan(made, steps.NEW)
+    assert planned.sampled == of.Sampled(26, 6, 100)
+    assert planned.facts["longer_than_the_model_takes"] == 6
+    assert "6 of 26 sampled documents are longer than the 100 tokens" in planned.long_texts
+    assert "--chunk '512 tokens, 64 overlap'" in planned.long_texts
+    planned = await app.plan(made, steps.NEW, long=of.Long(chunk="64 tokens, 8 overlap"))
+    assert planned.long_texts.endswith("texts are chunked: 64 tokens, 8 overlap, sentences")
+    planned = await app.plan(made, steps.NEW, long=of.Long(truncate=90))
+    assert planned.long_texts.endswith("texts are cut at 90 tokens")
+    with pytest.raises(BadInput, match="takes 100 tokens at most, not 512"):
+        await app.plan(made, steps.NEW, long=of.Long(chunk="512 tokens"))
+    with pytest.raises(BadInput, match="takes 100 tokens at most, not 101"):
+        await app.plan(made, steps.NEW, long=of.Long(truncate=101))
+    with pytest.raises(BadInput, match="either chunk or truncate"):
+        await app.plan(made, steps.NEW, long=of.Long("64 tokens", 64))
+
+
+async def test_other_chunks_are_another_space(app: App, loopback: Loopback) -> None:
+    """The same model with another recipe is a migration like any other."""
+    made = await steps.filled(app, 20)
+    long = [replace(each, body="A sentence of some words. " * 30) for each in steps.drafts(5)]
+    await steps.put(app, made, long)
+    await app.start(made, steps.OLD, long=of.Long(chunk="32 tokens, 8 overlap"))
+    summary = await steps.drain(app)
+    assert summary.chunked == 5
+    await app.commands.cutover(made, why="test")
+    await steps.assert_oracle(app, made)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from revec.model.document import rendered, text_hash, unstorable
 from revec.model.space import Space
+from tests.model.test_chunking import by_bytes
 
 SPACE = Space(provider="p", model="m", revision="", dims=1, normalise=False)
 PREFIXED = replace(SPACE, prefix="passage: ")
@@ -19,26 +20,28 @@ PREFIXED = replace(SPACE, prefix="passage: ")
 
 def test_the_text_is_title_newline_body() -> None:
     """The default template, one chunk."""
-    assert rendered(SPACE, "Title", "Body") == ["Title\nBody"]
+    assert rendered(SPACE, "Title", "Body", by_bytes) == ["Title\nBody"]
 
 
 @pytest.mark.parametrize(("title", "body"), [("", "Body"), ("Body", ""), ("  ", " Body\n")])
 def test_what_is_missing_leaves_no_blank_line(title: str, body: str) -> None:
     """A document without a title, or without a body, is the other."""
-    assert rendered(SPACE, title, body) == ["Body"]
+    assert rendered(SPACE, title, body, by_bytes) == ["Body"]
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t\n", "\u2003", "\x0b"])
 def test_an_empty_document_has_no_text(blank: str) -> None:
     """Also for a model with a prefix: a prefix alone says nothing."""
-    assert rendered(SPACE, blank, blank) == []
-    assert rendered(PREFIXED, blank, blank) == []
+    assert rendered(SPACE, blank, blank, by_bytes) == []
+    assert rendered(PREFIXED, blank, blank, by_bytes) == []
 
 
 def test_the_prefix_of_the_space_stands_before_the_text() -> None:
     """It belongs to the recipe, so to the text that is paid for."""
-    assert rendered(PREFIXED, "T", "B") == ["passage: T\nB"]
-    assert text_hash(*rendered(PREFIXED, "T", "B")) != text_hash(*rendered(SPACE, "T", "B"))
+    assert rendered(PREFIXED, "T", "B", by_bytes) == ["passage: T\nB"]
+    assert text_hash(*rendered(PREFIXED, "T", "B", by_bytes)) != text_hash(
+        *rendered(SPACE, "T", "B", by_bytes)
+    )
 
 
 @given(st.text(), st.text())

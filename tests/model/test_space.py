@@ -14,11 +14,15 @@ from revec.model.space import MAX_STORED_DIMS, Space
 
 SPACE = Space(provider="openai", model="m", revision="r", dims=8, normalise=True)
 
+RECIPES = {"none": "512 tokens, 64 overlap, sentences", "by the model": "at 512 tokens"}
+
 
 def other(value: Any) -> Any:
     """A value of the same type that is not this one."""
     if isinstance(value, bool):
         return not value
+    if value in RECIPES:
+        return RECIPES[value]
     return value + 1 if isinstance(value, int) else f"{value}x"
 
 

@@ -15,22 +15,31 @@ from psycopg import sql
 
 from revec.app import App
 from revec.migrate import backfill
+from revec.model.chunking import Count
+from revec.model.errors import InputRefused
 from revec.model.index import Index
+from revec.model.space import Space
 from revec.observe import events
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
-from revec.work import pack, queue, worker
-from revec.work.pack import Piece, Worksite
+from revec.work import pack, queue, reading, worker
+from revec.work.memory import Memory
+from revec.work.pack import Worksite
+from revec.work.packing import Load
 from revec.work.queue import Claim
+from revec.work.reading import Piece
 from revec.work.worker import Worker
 from tests.migrate import test_backfill
+from tests.model.test_chunking import by_bytes
 from tests.work import (
     test_calls,
+    test_chunks,
     test_claims,
     test_interleavings,
+    test_packing,
     test_provider_failures,
     test_tenants,
     test_write_protocol,
@@ -124,9 +133,8 @@ def whole(self: Claim, _: set[int]) -> Claim:
     return self
 
 
-async def deletions_only(site: Worksite, claim: Claim, _: list[Piece]) -> None:
-    deletions = tuple(job for job in claim.jobs if job.action == "delete")
-    await REMOVE(site, replace(claim, jobs=deletions), [])
+async def deletions_only(site: Worksite, claim: Claim, gone: set[int]) -> None:
+    await REMOVE(site, claim, gone & {job.doc_id for job in claim.jobs if job.action == "delete"})
 
 
 async def swapped(store: pgvector.PgVector, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
@@ -161,19 +169,32 @@ async def one_look(site: Worksite, pieces: list[Piece]) -> tuple[dict[bytes, Any
     return vectors | payment.vectors, payment
 
 
-async def the_first_is_to_blame(
-    site: Worksite, claim: Claim, suspects: list[Piece], payment: queue.Payment, vectors: Any, error: Any
-) -> None:
-    for piece in suspects:
-        await site._bury(claim, piece, payment, error)
+async def all_are_to_blame(items: list[Any], send: Any, bury: Any) -> None:
+    try:
+        await send(items)
+    except InputRefused as error:
+        for item in items:
+            await bury(item, error)
 
 
 async def all_places_alike(self: Worker, place: int = 0) -> bool:
     return place != worker.EXPRESS and await EMBED_STEP(self, place)
 
 
+def no_ceiling(*_: Any) -> bool:
+    return False
+
+
+def always_fits(*_: Any) -> bool:
+    return True
+
+
+def first_chunk(space: Space, title: str, body: str, _: Count) -> list[str]:
+    return RENDERED(replace(space, chunking="none", truncation="at 32 tokens"), title, body, by_bytes)
+
+
 EMBED_STEP = Worker._embed_step
-REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
+REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 
 # --- the table ------------------------------------------------------------------------------------
 
@@ -182,6 +203,7 @@ CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_befo
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
 protocol, claims, fair, pages = test_write_protocol, test_claims, test_tenants, test_backfill
+chunks, packing = test_chunks, test_packing
 orders, failures = test_interleavings, test_provider_failures
 
 MUTANTS: dict[str, Mutant] = {
@@ -225,6 +247,13 @@ MUTANTS: dict[str, Mutant] = {
     "a longer chunk set leaves chunks behind": Mutant(
         instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
         protocol.test_a_chunk_set_is_replaced_whole,
+    ),
+    "a shrinking document leaves chunks behind": Mutant(
+        instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
+        chunks.test_a_shrinking_document_leaves_no_chunk_behind,
+    ),
+    "only the first chunk is written": Mutant(
+        attribute(reading, "rendered", first_chunk), chunks.test_a_shrinking_document_leaves_no_chunk_behind
     ),
     "vectors change places": Mutant(
         attribute(pgvector.PgVector, "replace", swapped),
@@ -449,7 +478,7 @@ MUTANTS: dict[str, Mutant] = {
         test_calls.test_a_budget_stops_before_the_next_pack,
     ),
     "half of a refused request is accused": Mutant(
-        attribute(Worksite, "_find", the_first_is_to_blame),
+        attribute(pack, "send_all", all_are_to_blame),
         test_calls.test_a_poison_text_delays_no_other,
     ),
     "everybody pays": Mutant(
@@ -470,6 +499,31 @@ MUTANTS: dict[str, Mutant] = {
     "other indexes of the space are not asked": Mutant(
         attribute(pgvector.PgVector, "known", nothing_known),
         protocol.test_collections_of_one_space_pay_once,
+    ),
+    "what was paid of a long document is forgotten": Mutant(
+        attribute(Worksite, "_let_go", nothing),
+        chunks.test_a_failure_in_the_middle_of_a_long_document,
+    ),
+    # packs and memory
+    "the limits of a pack are ignored": Mutant(
+        attribute(Load, "within", always_fits), packing.test_a_pack_is_one_call
+    ),
+    "a long document is not spread": Mutant(
+        attribute(Load, "within", always_fits), chunks.test_a_document_larger_than_a_pack
+    ),
+    "claims are always of one size": Mutant(
+        attribute(worker, "claim_size", lambda *_: 256), packing.test_claims_follow_what_fills_a_pack
+    ),
+    "the ceiling is ignored": Mutant(
+        attribute(Memory, "refuses", no_ceiling), chunks.test_a_text_beyond_the_ceiling_is_never_read
+    ),
+    "what was measured is not what is read": Mutant(
+        without(documents.SQL, "contents", "d.input_hash = n.input_hash AND "),
+        chunks.test_a_text_that_grew_meanwhile_is_not_read,
+    ),
+    "chunks count as documents": Mutant(
+        instead(pgvector.SQL, "scan", ("count(*) AS chunks", "0 AS chunks")),
+        chunks.test_k_documents_are_found_among_many_chunks,
     ),
     "payments are locked in any order": Mutant(
         without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),

@@ -11,16 +11,19 @@ import psycopg
 from psycopg import sql
 
 from revec.app import App
+from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
-from revec.postgres import indexes
+from revec.postgres import documents, indexes
 from revec.postgres.database import Connection, Database
 from revec.work import queue
 from revec.work.calls import Caller
 from revec.work.pack import Worksite
 from revec.work.queue import Claim
-from revec.work.worker import Summary
+from revec.work.reading import Piece, Reader
+from revec.work.tally import Summary
 from tests import steps
 from tests.loopback import Loopback
+from tests.model.test_chunking import by_bytes
 
 PATIENCE = 10.0  # seconds until a signal that does not come is a failure
 
@@ -40,11 +43,15 @@ WATCH = "CREATE TRIGGER witness AFTER INSERT OR UPDATE ON {} FOR EACH ROW EXECUT
 
 
 async def indexed(
-    app: App, name: str = "c", model: str = steps.OLD, kind: Kind = Kind.EXACT
+    app: App,
+    name: str = "c",
+    model: str = steps.OLD,
+    kind: Kind = Kind.EXACT,
+    long: Long = AS_IT_IS,
 ) -> tuple[Collection, Index]:
     """A collection with one index that is written and no migration; a witness stands at its table."""
     made = await steps.collection(app, name, model=None)
-    plan = await app.plan(made, model, kind=kind)
+    plan = await app.plan(made, model, kind=kind, long=long)
     async with app.database.transaction() as conn:
         await indexes.put_space(conn, plan.space)
         index = await indexes.register(conn, made.id, plan.space, plan.query, plan.kind)
@@ -93,6 +100,13 @@ async def claim(app: App, index: Index, *, size: int = 100, lease: float = 60.0)
     """A claim without a worker, so that nobody renews its lease."""
     async with app.database.transaction("worker") as conn:
         return await queue.claim(conn, index.id, queue.LIVE, size=size, lease=lease)
+
+
+async def read(site: Worksite, claim: Claim) -> list[Piece]:
+    """The claimed documents' texts."""
+    async with site.database.transaction("worker") as conn:
+        contents = await documents.contents(conn, await documents.measured(conn, claim.to_embed))
+    return Reader(site.index.space, by_bytes, None).pieces(claim, contents)
 
 
 async def expire(app: App) -> None:

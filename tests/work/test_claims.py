@@ -293,7 +293,7 @@ async def test_documents_are_written_in_one_order(app: App, monkeypatch: pytest.
         await hands.expire(app)
         claim = await hands.claim(app, index)
         site = await hands.site(app, index)
-        pieces = (await site._read(claim))[::order]
+        pieces = (await hands.read(site, claim))[::order]
         texts = [piece.texts[0] for piece in pieces]
         vectors = dict(
             zip(

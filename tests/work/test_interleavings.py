@@ -14,17 +14,18 @@ import pytest
 from revec.app import App
 from revec.migrate import backfill
 from revec.migrate.check import check
-from revec.model.document import Draft, rendered, text_hash
+from revec.model.document import Draft
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Database
 from revec.postgres.tenants import Said
 from revec.work import pack, queue
-from revec.work.pack import Piece
+from revec.work.reading import Piece, Reader
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
+from tests.model.test_chunking import by_bytes
 from tests.work import hands
 from tests.work.interleave import Stepped, Story, schedules
 
@@ -96,14 +97,13 @@ async def embedded(app: App, made: Collection, index: Index, draft: Draft) -> Em
     await steps.put(app, made, [draft])
     claim = await hands.claim(app, index)
     (job,) = claim.jobs
-    (text,) = rendered(index.space, draft.title, draft.body)
-    (vector,) = fake.vectors([text], index.space.model)
-    hashes = [text_hash(text)]
     async with app.database.transaction("worker") as conn:
-        content = (await documents.contents(conn, [job.doc_id]))[job.doc_id]
-        payment = await queue.lease_payment(conn, index.space.id, hashes, 60)
-    piece = Piece(job, content, [text], hashes, tokens=1)
-    return Embedded(claim, piece, {hashes[0]: vector}, payment.token)
+        content = (await documents.contents(conn, await documents.measured(conn, [job.doc_id])))[job.doc_id]
+    (piece,) = Reader(index.space, by_bytes, None).pieces(claim, {job.doc_id: content})
+    (vector,) = fake.vectors(piece.texts, index.space.model)
+    async with app.database.transaction("worker") as conn:
+        payment = await queue.lease_payment(conn, index.space.id, piece.hashes, 60)
+    return Embedded(claim, piece, {piece.hashes[0]: vector}, payment.token)
 
 
 def put(source: int, *drafts: Draft) -> Story:
@@ -445,7 +445,7 @@ async def test_write_and_pay(app: App, loopback: Loopback) -> None:
 
         async def needing(database: Database) -> None:
             site = await hands.site(app, index, database)
-            pieces = await site._read(claim)
+            pieces = await hands.read(site, claim)
             rights.append((await site._known(pieces))[1])
             async with app.database.transaction("worker") as conn:
                 await queue.release(conn, claim, blameless=True)

@@ -73,7 +73,7 @@ async def test_a_superseded_vector_outlives_a_failure(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim's first pack is superseded, its second meets an outage: the first was paid for once."""
-    monkeypatch.setattr("revec.work.pack.PACK_INPUTS", 1)
+    monkeypatch.setattr("revec.work.packing.INPUTS", 1)
     made, _ = await hands.indexed(app)
     first, second = steps.drafts(1, word="a"), steps.drafts(1, start=1, word="a longer text")
     await steps.put(app, made, [*first, *second])

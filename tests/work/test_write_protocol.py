@@ -17,6 +17,7 @@ from revec.stores.base import ChunkSet
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
+from tests.model.test_chunking import by_bytes
 from tests.work import hands
 
 ONE = Draft(key="one", title="one", body="the first text")
@@ -267,7 +268,7 @@ async def test_a_chunk_set_is_replaced_whole(app: App) -> None:
     ((doc_id, input_hash),) = await steps.rows(
         app, "SELECT id, input_hash FROM revec.document WHERE key = 'one'"
     )
-    (whole,) = rendered(index.space, ONE.title, ONE.body)
+    (whole,) = rendered(index.space, ONE.title, ONE.body, by_bytes)
     for texts in ([whole, "two", "three"], [whole, "two"], [whole]):
         vectors = fake.vectors(texts, index.space.model)
         chunks = ChunkSet(doc_id, "default", input_hash, [text_hash(t) for t in texts], list(vectors))

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from revec.model.document import DEFAULT_TENANT, Draft, unstorable
 from revec.model.errors import BadInput
@@ -15,8 +15,9 @@ from revec.model.index import Collection
 from revec.postgres import collections, documents
 from revec.postgres.database import Database
 
-BATCH = 500
+BATCH, BATCH_SIZE = 500, 4 << 20  # documents, characters
 MOST_KEY, MOST_KEY_BYTES = 1_000, 2_600  # a key is indexed: an entry of an index has 2,704 bytes
+MOST_LINE = 16 << 20  # bytes
 MOST_DEPTH = 100  # of metadata: both Python and Postgres parse by recursion
 MARK = codecs.BOM_UTF8  # what Windows writes before the first line
 FIELDS = {"id", "title", "text", "tenant", "metadata"}
@@ -26,6 +27,14 @@ FIELDS = {"id", "title", "text", "tenant", "metadata"}
 class Ingested:
     taken: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)  # line number, reason
+
+
+def bounded(file: BinaryIO) -> Iterator[bytes]:
+    """The file's lines; of one that is too long no more than shows that it is."""
+    while line := file.readline(MOST_LINE + 1):
+        yield line
+        while len(line) > MOST_LINE and not line.endswith(b"\n"):
+            line = file.readline(MOST_LINE + 1)
 
 
 async def ingest(database: Database, collection: Collection, lines: Iterable[bytes]) -> Ingested:
@@ -58,6 +67,8 @@ def draft(line: bytes) -> Draft:
     Raises:
         BadInput: the reason, to be shown beside the line's number.
     """
+    if len(line) > MOST_LINE:
+        raise BadInput(f"is longer than {MOST_LINE >> 20} MB: split the document")
     try:
         value = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -143,7 +154,7 @@ def _batches(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
     for each in drafts:
         batch.append(each)
         size += len(each.body)
-        if len(batch) == BATCH or size > 8 << 20:
+        if len(batch) == BATCH or size > BATCH_SIZE:
             yield batch
             batch, size = [], 0
     if batch:

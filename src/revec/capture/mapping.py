@@ -93,6 +93,18 @@ class Mapping:
             "{select} WHERE ({columns}) IN (SELECT {keys} FROM unnest(%(keys)s::text[]) AS k)"
         ).format(select=self._select(), columns=columns, keys=keys)
 
+    @staticmethod
+    def without_long(rows: sql.Composable) -> sql.Composed:
+        """The same rows; of one that is longer than `%(most)s` bytes all but what it holds."""
+        return sql.SQL(
+            "SELECT key, kept, tenant, size > %(most)s AS long,"
+            " CASE WHEN size <= %(most)s THEN title END AS title,"
+            " CASE WHEN size <= %(most)s THEN body END AS body,"
+            " CASE WHEN size <= %(most)s THEN metadata END AS metadata"
+            " FROM (SELECT *, octet_length(title)::bigint + octet_length(body) + pg_column_size(metadata)"
+            " AS size FROM ({rows}) AS of_table) AS sized"
+        ).format(rows=rows)
+
     def _select(self) -> sql.Composable:
         pairs = [part for name in self.metadata for part in (_escaped(sql.Literal(name)), _column(name))]
         return sql.SQL(

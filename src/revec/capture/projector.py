@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from revec.capture.mapping import Mapping
 from revec.model.document import Draft
@@ -21,7 +22,8 @@ from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 PAGE = 1_000  # rows or changes a transaction
-FETCH, BATCH_SIZE = 20, 8 << 20  # rows, characters: a page of long texts is more than memory or a message
+FETCH, BATCH_SIZE = 20, 4 << 20  # rows, characters: a page of long texts is more than memory or a message
+LONG = 256 << 10  # bytes: a longer row is moved inside the server
 ROWS, DOCUMENTS = "rows", "documents"  # the two halves of a full pass
 
 
@@ -73,7 +75,7 @@ async def _take_changes(conn: Connection, source: Source, mapping: Mapping, *, i
 
 
 async def _scan_rows(conn: Connection, source: Source, mapping: Mapping, after: str | None) -> None:
-    keys = await _read(conn, source, mapping.page(), {"after": after, "limit": PAGE})
+    keys = await _read(conn, source, mapping, mapping.page(), {"after": after, "limit": PAGE})
     if len(keys) < PAGE:
         await _scan(conn, source, DOCUMENTS, None)
     else:
@@ -94,33 +96,45 @@ async def _refresh(conn: Connection, source: Source, mapping: Mapping, keys: lis
     """Make the documents of these keys what their rows are now."""
     if keys:
         fitting = [key for key in keys if mapping.fits(key)]
-        found = await _read(conn, source, mapping.by_keys(), {"keys": fitting})
+        found = await _read(conn, source, mapping, mapping.by_keys(), {"keys": fitting})
         await documents.delete(conn, source.id, sorted(set(keys) - set(found)))
 
 
-async def _read(conn: Connection, source: Source, query: Any, parameters: dict[str, Any]) -> list[str]:
+async def _read(
+    conn: Connection, source: Source, mapping: Mapping, query: sql.Composed, parameters: dict[str, Any]
+) -> list[str]:
     """Put the query's rows among the documents (or out, where filtered); their keys, in order."""
     keys: list[str] = []
     async with conn.cursor("source_rows") as rows:
         await conn.execute(SQL.see_all_rows)
-        await rows.execute(query, parameters)  # from here on it sees what it sees
+        # From here on it sees what it sees.
+        await rows.execute(mapping.without_long(query), parameters | {"most": LONG})
         await conn.execute(SQL.see_by_policy)
         batch: list[Any] = []
         size = 0
         while some := await rows.fetchmany(FETCH):
             keys += [row.key for row in some]
             batch += some
-            size += sum(len(row.body) for row in some)
+            size += sum(len(row.body) for row in some if not row.long)
             if size > BATCH_SIZE:
-                await _keep(conn, source, batch)
+                await _keep(conn, source, mapping, batch)
                 batch, size = [], 0
-        await _keep(conn, source, batch)
+        await _keep(conn, source, mapping, batch)
     return keys
 
 
-async def _keep(conn: Connection, source: Source, rows: list[Any]) -> None:
-    kept = [Draft(row.key, row.title, row.body, row.tenant, row.metadata) for row in rows if row.kept]
+async def _keep(conn: Connection, source: Source, mapping: Mapping, rows: list[Any]) -> None:
+    """A long row is read once more, by the server alone. It sees no fewer rows by policy: had any been
+    hidden from us, the reading before would have been refused.
+    """
+    kept = [
+        Draft(row.key, row.title, row.body, row.tenant, row.metadata)
+        for row in rows
+        if row.kept and not row.long
+    ]
     await documents.put(conn, source.id, kept)
+    long = {row.key: row.tenant for row in rows if row.kept and row.long}
+    await documents.move(conn, source.id, long, mapping.by_keys())
     await documents.delete(conn, source.id, [row.key for row in rows if not row.kept])
 
 

@@ -16,12 +16,18 @@ from revec.settings import FILE, CollectionTable
 if TYPE_CHECKING:
     from revec.app import App
     from revec.capture.mapping import Mapping
+    from revec.migrate.plan import Long
 
 Model = Annotated[str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")]
 Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
 Kind = Annotated[
     Literal["exact", "hnsw"] | None, Parameter(help="Override the kind of index that plan chooses.")
 ]
+Chunk = Annotated[
+    str | None,
+    Parameter(help="Cut long texts into chunks, e.g. '512 tokens, 64 overlap'; none: leave them whole."),
+]
+Truncate = Annotated[int | None, Parameter(help="Cut long texts off at so many tokens.")]
 # A lone - is standard input, not an option.
 File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 
@@ -29,6 +35,7 @@ TEMPLATE = """# Expressions are SQL over the table's row. `revec init` reads thi
 [collections.articles]
 model = "local:wordllama-256"            # or openai:text-embedding-3-small
 # tenants = "SELECT id AS tenant, plan AS tier, rank AS priority FROM public.accounts"  # higher goes first
+# chunk = "512 tokens, 64 overlap"       # of long texts
 
 [[collections.articles.sources]]
 table = "public.articles"                # the primary key is the key, unless: key = ["id"]
@@ -81,15 +88,17 @@ async def init() -> int:
             async with app.database.transaction() as conn:
                 route = await indexes.route_of(conn, collection.id)
                 busy = await migrations.active(conn, collection.id)
+            long = long_of(name)
             if route.serving is None and not busy:
                 kind = IndexKind(wanted.index) if wanted.index else None
-                await app.start(collection, wanted.model, dims=wanted.dims, kind=kind)
+                await app.start(collection, wanted.model, dims=wanted.dims, kind=kind, long=long)
                 out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
             elif route.serving is not None and not busy:
-                serving = await app.serving(name)
-                if serving.space.address != wanted.model:
+                space = (await app.serving(name)).space
+                has = (space.address, space.chunking, space.truncation)
+                if has != (wanted.model, long.chunking, long.truncation):
                     out.print(
-                        f"{name}: {serving.space.address} serves; "
+                        f"{name}: {space.address} serves (chunks {space.chunking}); "
                         f"`revec start {name} --to {wanted.model}` migrates it",
                         markup=False,
                     )
@@ -125,6 +134,7 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
     """
     from revec.capture import tenants
     from revec.capture.attach import checked
+    from revec.migrate.plan import recipe
     from revec.postgres import collections, migrations
 
     if wanted.tenants:
@@ -136,10 +146,29 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
         known = {row.name: row for row in await collections.listed(conn)}.get(name)
         idle = known is None or not (known.serving or await migrations.active(conn, known.id))
     if idle:
-        await (await app.provider(wanted.model, wanted.dims)).traits()
+        await recipe(await app.provider(wanted.model, wanted.dims), long=long_of(name))
 
 
-async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind = None) -> int:
+def long_of(name: str, chunk: str | None = None, truncate: int | None = None) -> Long:
+    """What becomes of a collection's long texts: as asked for here, else as revec.toml says."""
+    from revec.migrate.plan import Long
+
+    declared = settings().collections.get(name)
+    if declared is None or chunk is not None or truncate is not None:
+        return Long(chunk, truncate)
+    return Long(declared.chunk, declared.truncate)
+
+
+async def create(
+    name: str,
+    /,
+    *,
+    model: Model,
+    dims: Dims = None,
+    index: Kind = None,
+    chunk: Chunk = None,
+    truncate: Truncate = None,
+) -> int:
     """Make a collection that documents are pushed into, and begin its first index.
 
     Parameters
@@ -147,12 +176,13 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
     name
         a-z, 0-9, _ and -, a letter first.
     """
+    from revec.migrate.plan import recipe
     from revec.model.index import Kind as IndexKind
     from revec.postgres import collections, indexes, migrations
 
     async with opened(may_apply=True) as app:
-        provider = await app.provider(model, dims)
-        await provider.traits()  # a wrong model is refused before anything is made
+        long = long_of(name, chunk, truncate)
+        await recipe(await app.provider(model, dims), long=long)  # refused before anything is made
         async with app.database.transaction() as conn:
             collection = await collections.create(conn, name)
             route = await indexes.route_of(conn, collection.id)
@@ -163,7 +193,8 @@ async def create(name: str, /, *, model: Model, dims: Dims = None, index: Kind =
                 raise BadInput(f"{name} exists with {target}: `revec start {name} --to {model}` migrates it")
             out.print(f"{name} is there already.")
             return Exit.DONE
-        await app.start(collection, model, dims=dims, kind=IndexKind(index) if index else None)
+        kind = IndexKind(index) if index else None
+        await app.start(collection, model, dims=dims, kind=kind, long=long)
     out.print(f"{name} is made: `revec ingest {name} FILE.jsonl`, then `revec worker`.")
     return Exit.DONE
 
@@ -204,10 +235,10 @@ async def ingest(name: str, file: File, /, *, json: Json = False) -> int:
         async with app.database.transaction() as conn:
             collection = await collections.named(conn, name)
         if str(file) == "-":
-            result = await story.ingest(app.database, collection, sys.stdin.buffer)
+            result = await story.ingest(app.database, collection, story.bounded(sys.stdin.buffer))
         else:
             with file.open("rb") as lines:
-                result = await story.ingest(app.database, collection, lines)
+                result = await story.ingest(app.database, collection, story.bounded(lines))
     for number, reason in result.refused:
         err.print(f"line {number}: {reason}", markup=False)
     if json:

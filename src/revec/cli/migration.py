@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
@@ -12,9 +10,8 @@ from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
 
-from revec.cli.collection import Dims, Kind
+from revec.cli.collection import Chunk, Dims, Kind, Truncate, long_of
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
@@ -33,7 +30,6 @@ def register(app: cyclopts.App) -> None:
     for verb in (
         plan,
         start,
-        status,
         verify,
         cutover,
         rollback,
@@ -55,11 +51,14 @@ async def plan(
     dims: Dims = None,
     index: Kind = None,
     query_model: QueryModel = None,
+    chunk: Chunk = None,
+    truncate: Truncate = None,
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with of_collection(name) as (app, collection):
-        planned = await app.plan(collection, to, dims=dims, kind=_kind(index), query=query_model)
+        long = long_of(name, chunk, truncate)
+        planned = await app.plan(collection, to, dims=dims, kind=_kind(index), query=query_model, long=long)
     if json:
         show_json(planned.facts)
         return Exit.DONE
@@ -69,6 +68,7 @@ async def plan(
     out.print(f"index       {facts['index']}: {facts['why_index']}")
     disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
     out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
+    out.print(f"long texts  {facts['long_texts']}", markup=False)
     out.print(f"gates       {', '.join(facts['gates'])}")
     for number, lock in enumerate(facts["locks"]):
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
@@ -86,18 +86,35 @@ async def start(
     dims: Dims = None,
     index: Kind = None,
     query_model: QueryModel = None,
+    chunk: Chunk = None,
+    truncate: Truncate = None,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
 ) -> int:
     """Begin to move a collection to another model; it is served as before meanwhile."""
     if dry_run:
-        return await plan(name, to=to, dims=dims, index=index, query_model=query_model, json=json)
+        return await plan(
+            name,
+            to=to,
+            dims=dims,
+            index=index,
+            query_model=query_model,
+            chunk=chunk,
+            truncate=truncate,
+            json=json,
+        )
     from revec.work import queue
 
     async with of_collection(name) as (app, collection):
         migration = await app.start(
-            collection, to, dims=dims, kind=_kind(index), query=query_model, budget=budget
+            collection,
+            to,
+            dims=dims,
+            kind=_kind(index),
+            query=query_model,
+            long=long_of(name, chunk, truncate),
+            budget=budget,
         )
         async with app.database.transaction() as conn:
             workers = await queue.workers(conn)
@@ -108,81 +125,6 @@ async def start(
         if not workers:
             out.print("No worker seen: run `revec worker`.")
     return Exit.DONE
-
-
-async def status(
-    name: str,
-    /,
-    *,
-    watch: Annotated[bool, Parameter(help="Go on until it is over, or Ctrl-C.")] = False,
-    json: Json = False,
-) -> int:
-    """Show where a collection stands, what happens next and what that waits for."""
-    from revec.migrate.status import status as look
-
-    async with of_collection(name) as (app, collection):
-        last = ""
-        while True:
-            seen = await look(app.database, app.store, collection, app.limits)
-            shown = asdict(seen)
-            if json:
-                show_json(shown)
-            elif str(shown) != last:
-                if watch and sys.stdout.isatty():
-                    out.clear()
-                _show_status(shown)
-            last = str(shown)
-            if not watch or seen.state in (None, "finished", "aborted"):
-                return Exit.DONE
-            await asyncio.sleep(1.0)
-
-
-def _show_status(seen: dict[str, Any]) -> None:
-    state = seen["state"] or "no migration yet"
-    paused = f", paused: {seen['paused']}" if seen["paused"] else ""
-    target = f" → {seen['target']}" if seen["target"] else ""
-    out.print(f"[bold]{seen['collection']}[/bold]{target}  [bold]{state}[/bold]{escape(paused)}")
-    out.print(f"serving     {seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})", markup=False)
-    waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
-    out.print(f"documents   {seen['documents']:,}{waiting}")
-    for source in seen["sources"]:
-        if source["fault"] or source["reading"]:
-            said = source["fault"] or f"{source['name']} is being read"
-            out.print(f"source      {said}", markup=False)
-    if seen["state"] == "backfilling":
-        rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
-        eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
-        out.print(f"backfill    {seen['done']:,} of {seen['all']:,}{rate}{eta}")
-    if seen["spent"] or seen["budget"]:
-        cap = f" of ${seen['budget']:,.2f}" if seen["budget"] is not None else ""
-        out.print(f"spent       ${seen['spent']:,.4f}{cap}")
-    for why in seen["providers"]:
-        out.print(f"provider    {why}", markup=False)
-    table(
-        [
-            {
-                "index": each["name"],
-                "role": each["role"],
-                "kind": each["kind"],
-                "backlog": f"{each['backlog']:,} ({each['oldest_seconds']:.0f} s)",
-                "dead": each["dead"],
-                "excluded": each["excluded"],
-                "MB": f"{each['bytes'] / 2**20:.1f}",
-            }
-            for each in seen["indexes"]
-        ]
-    )
-    for each in seen["indexes"]:
-        if each["fault"]:
-            out.print(f"fault       {each['fault']}", markup=False)
-    if seen["tenants_fault"]:
-        out.print(f"tenants     {seen['tenants_fault']}", markup=False)
-    for tenant, why in seen["paused_tenants"].items():
-        out.print(f"paused      tenant {tenant}: {why}", markup=False)
-    for gate, verdict in (seen["verdicts"] or {}).items():
-        out.print(f"gate        {gate} {verdict}", markup=False)
-    out.print(f"next        {seen['next']}", markup=False)
-    out.print(f"rollback    {seen['rollback']}", markup=False)
 
 
 async def verify(name: str, /, *, json: Json = False) -> int:

@@ -28,7 +28,10 @@ async def worker(
     *,
     drain: Annotated[bool, Parameter(help="Leave when nothing can move without a person.")] = False,
     concurrency: Annotated[int | None, Parameter(help="Claims worked off at once.")] = None,
-    claim: Annotated[int | None, Parameter(help="Documents in a claim.")] = None,
+    claim: Annotated[int | None, Parameter(help="Documents in a claim; else as many as fill a pack.")] = None,
+    memory: Annotated[
+        str | None, Parameter(help="Stay below this, e.g. 256M; else below the container's limit.")
+    ] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
     json: Annotated[bool, Parameter(help="Say it as JSON lines on standard error.")] = False,
 ) -> int:
@@ -44,7 +47,8 @@ async def worker(
     elif not quiet:
         events.listen(_say)
     async with opened() as app:
-        work = app.worker(concurrency=concurrency, claim=claim)
+        work = app.worker(concurrency=concurrency, claim=claim, memory=memory)
+        work.memory.require_room()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.stop)
@@ -55,6 +59,7 @@ async def worker(
         faults = [f"{index.name} is not written: {index.fault}" for index in written if index.fault]
     out.print(
         f"{summary.written:,} written ({summary.copied:,} copied, {summary.embedded:,} texts embedded), "
+        f"{summary.chunked:,} chunked, {summary.truncated:,} truncated, "
         f"{summary.removed:,} removed, {summary.excluded:,} excluded, {summary.buried:,} buried."
     )
     for why in [*faults, *summary.stuck]:

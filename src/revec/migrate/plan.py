@@ -7,16 +7,51 @@ from typing import Any
 
 from revec.migrate.decide import way_on
 from revec.migrate.verify import COMPLETENESS, FIDELITY, RECALL
+from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Index, Kind
 from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
 from revec.postgres import documents, indexes, migrations
 from revec.postgres.database import Database
-from revec.providers.base import Provider
+from revec.providers.base import Provider, Traits
 
 EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
 ROW_BYTES = 180  # header, keys, tenant, two hashes and their index entries
+SAMPLE = 200  # documents whose texts are measured
 HNSW_BYTES = 1.2  # of the vectors' own size: elements, neighbours, page slack
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """What becomes of long texts: chunks by a recipe, or a cut at so many tokens."""
+
+    chunk: str | None = None
+    truncate: int | None = None
+
+    @property
+    def chunking(self) -> str:
+        """As a space has it.
+
+        Raises:
+            BadInput: there is no such way to chunk.
+        """
+        return str(chunking(self.chunk or NONE) or NONE)
+
+    @property
+    def truncation(self) -> str:
+        return f"at {self.truncate} tokens" if self.truncate else BY_THE_MODEL
+
+
+AS_IT_IS = Long()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """How many of the sampled documents are longer than the model takes; 0 where it takes any."""
+
+    documents: int
+    longer: int
+    max_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +67,26 @@ class Plan:
     bytes_vectors: int
     bytes_ann: int
     gates: tuple[str, ...]
+    sampled: Sampled
+
+    @property
+    def long_texts(self) -> str:
+        """How many texts the model does not take whole, and what becomes of them."""
+        sampled, space = self.sampled, self.space
+        if space.chunking != NONE:
+            fate = f"texts are chunked: {space.chunking}"
+        elif space.truncation != BY_THE_MODEL:
+            fate = f"texts are cut {space.truncation}"
+        else:
+            fate = "it cuts or refuses those: --chunk '512 tokens, 64 overlap' or --truncate TOKENS"
+        if sampled.max_tokens is None:
+            whole = "the model names no longest text"
+            return whole if self.space.chunking == NONE else f"{whole}; {fate}"
+        counted = (
+            f"{sampled.longer:,} of {sampled.documents:,} sampled documents are longer than the "
+            f"{sampled.max_tokens:,} tokens that the model takes"
+        )
+        return counted if not sampled.longer and space.chunking == NONE else f"{counted}; {fate}"
 
     @property
     def locks(self) -> list[str]:
@@ -82,6 +137,11 @@ class Plan:
             "why_index": self.why_kind,
             "bytes_vectors": self.bytes_vectors,
             "bytes_ann": self.bytes_ann,
+            "chunking": self.space.chunking,
+            "truncation": self.space.truncation,
+            "sampled": self.sampled.documents,
+            "longer_than_the_model_takes": self.sampled.longer,
+            "long_texts": self.long_texts,
             "gates": list(self.gates),
             "locks": self.locks,
             "sql": self.sql,
@@ -95,15 +155,17 @@ async def plan(
     *,
     kind: Kind | None = None,
     query: Provider | None = None,
+    long: Long = AS_IT_IS,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
-        BadInput: the kind of index cannot hold the dims, or `query` is of another space.
+        BadInput: the kind of index cannot hold the dims, `query` is of another space, or the model cannot
+            hold the chunks.
         ProviderError: the model does not answer.
     """
-    space, asking = await recipe(provider, query)
+    space, asking = await recipe(provider, query, long)
     async with database.transaction() as conn:
         route = await indexes.route_of(conn, collection.id)
         old = None if route.serving is None else await indexes.by_id(conn, route.serving)
@@ -135,17 +197,20 @@ async def plan(
         bytes_vectors=total * vectors,
         bytes_ann=int(total * space.dims * BYTES_PER_DIM * HNSW_BYTES) if ann else 0,
         gates=(COMPLETENESS, FIDELITY, RECALL) if ann else (COMPLETENESS, FIDELITY),
+        sampled=await _sampled(database, collection, provider),
     )
 
 
-async def recipe(provider: Provider, query: Provider | None = None) -> tuple[Space, QueryRecipe]:
+async def recipe(
+    provider: Provider, query: Provider | None = None, long: Long = AS_IT_IS
+) -> tuple[Space, QueryRecipe]:
     """The space that the model makes by default, and how queries reach it.
 
     Args:
         query: embeds the queries instead; a model of the same family, at the same dims.
 
     Raises:
-        BadInput: `query` is of another space.
+        BadInput: `query` is of another space, or long texts cannot be dealt with in that way.
     """
     traits = await provider.traits()
     engine, _, model = provider.name.partition(":")
@@ -158,7 +223,10 @@ async def recipe(provider: Provider, query: Provider | None = None) -> tuple[Spa
         prefix=traits.document.prefix,
         task=traits.document.task,
         family=traits.family,
+        chunking=long.chunking,
+        truncation=long.truncation,
     )
+    _require_fit(space, traits, long)
     asker = query or provider
     asking = await asker.traits()
     together = asking.family and (asking.family, asking.dims) == (traits.family, traits.dims)
@@ -168,6 +236,29 @@ async def recipe(provider: Provider, query: Provider | None = None) -> tuple[Spa
             f"leave --query-model out, or name a model of the same family at {traits.dims} dims"
         )
     return space, QueryRecipe(asker.name, prefix=asking.query.prefix, task=asking.query.task)
+
+
+def _require_fit(space: Space, traits: Traits, long: Long) -> None:
+    most, made = traits.max_tokens, chunking(space.chunking)
+    if made and long.truncate:
+        raise BadInput("chunked texts are not cut as well: take either chunk or truncate")
+    if most and (asked := made.tokens if made else long.truncate or 0) > most:
+        raise BadInput(f"{space.address} takes {most:,} tokens at most, not {asked:,}: ask for fewer")
+
+
+async def _sampled(database: Database, collection: Collection, provider: Provider) -> Sampled:
+    """Only texts that may or may not be too long are read: a token has 1 to LONGEST bytes or so."""
+    most = (await provider.traits()).max_tokens
+    async with database.transaction() as conn:
+        drawn = await documents.sampled(conn, collection.id, SAMPLE)
+        if most is None:
+            return Sampled(len(drawn), 0, None)
+        doubtful = {d: each for d, each in drawn.items() if most < each.size <= most * LONGEST}
+        contents = await documents.contents(conn, doubtful)
+    counts = provider.count([f"{content.title}\n{content.body}" for content in contents.values()])
+    longer = sum(count > most for count in counts)
+    longer += sum(each.size > most * LONGEST for each in drawn.values())
+    return Sampled(len(drawn), longer, most)
 
 
 def _kind(space: Space, largest: int, row: int, asked: Kind | None) -> tuple[Kind, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from revec.model.index import Index, Kind
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import documents, indexes
 from revec.postgres.database import Database
+from revec.postgres.documents import Measure
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
 from revec.stores.base import Store, Vector
@@ -30,7 +31,11 @@ ALIKE = 10  # different texts with one vector: from here on more than half of th
 RECALL_QUERIES, RECALL_AT, RECALL_NEEDED = 300, 10, 0.97
 TIE = 1e-6  # scores this close are one rank
 
+GROUP, GROUP_BYTES = 64, 4 << 20  # texts that are embedded again together
+
 COMPLETENESS, FIDELITY, RECALL = "completeness", "fidelity", "recall"
+
+Row = tuple[int, bytes, Vector]  # (document, text hash, vector) as a store samples it
 
 # Fixed words in several scripts and registers: a model that changed answers some of them otherwise.
 SENTINELS = (
@@ -176,31 +181,57 @@ async def _sampled(
     """Cosines of stored and fresh vectors; of how many different texts one has another's vector."""
     async with database.transaction("worker") as conn:
         rows = await store.sample(conn, index, size)
-        contents = await documents.contents(conn, [doc_id for doc_id, *_ in rows])
-    texts: list[str] = []
-    stored: list[Vector] = []
-    for doc_id, hashed, vector in rows:
-        content = contents.get(doc_id)
-        chunks = rendered(index.space, content.title, content.body) if content else []
-        text = next((text for text in chunks if text_hash(text) == hashed), None)
-        if text is not None:  # edited since: its new vector is on its way
-            texts.append(text)
-            stored.append(vector)
-    fresh: list[Vector] = []
-    for start in range(0, len(texts), 64):
-        answer = await _asked(database, provider, index, texts[start : start + 64])
-        fresh.extend(answer.matrix)
+        sized = await documents.measured(conn, {doc_id for doc_id, *_ in rows})
+    cosines: list[float] = []
+    for some in _in_groups(rows, sized):
+        cosines += await _again(database, provider, index, some, sized)
     owners: dict[bytes, set[bytes]] = {}
     for _, hashed, vector in rows:
         owners.setdefault(vector.tobytes(), set()).add(hashed)
     duplicates = sum(len(texts) for texts in owners.values() if len(texts) > 1)
-    cosines = [cosine(a, b) for a, b in zip(stored, fresh, strict=True)]
     return cosines, duplicates, len({hashed for _, hashed, _ in rows})
 
 
 async def _asked(database: Database, provider: Provider, index: Index, texts: Sequence[str]) -> Vectors:
     """In the ledger like every call; but a proof sees for itself whether the model answers."""
     return await Caller(database).embed(provider, texts, index_id=index.id, lane=AT_ONCE)
+
+
+def _in_groups(rows: list[Row], sized: dict[int, Measure]) -> Iterator[list[Row]]:
+    """Few enough for one call, and for memory however long the texts are."""
+    group: list[Row] = []
+    held = 0
+    for row in rows:
+        size = sized[row[0]].size if row[0] in sized else 0
+        if group and (len(group) == GROUP or held + size > GROUP_BYTES):
+            yield group
+            group, held = [], 0
+        group.append(row)
+        held += size
+    if group:
+        yield group
+
+
+async def _again(
+    database: Database, provider: Provider, index: Index, rows: list[Row], sized: dict[int, Measure]
+) -> list[float]:
+    """Cosines of the stored vectors and fresh ones, of texts that are still what was embedded."""
+    async with database.transaction("worker") as conn:
+        wanted = {doc_id: sized[doc_id] for doc_id, *_ in rows if doc_id in sized}
+        contents = await documents.contents(conn, wanted)
+    texts: list[str] = []
+    stored: list[Vector] = []
+    for doc_id, hashed, vector in rows:
+        content = contents.get(doc_id)
+        chunks = rendered(index.space, content.title, content.body, provider.count) if content else []
+        text = next((text for text in chunks if text_hash(text) == hashed), None)
+        if text is not None:  # edited since: its new vector is on its way
+            texts.append(text)
+            stored.append(vector)
+    if not texts:
+        return []
+    fresh = (await _asked(database, provider, index, texts)).matrix
+    return [cosine(a, b) for a, b in zip(stored, fresh, strict=True)]
 
 
 async def remember_sentinels(database: Database, provider: Provider, index: Index) -> None:

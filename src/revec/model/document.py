@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from revec.model.chunking import Count, chunking, cut, fits, truncation, windows
 from revec.model.space import Space
 
 DEFAULT_TENANT = "default"
+LARGEST_HEAD = 1 / 4  # of a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,34 @@ class Content:
     input_hash: bytes
 
 
-def rendered(space: Space, title: str, body: str) -> list[str]:
-    """The chunks that the space's recipe makes: none for an empty document, one for now."""
+def rendered(space: Space, title: str, body: str, count: Count) -> list[str]:
+    """The chunks that the space's recipe makes: none for an empty document.
+
+    The title stands before every chunk, so that it can be understood alone; one that would take
+    too much of each is text like the rest.
+    """
     text = f"{title}\n{body}".strip()
-    return [space.prefix + text] if text else []
+    if not text:
+        return []
+    made, most = chunking(space.chunking), truncation(space.truncation)
+    if made is None:
+        text = text if most is None else cut(text, most, count, head=space.prefix)
+        return [space.prefix + text]
+    if fits(space.prefix + text, made.tokens, count):
+        return [space.prefix + text]
+    head = space.prefix
+    if title.strip() and body.strip():
+        titled = f"{space.prefix}{title.strip()}\n"
+        if fits(titled, int(made.tokens * LARGEST_HEAD), count):
+            head, text = titled, body.strip()
+    chunks = (text[start:end].strip() for start, end in windows(text, made, count, head=head))
+    return [head + chunk for chunk in chunks if chunk]
+
+
+def is_shortened(space: Space, content: Content, texts: list[str]) -> bool:
+    """Whether the one text that was made of the document lacks its end."""
+    whole = f"{content.title}\n{content.body}".strip()
+    return any(len(text) < len(space.prefix) + len(whole) for text in texts)
 
 
 def text_hash(text: str) -> bytes:

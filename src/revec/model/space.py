@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from types import MappingProxyType
 
+from revec.model.chunking import BY_THE_MODEL, NONE, chunking, truncation
 from revec.model.errors import BadInput
 
 MAX_STORED_DIMS = 16_000  # pgvector: what a vector column can hold
@@ -30,8 +31,8 @@ class Space:
     dtype: str = "float16"
     prefix: str = ""
     template: str = "title, newline, body"
-    chunking: str = "none"
-    truncation: str = "by the model"
+    chunking: str = NONE  # or windows: model/chunking.py
+    truncation: str = BY_THE_MODEL
     modality: str = "text"
     task: str = field(default="", metadata=LATER)  # what the provider is told of a document
     family: str = field(default="", metadata=LATER)  # of models that share the space
@@ -42,6 +43,8 @@ class Space:
                 f"{self.address} has {self.dims} dims; Revec stores 1 to {MAX_STORED_DIMS}: "
                 "ask for fewer with --dims where the model allows it"
             )
+        chunking(self.chunking)
+        truncation(self.truncation)
 
     @property
     def address(self) -> str:

@@ -29,6 +29,8 @@ class PackDone:
     index: str
     written: int
     copied: int
+    chunked: int
+    truncated: int
     removed: int
     excluded: int
     buried: int

@@ -6,6 +6,7 @@ No session state: roles, tenants and limits are set for the transaction, prepare
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal, Self
@@ -24,6 +25,7 @@ Role = Literal["owner", "worker", "reader"]
 
 MINIMUM_SERVER = 150_000
 MINIMUM_VECTOR = (0, 8)
+_NO_MEMORY = re.compile("out of memory|cannot allocate memory")  # libpq has no code for it
 DATABASE_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
@@ -67,15 +69,24 @@ class Database:
     async def transaction(
         self, role: Role = "owner", *, tenant: str | None = None
     ) -> AsyncIterator[Connection]:
-        """One transaction in a role; a reader sees its tenant's rows and nothing else."""
-        async with self._pool.connection() as conn, conn.transaction():
-            if self.two_layers and role != "owner":
-                await conn.execute(
-                    "SELECT set_config('role', %s, true) AS role,"
-                    " set_config('revec.tenant', %s, true) AS tenant",
-                    (f"revec_{role}", tenant or ""),
-                )
-            yield conn
+        """One transaction in a role; a reader sees its tenant's rows and nothing else.
+
+        Raises:
+            MemoryError: also where it is the driver's own library that could not get any.
+        """
+        try:
+            async with self._pool.connection() as conn, conn.transaction():
+                if self.two_layers and role != "owner":
+                    await conn.execute(
+                        "SELECT set_config('role', %s, true) AS role,"
+                        " set_config('revec.tenant', %s, true) AS tenant",
+                        (f"revec_{role}", tenant or ""),
+                    )
+                yield conn
+        except psycopg.Error as error:
+            if error.sqlstate is None and _NO_MEMORY.search(str(error)):
+                raise MemoryError(first_line(error)) from None
+            raise
 
 
 async def check_server(dsn: str) -> None:

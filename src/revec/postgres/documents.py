@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from psycopg import sql
 
 from revec.model.document import Content, Draft
 from revec.postgres.database import Connection
@@ -31,7 +34,18 @@ async def put(conn: Connection, source_id: int, drafts: Iterable[Draft]) -> None
         "metadata": [json.dumps(draft.metadata) for draft in latest.values()],
     }
     await conn.execute(SQL.leave_tenant, {name: columns[name] for name in ("source", "keys", "tenants")})
-    await conn.execute(SQL.upsert, columns)
+    await conn.execute(SQL.upsert.format(rows=SQL.handed_in), columns)
+
+
+async def move(conn: Connection, source_id: int, tenants: Mapping[str, str], rows: sql.Composed) -> None:
+    """Put rows of a table, `tenants` by their keys, without reading them. Call under `lock_source`.
+
+    `rows`: a query of key, kept, tenant, title, body and metadata by `%(keys)s`.
+    """
+    if tenants:
+        keys: dict[str, Any] = {"source": source_id, "keys": list(tenants)}
+        await conn.execute(SQL.leave_tenant, keys | {"tenants": list(tenants.values())})
+        await conn.execute(SQL.upsert.format(rows=SQL.moved.format(rows=rows)), keys)
 
 
 async def delete(conn: Connection, source_id: int, keys: Sequence[str]) -> None:
@@ -45,8 +59,29 @@ async def keys_after(conn: Connection, source_id: int, after: str | None, limit:
     return [row.key for row in await rows.fetchall()]
 
 
-async def contents(conn: Connection, ids: Sequence[int]) -> dict[int, Content]:
-    rows = await conn.execute(SQL.contents, {"ids": list(ids)}, binary=True)
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What there is to know of a document without reading its text."""
+
+    size: int  # bytes of title and body
+    input_hash: bytes
+
+
+async def measured(conn: Connection, ids: Iterable[int]) -> dict[int, Measure]:
+    rows = await conn.execute(SQL.measured, {"ids": list(ids)}, binary=True)
+    return {row.doc_id: Measure(row.size, row.input_hash) for row in await rows.fetchall()}
+
+
+async def sampled(conn: Connection, collection_id: int, size: int) -> dict[int, Measure]:
+    """Of some documents, spread evenly over the ids."""
+    rows = await conn.execute(SQL.sampled, {"collection": collection_id, "size": size}, binary=True)
+    return {row.doc_id: Measure(row.size, row.input_hash) for row in await rows.fetchall()}
+
+
+async def contents(conn: Connection, sized: Mapping[int, Measure]) -> dict[int, Content]:
+    """The documents that are still what was measured; another text may be of any length."""
+    hashes = [each.input_hash for each in sized.values()]
+    rows = await conn.execute(SQL.contents, {"ids": list(sized), "hashes": hashes}, binary=True)
     return {row.doc_id: Content(*row) for row in await rows.fetchall()}
 
 

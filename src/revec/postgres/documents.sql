@@ -8,13 +8,20 @@ DELETE FROM revec.document d
  USING unnest(%(keys)s::text[], %(tenants)s::text[]) AS n (key, tenant)
  WHERE d.source_id = %(source)s AND d.key = n.key AND d.tenant <> n.tenant;
 
+-- name: handed_in
+-- Rows for the upsert that came with the statement.
+unnest(%(keys)s::text[], %(tenants)s::text[], %(titles)s::text[], %(bodies)s::text[],
+       %(metadata)s::text[]) AS n (key, tenant, title, body, metadata)
+
+-- name: moved
+-- Rows for the upsert out of a table's own: their texts never leave the server.
+(SELECT key, tenant, title, body, metadata FROM ({rows}) AS of_table WHERE kept) AS n
+
 -- name: upsert
 -- An unchanged document is not touched at all.
 INSERT INTO revec.document AS d (collection_id, source_id, key, tenant, title, body, metadata)
 SELECT s.collection_id, s.id, n.key, n.tenant, n.title, n.body, n.metadata::jsonb
-  FROM unnest(%(keys)s::text[], %(tenants)s::text[], %(titles)s::text[], %(bodies)s::text[],
-              %(metadata)s::text[]) AS n (key, tenant, title, body, metadata),
-       revec.source s
+  FROM {rows}, revec.source s
  WHERE s.id = %(source)s
  ORDER BY n.key
 ON CONFLICT (source_id, key) DO UPDATE
@@ -30,9 +37,27 @@ SELECT key FROM revec.document
  WHERE source_id = %(source)s AND (%(after)s::text IS NULL OR key > %(after)s)
  ORDER BY key LIMIT %(limit)s;
 
--- name: contents
-SELECT id AS doc_id, tenant, title, body, input_hash FROM revec.document
+-- name: measured
+-- How long the texts are; the server need not read them for it, and they do not travel.
+SELECT id AS doc_id, octet_length(title) + octet_length(body) AS size, input_hash FROM revec.document
  WHERE id = ANY (%(ids)b::bigint[]);
+
+-- name: sampled
+-- At even steps through the collection's ids the next document there, each by one look at the index.
+SELECT DISTINCT d.id AS doc_id, octet_length(d.title) + octet_length(d.body) AS size, d.input_hash
+  FROM (SELECT min(id) AS first, max(id) AS last FROM revec.document
+         WHERE collection_id = %(collection)s::int) AS ids,
+       generate_series(1, %(size)s::int) AS n,
+       LATERAL (SELECT id, title, body, input_hash FROM revec.document
+                 WHERE collection_id = %(collection)s::int
+                   AND id >= ids.first + (n - 1) * (ids.last - ids.first) / greatest(%(size)s::int - 1, 1)
+                 ORDER BY id LIMIT 1) AS d;
+
+-- name: contents
+-- The texts of documents that were measured and have not changed since.
+SELECT d.id AS doc_id, d.tenant, d.title, d.body, d.input_hash FROM revec.document d
+  JOIN unnest(%(ids)b::bigint[], %(hashes)b::bytea[]) AS n (id, input_hash) USING (id)
+ WHERE d.input_hash = n.input_hash AND d.id = ANY (%(ids)b::bigint[]);
 
 -- name: lock_current
 -- The fence: only documents that still have the content that was claimed, held so until commit.

@@ -42,6 +42,7 @@ PADDED_TOKENS = 256
 PIECE = 16_384  # characters; the tokenizer's memory grows with the text it is given at once
 FIRST_LOOK = 4_096  # characters; enough for 256 tokens of nearly every text
 ENDS = 2  # tokens: [CLS] and [SEP]
+CALL_TOKENS = 16_000  # of one call: whoever waits for a slow model hears of it every few seconds
 LONGEST_WORD = 100  # WordPiece makes one [UNK] of a longer one, so at most 100 tokens of a word
 
 Ids = NDArray[np.int64]
@@ -240,6 +241,7 @@ class Local:
             revision=await asyncio.to_thread(digest, self._weights),
             normalised=True,
             max_tokens=self._card.max_tokens,
+            max_request_tokens=CALL_TOKENS,
         )
 
     async def embed(self, inputs: Sequence[Input], kind: Kind = "document") -> Vectors:  # noqa: ARG002 - both kinds alike

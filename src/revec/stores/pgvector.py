@@ -24,6 +24,7 @@ from revec.stores.base import Build, ChunkSet, Vector, half
 SQL = beside(__file__)
 PLAIN_DIMS = 4_000  # a longer halfvec does not fit a page beside its row
 SMALL_TABLE = 200_000  # rows that may be sorted to draw a sample
+MORE_CHUNKS = 4  # times, when the nearest chunks were those of too few documents
 GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vector
 BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
 
@@ -90,14 +91,19 @@ class PgVector:
     async def nearest(
         self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
     ) -> list[tuple[int, float]]:
-        if index.kind is Kind.HNSW:
-            await conn.execute(SQL.scan_settings, {"limit": limit})
-        return await _scan(conn, SQL.scan, index, query, limit=limit, tenant=tenant)
+        chunks = limit
+        while True:
+            if index.kind is Kind.HNSW:
+                await conn.execute(SQL.scan_settings, {"limit": chunks})
+            rows = await _scan(conn, SQL.scan, index, query, limit=chunks, tenant=tenant)
+            if len(rows) >= limit or sum(row.chunks for row in rows) < chunks:
+                return _scored(rows)[:limit]
+            chunks *= MORE_CHUNKS  # some documents have several among the nearest
 
     async def exact(
         self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
     ) -> list[tuple[int, float]]:
-        return await _scan(conn, SQL.scan_exactly, index, query, limit=limit, tenant=tenant)
+        return _scored(await _scan(conn, SQL.scan_exactly, index, query, limit=limit, tenant=tenant))
 
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
@@ -168,7 +174,7 @@ psycopg.adapters.register_dumper(HalfVectors, HalfVectorsDumper)
 
 async def _scan(
     conn: Connection, scan: Any, index: Index, query: Vector, *, limit: int, tenant: str | None
-) -> list[tuple[int, float]]:
+) -> list[Any]:
     try:
         rows = await conn.execute(
             scan.format(vectors=_table(index)),
@@ -176,7 +182,11 @@ async def _scan(
         )
     except psycopg.errors.UndefinedTable as error:
         raise NotFound(f"index {index.name} was dropped meanwhile") from error
-    return [(row.doc_id, float(row.score)) for row in await rows.fetchall()]
+    return await rows.fetchall()
+
+
+def _scored(rows: list[Any]) -> list[tuple[int, float]]:
+    return [(row.doc_id, float(row.score)) for row in rows]
 
 
 def _name(index: Index) -> str:

@@ -53,7 +53,7 @@ SELECT DISTINCT ON (text_hash) text_hash, embedding FROM {vectors}
 
 -- name: scan
 -- Documents, not chunks: the nearest chunk speaks for its document.
-SELECT doc_id, 1 - min(distance) AS score
+SELECT doc_id, 1 - min(distance) AS score, count(*) AS chunks
   FROM (SELECT doc_id, embedding <=> %(query)b AS distance FROM {vectors}
          WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
          ORDER BY distance LIMIT %(limit)s) AS nearest

@@ -9,60 +9,49 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import psycopg
 
-from revec.model.document import Content, rendered, text_hash
 from revec.model.errors import InputRefused, ProviderError
 from revec.model.index import Index
 from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
+from revec.postgres.documents import Measure
 from revec.providers.base import Provider
-from revec.stores.base import ChunkSet, Store, Vector
+from revec.stores.base import Store, Vector, half
 from revec.work import queue
 from revec.work.calls import Caller
-from revec.work.queue import Claim, Job
+from revec.work.culprit import send_all
+from revec.work.memory import Memory
+from revec.work.packing import limits
+from revec.work.queue import Claim
+from revec.work.reading import Piece, Reader, costs_of, packs_of, too_long
+from revec.work.tally import Done
 
-PACK_INPUTS = 256
-PACK_TOKENS = 16_000  # a slow local model still reports back every few seconds
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
-OUTAGE_PAUSE = 1.0  # the provider failed: nobody claims before it is known to rest
+OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at once
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A claimed document and the texts that the space makes of it."""
+class Order:
+    """What a batch of a claim still has to pay for."""
 
-    job: Job
-    content: Content
-    texts: list[str]
-    hashes: list[bytes]
-    tokens: int  # of all its texts, as counted here
-
-
-@dataclass(slots=True)
-class Done:
-    """What became of a claim."""
-
-    written: int = 0
-    copied: int = 0  # of those, without paying
-    removed: int = 0
-    excluded: int = 0
-    buried: int = 0
-    superseded: int = 0
-    embedded: int = 0  # texts sent to the model
-    tokens: int = 0
+    claim: Claim
+    payment: queue.Payment
+    vectors: dict[bytes, Vector]  # of text hashes, as far as we have them
+    unfinished: dict[int, Piece]  # by document
 
 
 @dataclass(slots=True)
@@ -75,48 +64,66 @@ class Worksite:
     caller: Caller
     index: Index
     lease: float  # seconds
+    memory: Memory = field(default_factory=Memory)
     done: Done = field(default_factory=Done)
     payment: queue.Payment | None = None  # what this claim may pay for
-    finished: set[int] = field(default_factory=set)  # documents that need nothing more from this claim
+    mean_tokens: float = 0.0  # of a document
 
     async def work_off(self, claim: Claim) -> Done:
-        """Bring the claimed documents' vectors up to date.
+        """Bring the claimed documents' vectors up to date, as many at a time as memory allows.
 
         Raises:
             ProviderError: the unfinished rest was given back; no document is to blame.
+            MemoryError: likewise.
         """
         self.done = Done()
         async with self._kept(claim):
-            pieces = await self._read(claim)
-            await self._remove(claim, pieces)
-            await self._embed_and_write(claim, pieces)
+            left = {job.doc_id for job in claim.jobs}
+            async with self.database.transaction("worker") as conn:
+                sized = await documents.measured(conn, claim.to_embed)
+            await self._remove(claim, left - sized.keys())
+            costs, longest = costs_of(sized, self.index.space, self.memory)
+            await self._bury(claim, longest)
+            try:
+                for ids in self.memory.batches(costs):
+                    async with self.memory.admitted(sum(costs[doc_id] for doc_id in ids)):
+                        pieces = await self._read(claim, {doc_id: sized[doc_id] for doc_id in ids})
+                        await self._embed_and_write(claim, pieces)
+                    left -= ids
+            except (ProviderError, MemoryError):
+                await self._give_back(claim.only(left), OUTAGE_PAUSE)
+                raise
         return self.done
 
-    async def _remove(self, claim: Claim, pieces: list[Piece]) -> None:
+    async def _bury(self, claim: Claim, longest: dict[int, Measure]) -> None:
+        """A text that would take the worker's memory is a dead letter without being read."""
+        for job in claim.only(set(longest)).jobs:
+            measure = longest[job.doc_id]
+            async with self.database.transaction("worker") as conn:
+                why = too_long(measure, self.memory)
+                self.done.buried += await queue.bury(conn, claim, job, measure.input_hash, why)
+
+    async def _remove(self, claim: Claim, gone: set[int]) -> None:
         """Vectors of documents that are gone. Ids are never used twice, so gone is gone.
 
         Usually their work says so; a backfill that looked before the delete may have asked to embed.
         """
-        gone = sorted({job.doc_id for job in claim.jobs} - {piece.job.doc_id for piece in pieces})
         if not gone:
             return
         async with self.database.transaction("worker") as conn:
-            await self.store.remove(conn, self.index, gone)
-            await queue.absolve(conn, claim.index_id, gone, gone=True)
-            self.done.removed = await queue.settle(conn, claim.only(set(gone)))
+            await self.store.remove(conn, self.index, sorted(gone))
+            await queue.absolve(conn, claim.index_id, sorted(gone), gone=True)
+            self.done.removed = await queue.settle(conn, claim.only(gone))
 
-    async def _read(self, claim: Claim) -> list[Piece]:
-        jobs = {job.doc_id: job for job in claim.jobs if job.action == "embed"}
-        if not jobs:
-            return []
+    async def _read(self, claim: Claim, sized: dict[int, Measure]) -> list[Piece]:
+        """The measured documents' texts; one that changed since has other work by now."""
+        most = (await self.provider.traits()).max_tokens
         async with self.database.transaction("worker") as conn:
-            contents = await documents.contents(conn, list(jobs))
-        pieces = []
-        for doc_id, content in sorted(contents.items()):
-            texts = rendered(self.index.space, content.title, content.body)
-            hashes = [text_hash(text) for text in texts]
-            tokens = sum(self.provider.count(texts))
-            pieces.append(Piece(jobs[doc_id], content, texts, hashes, tokens))
+            contents = await documents.contents(conn, sized)
+        self.done.superseded += len(sized) - len(contents)
+        reader = Reader(self.index.space, self.provider.count, most)
+        pieces = await asyncio.to_thread(reader.pieces, claim, contents)  # meanwhile leases are renewed
+        self.mean_tokens = sum(piece.tokens for piece in pieces) / max(1, len(pieces))
         return pieces
 
     async def _embed_and_write(self, claim: Claim, pieces: list[Piece]) -> None:
@@ -125,22 +132,46 @@ class Worksite:
         failpoint("paid_leased")
 
         ours = payment.mine | vectors.keys()
-        elsewhere = {p.job.doc_id for p in pieces if not ours.issuperset(p.hashes)}
+        elsewhere = [piece for piece in pieces if piece.lacks(ours)]
         if elsewhere:
-            await self._give_back(claim.only(elsewhere), ELSEWHERE_PAUSE)
-        pieces = [piece for piece in pieces if piece.job.doc_id not in elsewhere]
-        ready = [piece for piece in pieces if vectors.keys() >= set(piece.hashes)]
+            pieces = [piece for piece in pieces if not piece.lacks(ours)]
+            await self._let_go(elsewhere, pieces, vectors, payment)
+            await self._give_back(claim.only({piece.job.doc_id for piece in elsewhere}), ELSEWHERE_PAUSE)
+        ready = [piece for piece in pieces if not piece.lacks(vectors)]
         await self._write(claim, ready, vectors, payment.token)
-        self.done.copied = len([piece for piece in ready if piece.texts])
+        self.done.copied += len([piece for piece in ready if piece.texts])
 
-        unfinished = [piece for piece in pieces if not vectors.keys() >= set(piece.hashes)]
+        unfinished = {piece.job.doc_id: piece for piece in pieces if piece.lacks(vectors)}
+        order = Order(claim, payment, vectors, unfinished)
+        most = self.memory.bounded(limits(await self.provider.traits()), self.index.space.dims)
         try:
-            for pack in packed(unfinished):
-                await self._pay(claim, pack, payment, vectors)
-        except ProviderError:
-            left = [piece for piece in unfinished if piece.job.doc_id not in self.finished]
-            await self._give_up(claim, left, vectors, payment)
+            for pack in packs_of(list(unfinished.values()), vectors, most):
+                wanted = [part for part in pack if part.job.doc_id in unfinished]
+                await send_all(wanted, partial(self._embed, order), partial(self._refused, order))
+        except (ProviderError, MemoryError):
+            await self._let_go([*unfinished.values()], (), vectors, payment)
+            await self._give_up(claim, list(unfinished.values()), vectors, payment)
             raise
+
+    async def _let_go(
+        self,
+        gone: Sequence[Piece],
+        still: Iterable[Piece],
+        vectors: dict[bytes, Vector],
+        payment: queue.Payment,
+    ) -> None:
+        """Of documents in several chunks that end unfinished: what is paid for is kept, and nobody waits
+        for the rest, unless the others here need it.
+        """
+        needed = {text_hash for piece in still for text_hash in piece.hashes}
+        hashes = {text_hash for piece in gone if len(piece.texts) > 1 for text_hash in piece.hashes} - needed
+        if not hashes:
+            return
+        kept = {text_hash: vectors[text_hash] for text_hash in hashes & vectors.keys()}
+        async with self.database.transaction("worker") as conn:
+            space = self.index.space.id
+            await queue.close_payment(conn, space, payment.token, sorted(hashes - kept.keys()), kept)
+        payment.mine.difference_update(hashes)
 
     async def _known(self, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
         """The vectors that somebody paid for already, and the right to pay for the others.
@@ -159,107 +190,54 @@ class Worksite:
         vectors.update(payment.vectors | written)
         return vectors, payment
 
-    async def _pay(
-        self, claim: Claim, pack: list[Piece], payment: queue.Payment, vectors: dict[bytes, Vector]
-    ) -> None:
-        """Embed the pack and write it; what the provider refuses is found and buried."""
-        try:
-            await self._embed(claim, pack, payment, vectors)
-        except InputRefused as error:
-            await self._find(claim, pack, payment, vectors, error)
+    async def _embed(self, order: Order, parts: list[Piece]) -> None:
+        """Pay for the missing texts of these parts, and write the documents that are whole then.
 
-    async def _embed(
-        self, claim: Claim, pack: list[Piece], payment: queue.Payment, vectors: dict[bytes, Vector]
-    ) -> None:
-        """Pay for the pack's missing texts, and write what is whole then."""
+        Raises:
+            InputRefused: one of the texts is to blame.
+        """
         texts: dict[bytes, str] = {}
         tenants: Counter[str] = Counter()
-        for piece in pack:
-            for hashed, text in zip(piece.hashes, piece.texts, strict=True):
-                if hashed in payment.mine and hashed not in vectors and hashed not in texts:
+        for part in parts:
+            for hashed, text, load in zip(part.hashes, part.texts, part.loads, strict=True):
+                if hashed in order.payment.mine and hashed not in order.vectors and hashed not in texts:
                     texts[hashed] = text
-                    tenants[piece.content.tenant] += piece.tokens // len(piece.texts) or 1
+                    tenants[part.content.tenant] += load.tokens
         if texts:
             answer = await self.caller.embed(
                 self.provider,
                 list(texts.values()),
                 index_id=self.index.id,
-                lane=claim.lane,
+                lane=order.claim.lane,
                 tenants=tenants,
             )
-            vectors.update(zip(texts, answer.matrix, strict=True))
+            # Half the memory, and what the store will keep of them.
+            order.vectors.update(zip(texts, half(answer.matrix), strict=True))
             self.done.embedded += len(texts)
             self.done.tokens += answer.tokens or 0
-        paid = [piece for piece in pack if vectors.keys() >= set(piece.hashes)]
-        await self._write(claim, paid, vectors, payment.token)
+        asked = {part.job.doc_id for part in parts} & order.unfinished.keys()
+        paid = [piece for doc_id in asked if not (piece := order.unfinished[doc_id]).lacks(order.vectors)]
+        await self._write(order.claim, paid, order.vectors, order.payment.token)
+        for piece in paid:
+            del order.unfinished[piece.job.doc_id]
 
-    async def _find(
-        self,
-        claim: Claim,
-        suspects: list[Piece],
-        payment: queue.Payment,
-        vectors: dict[bytes, Vector],
-        error: InputRefused,
-    ) -> None:
-        """One of them, at least, is refused: ask for halves until it stands alone, then for the others.
-
-        The half that is not sent waits, so a culprit costs at most ⌈log2 n⌉ + 1 calls, and whatever is
-        answered is written at once. It was in two refused requests, at least, before it is buried. A
-        request too large as a whole accuses nobody: both halves are sent.
-        """
-        aside: list[Piece] = []
-        alone = len(suspects) == 1
-        while len(suspects) > 1 and not error.too_large:
-            tried, rest = suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :]
-            try:
-                await self._embed(claim, tried, payment, vectors)
-            except InputRefused as refused:
-                error, suspects, aside = refused, tried, aside + rest
-            else:
-                suspects = rest
-        if len(suspects) > 1:
-            await self._pay(claim, suspects[: len(suspects) // 2], payment, vectors)
-            await self._pay(claim, suspects[len(suspects) // 2 :], payment, vectors)
-        else:
-            await self._judge(claim, suspects[0], payment, vectors, error, sure=alone or bool(aside))
-        if aside:
-            await self._pay(claim, aside, payment, vectors)
-
-    async def _judge(
-        self,
-        claim: Claim,
-        piece: Piece,
-        payment: queue.Payment,
-        vectors: dict[bytes, Vector],
-        error: InputRefused,
-        *,
-        sure: bool,
-    ) -> None:
-        """Bury the last suspect, unless it is found innocent."""
-        if vectors.keys() >= set(piece.hashes):
-            return
-        if not sure:
-            try:
-                await self._embed(claim, [piece], payment, vectors)
-            except InputRefused as refused:
-                error = refused
-            else:
-                return
-        await self._bury(claim, piece, payment, error)
-
-    async def _bury(self, claim: Claim, piece: Piece, payment: queue.Payment, error: InputRefused) -> None:
+    async def _refused(self, order: Order, part: Piece, error: InputRefused) -> None:
+        """Its document becomes a dead letter; what was paid for of it is kept."""
+        if not part.lacks(order.vectors):
+            return  # what it shares with another document was answered there
+        piece = order.unfinished.pop(part.job.doc_id)
         async with self.database.transaction("worker") as conn:
-            if await queue.bury(conn, claim, piece.job, piece.content.input_hash, str(error)):
+            if await queue.bury(conn, order.claim, piece.job, piece.content.input_hash, str(error)):
                 self.done.buried += 1
-            await queue.close_payment(conn, self.index.space.id, payment.token, piece.hashes, {})
-        self.finished.add(piece.job.doc_id)
+            space, token = self.index.space.id, order.payment.token
+            await queue.close_payment(conn, space, token, part.hashes, {})
+        await self._let_go([piece], order.unfinished.values(), order.vectors, order.payment)
 
     async def _write(
         self, claim: Claim, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
     ) -> None:
         """Behind the fence: only documents that still have this content, only work still ours."""
         left = sorted(pieces, key=lambda piece: piece.job.doc_id)
-        self.finished.update(piece.job.doc_id for piece in pieces)
         delay = 0.0
         for attempt in range(BUSY_TRIES + 1):
             if not left:
@@ -301,12 +279,14 @@ class Worksite:
         self.done.superseded += len(superseded)
         self.done.excluded += sum(not piece.texts for piece in held)
         self.done.written += sum(bool(piece.texts) for piece in held)
+        self.done.chunked += sum(len(piece.texts) > 1 for piece in held)
+        self.done.truncated += sum(piece.truncated for piece in held)
         return busy
 
     async def _store(self, conn: Connection, pieces: list[Piece], vectors: dict[bytes, Vector]) -> None:
         if not pieces:
             return
-        sets = [chunk_set(piece, vectors) for piece in pieces]
+        sets = [piece.chunk_set(vectors) for piece in pieces]
         await self.store.replace(conn, self.index, sets)
         await queue.absolve(conn, self.index.id, [piece.job.doc_id for piece in pieces])
         empty = {p.job.doc_id: (p.content.input_hash, EMPTY) for p in pieces if not p.texts}
@@ -315,7 +295,7 @@ class Worksite:
     async def _still_current(self, conn: Connection, pieces: list[Piece]) -> list[Piece]:
         if not pieces:
             return []
-        now = await documents.contents(conn, [piece.job.doc_id for piece in pieces])
+        now = await documents.measured(conn, [piece.job.doc_id for piece in pieces])
         return [
             piece
             for piece in pieces
@@ -374,29 +354,3 @@ class Worksite:
             yield
         finally:
             renewal.cancel()
-
-
-def chunk_set(piece: Piece, vectors: dict[bytes, Vector]) -> ChunkSet:
-    return ChunkSet(
-        doc_id=piece.job.doc_id,
-        tenant=piece.content.tenant,
-        input_hash=piece.content.input_hash,
-        text_hashes=piece.hashes,
-        vectors=[vectors[text_hash] for text_hash in piece.hashes],
-    )
-
-
-def packed(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Whole documents of like length together, to the pack's limits in inputs and tokens."""
-    pack: list[Piece] = []
-    inputs = tokens = 0
-    for piece in sorted(pieces, key=lambda piece: piece.tokens):
-        full = inputs + len(piece.texts) > PACK_INPUTS or tokens + piece.tokens > PACK_TOKENS
-        if pack and full:
-            yield pack
-            pack, inputs, tokens = [], 0, 0
-        pack.append(piece)
-        inputs += len(piece.texts)
-        tokens += piece.tokens
-    if pack:
-        yield pack

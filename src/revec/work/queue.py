@@ -40,6 +40,10 @@ class Claim:
         return Claim(self.index_id, self.lane, self.token, jobs)
 
     @property
+    def to_embed(self) -> list[int]:
+        return [job.doc_id for job in self.jobs if job.action == "embed"]
+
+    @property
     def last_tenant(self) -> str:
         return max((job.tenant for job in self.jobs), default="")
 

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -29,11 +29,14 @@ from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import indexes
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
-from revec.providers.base import Provider
+from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
 from revec.work import calls, queue
 from revec.work.calls import Caller, NotNow
-from revec.work.pack import Done, Worksite
+from revec.work.memory import Memory
+from revec.work.pack import Worksite
+from revec.work.packing import claim_size, limits
+from revec.work.tally import Summary
 
 Duty = Callable[[], Awaitable[bool]]
 Outstanding = Callable[[], Awaitable[list[str]]]
@@ -52,29 +55,10 @@ EXPRESS = -1  # a place beside the others, for what somebody waits for
 class Pace:
     """How a worker goes about it."""
 
-    claim: int = 256  # documents
+    claim: int | None = None  # documents; None: as many as fill a pack
     lease: float = 60.0  # seconds
     concurrency: int = 2  # claims at once
     idle: float = 0.1  # seconds to the next look when there was nothing to do
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did, and what a person has to look at."""
-
-    written: int = 0
-    copied: int = 0
-    removed: int = 0
-    excluded: int = 0
-    buried: int = 0
-    superseded: int = 0
-    embedded: int = 0
-    tokens: int = 0
-    stuck: list[str] = field(default_factory=list)
-
-    def add(self, done: Done) -> None:
-        for name, count in asdict(done).items():
-            setattr(self, name, getattr(self, name) + count)
 
 
 class Worker:
@@ -87,6 +71,7 @@ class Worker:
         duties: Sequence[Duty],
         outstanding: Outstanding,
         pace: Pace,
+        memory: Memory | None = None,
         id: UUID | None = None,  # noqa: A002 - the column's name
     ) -> None:
         self.id = id or uuid4()
@@ -97,6 +82,8 @@ class Worker:
         self._duties = duties
         self._outstanding = outstanding
         self._pace = pace
+        self.memory = memory or Memory(slots=pace.concurrency)
+        self._mean_tokens: dict[int, float] = {}  # index → of a document in its last claim
         self._stopping = asyncio.Event()
         self._caller = Caller(database, self._stopping)
         self._lacking: dict[str, tuple[float, str]] = {}  # model → until when, and why it is not here
@@ -137,7 +124,7 @@ class Worker:
             try:
                 moved = await step()
                 self._lost_since = None
-            except DATABASE_TROUBLE as error:
+            except (*DATABASE_TROUBLE, MemoryError) as error:
                 self._note(error)
                 moved = False
             pause = self._pace.idle if moved else min(pause * 1.5, self._pace.idle * LONGEST_IDLE)
@@ -170,6 +157,7 @@ class Worker:
     async def _work_off(self, index: Index, lane: int) -> bool:
         try:
             provider = await self._provider_for(index.space.address, index.space.dims)
+            size = self._pace.claim or self._claim_size(index, await provider.traits())
         except RevecError as error:  # this worker lacks a package or a key; another may have them
             self._lacking[index.space.address] = (time.monotonic() + LACK_PAUSE, str(error))
             events.emit(events.ProviderFailed(index.space.address, str(error)))
@@ -179,7 +167,7 @@ class Worker:
                 conn,
                 index.id,
                 lane,
-                size=self._pace.claim,
+                size=size,
                 lease=self._pace.lease,
                 after_tenant=self._last_tenant.get((index.id, lane), ""),
             )
@@ -188,10 +176,19 @@ class Worker:
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
         began = time.perf_counter()
-        site = Worksite(self._database, self._store, provider, self._caller, index, self._pace.lease)
+        site = Worksite(
+            self._database,
+            self._store,
+            provider,
+            self._caller,
+            index,
+            self._pace.lease,
+            self.memory,
+        )
         self._at_work += 1
         try:
             await site.work_off(claim)
+            self._mean_tokens[index.id] = site.mean_tokens or self._mean_tokens.get(index.id, 0)
         except AnswerInvalid as error:
             await self._fault(index, str(error))
         except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
@@ -200,11 +197,17 @@ class Worker:
             events.emit(events.TryAgain(str(error)))
         except ProviderError as error:
             events.emit(events.ProviderFailed(index.space.address, str(error)))
+        except MemoryError as error:
+            self._note(error)  # packs are smaller from now on
         finally:
             self._at_work -= 1
             self.summary.add(site.done)
         events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
+
+    def _claim_size(self, index: Index, traits: Traits) -> int:
+        most = self.memory.bounded(limits(traits), index.space.dims)
+        return claim_size(most, self._mean_tokens.get(index.id, 0))
 
     def _lacks(self, index: Index) -> bool:
         until, _ = self._lacking.get(index.space.address, (0.0, ""))
@@ -265,7 +268,7 @@ class Worker:
                 async with self._database.transaction("worker") as conn:
                     await queue.beat(conn, self.id, host, pid)
                     await queue.expire_payments(conn)
-            except DATABASE_TROUBLE as error:
+            except (*DATABASE_TROUBLE, MemoryError) as error:
                 self._note(error)
             await self._pause(BEAT_EVERY)
 
@@ -280,7 +283,9 @@ class Worker:
             return  # the beat runs out by itself
 
     def _note(self, error: BaseException) -> None:
-        if not is_gone(error):
+        if isinstance(error, MemoryError):
+            events.emit(events.TryAgain("out of memory"))
+        elif not is_gone(error):
             events.emit(events.TryAgain(first_line(error)))
         elif self._lost_since is None:
             self._lost_since = time.monotonic()

@@ -1,0 +1,110 @@
+"""The verb that looks: where a collection stands, what happens next, and what that waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+from rich.markup import escape
+
+from revec.cli.door import Exit, Json, of_collection, out, show_json, table
+
+Line = tuple[str, str]  # a label and what there is to say
+
+
+def register(app: cyclopts.App) -> None:
+    app.command(status)
+
+
+async def status(
+    name: str,
+    /,
+    *,
+    watch: Annotated[bool, Parameter(help="Go on until it is over, or Ctrl-C.")] = False,
+    json: Json = False,
+) -> int:
+    """Show where a collection stands, what happens next and what that waits for."""
+    from revec.migrate.status import status as look
+
+    async with of_collection(name) as (app, collection):
+        last = ""
+        while True:
+            seen = await look(app.database, app.store, collection, app.limits)
+            shown = asdict(seen)
+            if json:
+                show_json(shown)
+            elif str(shown) != last:
+                if watch and sys.stdout.isatty():
+                    out.clear()
+                _show_status(shown)
+            last = str(shown)
+            if not watch or seen.state in (None, "finished", "aborted"):
+                return Exit.DONE
+            await asyncio.sleep(1.0)
+
+
+def _show_status(seen: dict[str, Any]) -> None:
+    state = seen["state"] or "no migration yet"
+    paused = f", paused: {seen['paused']}" if seen["paused"] else ""
+    target = f" → {seen['target']}" if seen["target"] else ""
+    out.print(f"[bold]{seen['collection']}[/bold]{target}  [bold]{state}[/bold]{escape(paused)}")
+    _say(_of_collection(seen))
+    _say(_of_migration(seen))
+    table([_of_index(each) for each in seen["indexes"]])
+    _say(_troubles(seen))
+    _say(("gate", f"{gate} {verdict}") for gate, verdict in (seen["verdicts"] or {}).items())
+    _say([("next", seen["next"]), ("rollback", seen["rollback"])])
+
+
+def _say(lines: Iterator[Line] | list[Line]) -> None:
+    for label, words in lines:
+        out.print(f"{label:12}{words}", markup=False)
+
+
+def _of_collection(seen: dict[str, Any]) -> Iterator[Line]:
+    yield "serving", f"{seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})"
+    waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
+    yield "documents", f"{seen['documents']:,}{waiting}"
+    for source in seen["sources"]:
+        if source["fault"] or source["reading"]:
+            yield "source", source["fault"] or f"{source['name']} is being read"
+
+
+def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:
+    if seen["state"] == "backfilling":
+        rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
+        eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
+        yield "backfill", f"{seen['done']:,} of {seen['all']:,}{rate}{eta}"
+    if seen["spent"] or seen["budget"]:
+        cap = f" of ${seen['budget']:,.2f}" if seen["budget"] is not None else ""
+        yield "spent", f"${seen['spent']:,.4f}{cap}"
+
+
+def _of_index(each: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "index": each["name"],
+        "role": each["role"],
+        "kind": each["kind"],
+        "backlog": f"{each['backlog']:,} ({each['oldest_seconds']:.0f} s)",
+        "dead": each["dead"],
+        "excluded": each["excluded"],
+        "MB": f"{each['bytes'] / 2**20:.1f}",
+    }
+
+
+def _troubles(seen: dict[str, Any]) -> Iterator[Line]:
+    for why in seen["providers"]:
+        yield "provider", why
+    for each in seen["indexes"]:
+        if each["fault"]:
+            yield "fault", each["fault"]
+    if seen["tenants_fault"]:
+        yield "tenants", seen["tenants_fault"]
+    for tenant, why in seen["paused_tenants"].items():
+        yield "paused", f"tenant {tenant}: {why}"
