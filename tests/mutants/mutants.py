@@ -160,7 +160,7 @@ REMOVE, REPLACE = Worksite._remove, pgvector.PgVector.replace
 
 # --- the table ------------------------------------------------------------------------------------
 
-REV, TOKEN = " AND w.rev = n.rev", " AND w.token = %(token)s"
+REV, TOKEN = " AND w.rev = ANY (%(revs)b::bigint[])", " AND w.token = %(token)s"
 CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()"
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
@@ -206,8 +206,11 @@ MUTANTS: dict[str, Mutant] = {
         protocol.test_a_busy_document_is_given_back,
     ),
     "a longer chunk set leaves chunks behind": Mutant(
-        instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
+        instead(pgvector.SQL, "remove", ("WHERE ", "WHERE chunk_no < 2 AND ")),
         protocol.test_a_chunk_set_is_replaced_whole,
+    ),
+    "two writers of one document are one too many": Mutant(
+        attribute(pack, "TOGETHER", RecursionError), orders.test_write_and_write
     ),
     "vectors change places": Mutant(
         attribute(pgvector.PgVector, "replace", swapped),

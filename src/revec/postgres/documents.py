@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from revec.model.document import Content, Draft
+from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
@@ -46,13 +47,13 @@ async def keys_after(conn: Connection, source_id: int, after: str | None, limit:
 
 
 async def contents(conn: Connection, ids: Sequence[int]) -> dict[int, Content]:
-    rows = await conn.execute(SQL.contents, {"ids": list(ids)}, binary=True)
+    rows = await conn.execute(SQL.contents, {"ids": BigInts(ids)}, binary=True)
     return {row.doc_id: Content(*row) for row in await rows.fetchall()}
 
 
 async def lock_current(conn: Connection, ids: Sequence[int], hashes: Sequence[bytes]) -> set[int]:
     """The documents that still have this content, locked against change until the commit."""
-    rows = await conn.execute(SQL.lock_current, {"ids": list(ids), "hashes": list(hashes)}, binary=True)
+    rows = await conn.execute(SQL.lock_current, {"ids": BigInts(ids), "hashes": list(hashes)}, binary=True)
     return {row.id for row in await rows.fetchall()}
 
 

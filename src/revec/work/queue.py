@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from pgvector import HalfVector
 
+from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
@@ -100,7 +101,7 @@ async def bury(conn: Connection, claim: Claim, job: Job, input_hash: bytes, caus
 
 
 async def absolve(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> None:
-    await conn.execute(SQL.absolve, {"index": index_id, "ids": list(doc_ids)})
+    await conn.execute(SQL.absolve, {"index": index_id, "ids": BigInts(doc_ids)})
 
 
 async def exclude(conn: Connection, index_id: int, reasons: dict[int, tuple[bytes, str]]) -> None:
@@ -226,6 +227,6 @@ def _named(claim: Claim) -> dict[str, Any]:
     return {
         "index": claim.index_id,
         "token": claim.token,
-        "ids": [job.doc_id for job in claim.jobs],
-        "revs": [job.rev for job in claim.jobs],
+        "ids": BigInts([job.doc_id for job in claim.jobs]),
+        "revs": BigInts([job.rev for job in claim.jobs]),
     }

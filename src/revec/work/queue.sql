@@ -49,12 +49,12 @@ UPDATE revec.work w
 RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
 
 -- name: settle
--- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. ANY keeps a planner
--- with old statistics from reading all of the index's work.
+-- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. A revision is drawn
+-- from one sequence for all documents, so two lists say what pairs would; a join with the pairs compares
+-- each with each wherever the planner takes the claim for one row (256 rows: 9 ms in place of 0.3).
 DELETE FROM revec.work w
- USING unnest(%(ids)b::bigint[], %(revs)b::bigint[]) AS n (doc_id, rev)
- WHERE w.index_id = %(index)s AND w.doc_id = n.doc_id AND w.rev = n.rev AND w.token = %(token)s
-   AND w.doc_id = ANY (%(ids)b::bigint[]);
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[])
+   AND w.rev = ANY (%(revs)b::bigint[]) AND w.token = %(token)s;
 
 -- name: release
 -- Give back unfinished work, now or later; a blameless try is not counted. What a writer holds is
@@ -179,7 +179,8 @@ WITH ours AS MATERIALIZED (
      WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
      ORDER BY p.text_hash FOR UPDATE
 )
-DELETE FROM revec.paid p USING ours WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
+DELETE FROM revec.paid p
+ WHERE p.space_id = %(space)s AND p.text_hash = ANY (ARRAY (SELECT text_hash FROM ours));
 
 -- name: pay_keep
 -- Paid for but not written: kept for whoever needs the text next. Locked in the same order.
