@@ -60,6 +60,12 @@ def print_machine(dsn: str) -> None:
 
 
 def finish(name: str, figures: list[Figure]) -> None:
+    """One figure a line for a person, then all of them on the last line for a program."""
+    for figure in figures:
+        verdict = (
+            "" if figure.met is None else f"  (goal {figure.goal:,}: {'met' if figure.met else 'MISSED'})"
+        )
+        print(f"{figure.what}: {figure.value:,}{verdict}")
     print("BENCH " + json.dumps({"name": name, "figures": [asdict(each) for each in figures]}))
 
 

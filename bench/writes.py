@@ -310,9 +310,6 @@ def main() -> None:
             figures = asyncio.run(bench(server.dsn, options))
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    for figure in figures:
-        verdict = "" if figure.met is None else f"  (goal {figure.goal}: {'met' if figure.met else 'MISSED'})"
-        print(f"{figure.what}: {figure.value:,}{verdict}")
     if figures:
         finish("writes", figures)
     else:

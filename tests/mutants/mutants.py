@@ -198,7 +198,7 @@ REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading
 
 # --- the table ------------------------------------------------------------------------------------
 
-REV, TOKEN = " AND w.rev = n.rev", " AND w.token = %(token)s"
+REV, TOKEN = " AND w.rev = ANY (%(revs)b::bigint[])", " AND w.token = %(token)s"
 CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()"
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
@@ -245,15 +245,18 @@ MUTANTS: dict[str, Mutant] = {
         protocol.test_a_busy_document_is_given_back,
     ),
     "a longer chunk set leaves chunks behind": Mutant(
-        instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
+        instead(pgvector.SQL, "remove", ("WHERE ", "WHERE chunk_no < 2 AND ")),
         protocol.test_a_chunk_set_is_replaced_whole,
     ),
     "a shrinking document leaves chunks behind": Mutant(
-        instead(pgvector.SQL, "replace", ("chunk_no > 0", "false")),
+        instead(pgvector.SQL, "remove", ("WHERE ", "WHERE chunk_no < 1 AND ")),
         chunks.test_a_shrinking_document_leaves_no_chunk_behind,
     ),
     "only the first chunk is written": Mutant(
         attribute(reading, "rendered", first_chunk), chunks.test_a_shrinking_document_leaves_no_chunk_behind
+    ),
+    "two writers of one document are one too many": Mutant(
+        attribute(pack, "TOGETHER", RecursionError), orders.test_write_and_write
     ),
     "vectors change places": Mutant(
         attribute(pgvector.PgVector, "replace", swapped),

@@ -284,10 +284,7 @@ async def test_documents_are_written_in_one_order(app: App, monkeypatch: pytest.
     told: list[events.Event] = []
     monkeypatch.setattr(events, "emit", told.append)
     made, index = await hands.indexed(app)
-    await steps.put(app, made, steps.drafts(2))
-    await steps.drain(app)
-    told.clear()
-    await steps.put(app, made, steps.drafts(2, word="edited"))
+    await steps.put(app, made, steps.drafts(3))
     writing = []
     for order in (1, -1):
         await hands.expire(app)
@@ -306,8 +303,11 @@ async def test_documents_are_written_in_one_order(app: App, monkeypatch: pytest.
     both = []
     async with app.database.transaction() as other:
         table = sql.Identifier("revec", f"vectors_{index.id}")
-        lock = sql.SQL("SELECT FROM {} WHERE doc_id = 1 FOR UPDATE").format(table)
-        await other.execute(lock)
+        taken = sql.SQL(
+            "INSERT INTO {} SELECT min(id) + 1, 0, 'default', '', '', 1, array_fill(1, ARRAY[%s])::halfvec"
+            "  FROM revec.document"
+        )
+        await other.execute(taken.format(table), (index.space.dims,))
         for number, write in enumerate(writing, start=1):
             both.append(asyncio.create_task(write()))
 
@@ -315,6 +315,7 @@ async def test_documents_are_written_in_one_order(app: App, monkeypatch: pytest.
                 return len(await hands.lock_waiters(app)) >= wanted
 
             await hands.until(are_waiting)
+        raise psycopg.Rollback  # and the place of the document in the middle is free
     await asyncio.gather(*both)
     assert told == []
     assert await hands.work(app) == []

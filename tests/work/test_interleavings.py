@@ -187,6 +187,32 @@ async def test_write_and_edit(app: App, loopback: Loopback) -> None:
     await assert_all_done(app, made)
 
 
+async def test_write_and_write(app: App, loopback: Loopback) -> None:
+    """Two workers write one document at once, as the lease of the first one has run out."""
+    made, index = await hands.indexed(app)
+    count = 0
+
+    async def stories() -> list[Story]:
+        nonlocal count
+        count += 1
+        zombie = await embedded(app, made, index, Draft(key=f"{count}", body=f"the text of {count}"))
+        await hands.expire(app)
+        owner = replace(zombie, claim=await hands.claim(app, index))
+        return [unhurt(each.write(app, index)) for each in (zombie, owner)]
+
+    def unhurt(write: Story) -> Story:
+        async def story(database: Database) -> None:
+            try:
+                await write(database)
+            except psycopg.errors.UniqueViolation as error:
+                raise AssertionError("a worker fell over the other one's row") from error
+
+        return story
+
+    await assert_orders(app, stories, least=20)
+    await assert_all_done(app, made)
+
+
 async def test_write_and_delete(app: App, loopback: Loopback) -> None:
     """A worker writes a vector while its document is deleted and its key comes back."""
     made, index = await hands.indexed(app)

@@ -40,7 +40,8 @@ SELECT tenant, after_id, priority,
 -- name: next_page
 -- The next documents that lack a vector, and the tenants' cursors, in one transaction: killed anywhere, it
 -- goes on where it was. A document written meanwhile has its own work already. Each tenant is read by the
--- cursors' index, one document further than its share: so it is known who is through.
+-- cursors' index, one document further than its share: so it is known who is through. OFFSET 0 asks for each
+-- document by its key: an anti-join would read all of the vectors for every page.
 WITH turn AS (
     SELECT * FROM unnest(%(tenants)s::text[], %(after)s::bigint[], %(shares)s::int[])
                   AS t (tenant, after_id, share)
@@ -56,11 +57,11 @@ WITH turn AS (
     SELECT %(index)s, p.id, p.rev, 'embed', 2, p.tenant, %(priority)s FROM found p
      WHERE p.taken
        AND NOT EXISTS (SELECT FROM {vectors} v
-                        WHERE v.doc_id = p.id AND v.chunk_no = 0 AND v.input_hash = p.input_hash)
+                        WHERE v.doc_id = p.id AND v.chunk_no = 0 AND v.input_hash = p.input_hash OFFSET 0)
        AND NOT EXISTS (SELECT FROM revec.excluded e
-                        WHERE e.index_id = %(index)s AND e.doc_id = p.id AND e.input_hash = p.input_hash)
+                        WHERE e.index_id = %(index)s AND e.doc_id = p.id AND e.input_hash = p.input_hash OFFSET 0)
        AND NOT EXISTS (SELECT FROM revec.dead x
-                        WHERE x.index_id = %(index)s AND x.doc_id = p.id AND x.input_hash = p.input_hash)
+                        WHERE x.index_id = %(index)s AND x.doc_id = p.id AND x.input_hash = p.input_hash OFFSET 0)
      ORDER BY p.id
     ON CONFLICT DO NOTHING
 ), passed AS (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
 from revec.model.document import Content, Draft
+from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
@@ -67,8 +68,8 @@ class Measure:
     input_hash: bytes
 
 
-async def measured(conn: Connection, ids: Iterable[int]) -> dict[int, Measure]:
-    rows = await conn.execute(SQL.measured, {"ids": list(ids)}, binary=True)
+async def measured(conn: Connection, ids: Collection[int]) -> dict[int, Measure]:
+    rows = await conn.execute(SQL.measured, {"ids": BigInts(ids)}, binary=True)
     return {row.doc_id: Measure(row.size, row.input_hash) for row in await rows.fetchall()}
 
 
@@ -81,13 +82,13 @@ async def sampled(conn: Connection, collection_id: int, size: int) -> dict[int, 
 async def contents(conn: Connection, sized: Mapping[int, Measure]) -> dict[int, Content]:
     """The documents that are still what was measured; another text may be of any length."""
     hashes = [each.input_hash for each in sized.values()]
-    rows = await conn.execute(SQL.contents, {"ids": list(sized), "hashes": hashes}, binary=True)
+    rows = await conn.execute(SQL.contents, {"ids": BigInts(sized), "hashes": hashes}, binary=True)
     return {row.doc_id: Content(*row) for row in await rows.fetchall()}
 
 
 async def lock_current(conn: Connection, ids: Sequence[int], hashes: Sequence[bytes]) -> set[int]:
     """The documents that still have this content, locked against change until the commit."""
-    rows = await conn.execute(SQL.lock_current, {"ids": list(ids), "hashes": list(hashes)}, binary=True)
+    rows = await conn.execute(SQL.lock_current, {"ids": BigInts(ids), "hashes": list(hashes)}, binary=True)
     return {row.id for row in await rows.fetchall()}
 
 

@@ -17,6 +17,7 @@ from revec.model.errors import NotFound
 from revec.model.index import Index, Kind
 from revec.model.space import BYTES_PER_DIM, Space
 from revec.postgres import indexes
+from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 from revec.stores.base import Build, ChunkSet, Vector, half
@@ -46,8 +47,7 @@ class PgVector:
         await conn.execute(SQL.drop.format(vectors=_table(index)))
 
     async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        if empty := [each.doc_id for each in sets if not each.vectors]:
-            await self.remove(conn, index, empty)
+        await self.remove(conn, index, [each.doc_id for each in sets])
         rows = [
             (each, number, text_hash, vector)
             for each in sets
@@ -56,20 +56,20 @@ class PgVector:
         if not rows:
             return
         await conn.execute(
-            SQL.replace.format(vectors=_table(index)),
+            SQL.insert.format(vectors=_table(index)),
             {
-                "doc_ids": [each.doc_id for each, *_ in rows],
-                "chunk_nos": [number for _, number, *_ in rows],
+                "doc_ids": BigInts([each.doc_id for each, *_ in rows]),
+                "chunk_nos": BigInts([number for _, number, *_ in rows]),
                 "tenants": [each.tenant for each, *_ in rows],
                 "input_hashes": [each.input_hash for each, *_ in rows],
                 "text_hashes": [text_hash for *_, text_hash, _ in rows],
-                "chunk_counts": [len(each.vectors) for each, *_ in rows],
+                "chunk_counts": BigInts([len(each.vectors) for each, *_ in rows]),
                 "embeddings": HalfVectors([vector for *_, vector in rows]),
             },
         )
 
     async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None:
-        await conn.execute(SQL.remove.format(vectors=_table(index)), {"ids": list(doc_ids)})
+        await conn.execute(SQL.remove.format(vectors=_table(index)), {"ids": BigInts(doc_ids)})
 
     async def known(
         self, conn: Connection, space: Space, text_hashes: Sequence[bytes]

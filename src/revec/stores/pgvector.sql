@@ -28,21 +28,13 @@ SELECT revec.protect(%(vectors)s::regclass, 'tenant');
 -- name: drop
 DROP TABLE IF EXISTS {vectors};
 
--- name: replace
--- Rows beyond the new set and rows of the new set are never the same ones, so one statement may do both.
-WITH trimmed AS (
-    DELETE FROM {vectors}
-     WHERE doc_id = ANY (%(doc_ids)b::bigint[]) AND chunk_no > 0
-       AND (doc_id, chunk_no) NOT IN
-           (SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::int4[]))
-)
-INSERT INTO {vectors} AS v (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
-SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::int4[], %(tenants)s::text[],
-                     %(input_hashes)b::bytea[], %(text_hashes)b::bytea[], %(chunk_counts)b::int4[],
-                     %(embeddings)b::halfvec[])
-ON CONFLICT (doc_id, chunk_no) DO UPDATE
-   SET tenant = excluded.tenant, input_hash = excluded.input_hash, text_hash = excluded.text_hash,
-       chunk_count = excluded.chunk_count, embedding = excluded.embedding;
+-- name: insert
+-- After the document's old set is gone. No ON CONFLICT: it would cost every row a speculative insertion,
+-- for the sake of two workers that write one document at once; whoever is second is told, and comes back.
+INSERT INTO {vectors} (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
+SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::bigint[], %(tenants)s::text[],
+                     %(input_hashes)b::bytea[], %(text_hashes)b::bytea[], %(chunk_counts)b::bigint[],
+                     %(embeddings)b::halfvec[]);
 
 -- name: remove
 DELETE FROM {vectors} WHERE doc_id = ANY (%(ids)b::bigint[]);

@@ -41,6 +41,7 @@ WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are
 OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at once
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
+TOGETHER = psycopg.errors.UniqueViolation  # with another worker: our lease had run out, or its
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
@@ -246,6 +247,8 @@ class Worksite:
                 await asyncio.sleep(BUSY_PAUSE)
             try:
                 left = await self._write_once(claim, left, vectors, payment)
+            except TOGETHER:
+                continue
             except LOCKED as error:
                 events.emit(events.TryAgain(first_line(error)))
                 delay = LOCKED_PAUSE

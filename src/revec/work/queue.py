@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from pgvector import HalfVector
 
+from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
@@ -113,7 +114,7 @@ async def bury(conn: Connection, claim: Claim, job: Job, input_hash: bytes, caus
 
 async def absolve(conn: Connection, index_id: int, doc_ids: Sequence[int], *, gone: bool = False) -> None:
     """Their letters are settled: written after all, or `gone` for good."""
-    await conn.execute(SQL.absolve, {"index": index_id, "ids": list(doc_ids), "gone": gone})
+    await conn.execute(SQL.absolve, {"index": index_id, "ids": BigInts(doc_ids), "gone": gone})
 
 
 async def exclude(conn: Connection, index_id: int, reasons: dict[int, tuple[bytes, str]]) -> None:
@@ -265,6 +266,6 @@ def _named(claim: Claim) -> dict[str, Any]:
     return {
         "index": claim.index_id,
         "token": claim.token,
-        "ids": [job.doc_id for job in claim.jobs],
-        "revs": [job.rev for job in claim.jobs],
+        "ids": BigInts([job.doc_id for job in claim.jobs]),
+        "revs": BigInts([job.rev for job in claim.jobs]),
     }

@@ -41,6 +41,7 @@ SELECT i.id AS index_id, lane.n AS lane
 -- out. The index's row is locked, so that whoever holds the index sees this claim or is seen by it. Tenants
 -- whose work is all taken do not count, nor do paused ones, of whom only deletions are claimed (these have
 -- no priority: they are live). LIMIT 1 where there is but one: a walk of a thousand steps is no hash join.
+-- ANY (ARRAY …): the planner takes the picked rows for a third of the table, and would read all of it.
 WITH RECURSIVE claimable AS MATERIALIZED (
     SELECT i.id, i.collection_id FROM revec.index i
      WHERE i.id = %(index)s AND i.writing AND NOT i.held AND i.fault IS NULL FOR SHARE
@@ -103,8 +104,7 @@ WITH RECURSIVE claimable AS MATERIALIZED (
 UPDATE revec.work w
    SET lease_until = now() + make_interval(secs => %(lease)s), token = %(token)s,
        attempts = attempts + 1
-  FROM picked
- WHERE w.index_id = %(index)s AND w.doc_id = picked.doc_id
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (ARRAY (SELECT doc_id FROM picked))
 RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
 
 -- name: enqueue
@@ -128,12 +128,12 @@ SELECT wanted.id, d.id, d.rev, 'embed', %(lane)s, d.tenant
 ON CONFLICT DO NOTHING;
 
 -- name: settle
--- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. ANY keeps a planner
--- with old statistics from reading all of the index's work.
+-- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. A revision is drawn
+-- from one sequence for all documents, so two lists say what pairs would; a join with the pairs compares
+-- each with each wherever the planner takes the claim for one row (256 rows: 9 ms in place of 0.3).
 DELETE FROM revec.work w
- USING unnest(%(ids)b::bigint[], %(revs)b::bigint[]) AS n (doc_id, rev)
- WHERE w.index_id = %(index)s AND w.doc_id = n.doc_id AND w.rev = n.rev AND w.token = %(token)s
-   AND w.doc_id = ANY (%(ids)b::bigint[]);
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[])
+   AND w.rev = ANY (%(revs)b::bigint[]) AND w.token = %(token)s;
 
 -- name: release
 -- Give back unfinished work, now or later; a blameless try is not counted. What a writer holds is
@@ -292,7 +292,8 @@ WITH ours AS MATERIALIZED (
      WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
      ORDER BY p.text_hash FOR UPDATE
 )
-DELETE FROM revec.paid p USING ours WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
+DELETE FROM revec.paid p
+ WHERE p.space_id = %(space)s AND p.text_hash = ANY (ARRAY (SELECT text_hash FROM ours));
 
 -- name: pay_keep
 -- Paid for but not written: kept for whoever needs the text next. Locked in the same order.
