@@ -15,10 +15,12 @@ from rich.markup import escape
 
 from revec.cli.collection import Dims, Kind
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
+from revec.cli.queue import throttle_line
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
 
 MOST_DIGITS = 6
+Source = Annotated[str | None, Parameter(help="One table, as revec.toml names it.")]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 
 
@@ -126,9 +128,16 @@ def _show_status(seen: dict[str, Any]) -> None:
     waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
     out.print(f"documents   {seen['documents']:,}{waiting}")
     for source in seen["sources"]:
-        if source["fault"] or source["reading"]:
-            said = source["fault"] or f"{source['name']} is being read"
-            out.print(f"source      {said}", markup=False)
+        name = source["name"]
+        if source["paused"]:
+            go_on = f"its changes are kept, `revec resume {seen['collection']} --source {name}` goes on"
+            out.print(f"source      {name} is paused: {source['paused']}; {go_on}", markup=False)
+        elif source["fault"] or source["reading"]:
+            out.print(f"source      {source['fault'] or f'{name} is being read'}", markup=False)
+    if seen["throttle"]:
+        out.print(f"throttle    {throttle_line(seen['throttle'])}", markup=False)
+    if seen["braked"]:
+        out.print(f"brake       the backfill yields, {seen['braked']}", markup=False)
     if seen["state"] == "backfilling":
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
         eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
@@ -209,9 +218,17 @@ async def rollback(
     return Exit.DONE
 
 
-async def pause(name: str, /, *, reason: Why = "a person asked") -> int:
-    """Hold the backfill where it is; live writes go on."""
+async def pause(name: str, /, *, source: Source = None, reason: Why = "a person asked") -> int:
+    """Hold the backfill where it is, live writes go on; or leave one table's changes where they are."""
     async with of_collection(name) as (app, collection):
+        if source:
+            await app.commands.pause_source(collection, source, reason)
+            out.print(
+                f"{source} is read no more, its changes are kept: `revec resume {name} --source {source}` "
+                "goes on.",
+                markup=False,
+            )
+            return Exit.DONE
         await app.commands.pause(collection, reason)
     out.print(f"{name} is paused: `revec resume {name}` goes on.")
     return Exit.DONE
@@ -221,13 +238,18 @@ async def resume(
     name: str,
     /,
     *,
+    source: Source = None,
     clear: Annotated[str | None, Parameter(help="A failed gate to clear; needs --reason.")] = None,
     reason: Why = "",
 ) -> int:
-    """Lift a pause, a fault of the model, or a failed gate."""
+    """Lift a pause, a fault of the model, or a failed gate; or read a paused table again."""
     if clear and not reason:
         raise BadInput("clearing a failed gate needs --reason: it stays in the history")
     async with of_collection(name) as (app, collection):
+        if source:
+            why = await app.commands.resume_source(collection, source)
+            out.print(f"lifted the pause: {why}" if why else f"{source} was not paused", markup=False)
+            return Exit.DONE
         lifted = await app.commands.resume(collection, clear=clear, reason=reason)
     for what in lifted or ["nothing: nothing was held"]:
         out.print(f"lifted {what}", markup=False)

@@ -14,7 +14,7 @@ from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations
 from revec.postgres.database import Connection, Database
 from revec.stores.base import Store
-from revec.work import queue
+from revec.work import control, queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Status:
     serving: str | None
     indexes: list[IndexStatus]
     workers: int
+    throttle: dict[str, Any] | None  # what a person allows
+    braked: str | None  # why the backfill yields, and to how much of its speed
     migration: int | None = None
     state: str | None = None
     target: str | None = None
@@ -65,14 +67,21 @@ async def status(database: Database, store: Store, collection: Collection, limit
             "documents": await documents.count(conn, collection.id),
             "unprojected": await projector.backlog(conn, collection.id),
             "sources": [
-                {"name": source.name, "reading": source.scan, "fault": source.fault}
+                {
+                    "name": source.name,
+                    "reading": source.scan,
+                    "fault": source.fault,
+                    "paused": source.paused_why,
+                }
                 for source in await collections.sources(conn, collection.id)
             ],
             "epoch": route.epoch,
             "serving": next((each.name for each in written if each.id == route.serving), None),
             "indexes": [await _index(conn, store, each, route) for each in written],
-            "workers": len(await queue.workers(conn)),
+            "throttle": await _throttle(conn, collection),
         }
+        workers = await queue.workers(conn)
+        facts |= {"workers": len(workers), "braked": _braked(workers)}
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
     facts |= await _migration(database, migration)
@@ -83,6 +92,18 @@ async def status(database: Database, store: Store, collection: Collection, limit
     if not facts["workers"] and not migration.state.is_final:
         waits += "; no worker seen: run `revec worker`"
     return Status(**facts, next=waits, rollback=_rollback(migration, collection, facts["indexes"]))
+
+
+async def _throttle(conn: Connection, collection: Collection) -> dict[str, Any] | None:
+    row = await control.throttle_of(conn, collection.id)
+    return None if row is None else {name: limit for name, limit in row._asdict().items() if limit}
+
+
+def _braked(workers: list[Any]) -> str | None:
+    slowest = min(workers, key=lambda worker: worker.speed, default=None)
+    if slowest is None or slowest.braked_by is None:
+        return None
+    return f"{slowest.speed:.0%} of its speed: {slowest.braked_by}"
 
 
 async def _index(conn: Connection, store: Store, index: Index, route: Route) -> IndexStatus:
