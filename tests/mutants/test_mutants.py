@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
-from revec.work import calls, pack
+from revec.work import calls, control, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
 
@@ -25,7 +25,14 @@ async def test_a_mutant_is_noticed(
     mutant = MUTANTS[name]
     monkeypatch.setattr(calls, "REST", (0.01, 1.0))
     monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
-    has = {"any_app": app, "app": app, "loopback": loopback, "monkeypatch": monkeypatch}
+    monkeypatch.setattr(control, "LOOK_EVERY", 0.01)
+    has = {
+        "any_app": app,
+        "app": app,
+        "dsn": app.database.dsn,
+        "loopback": loopback,
+        "monkeypatch": monkeypatch,
+    }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
         with pytest.raises(NOTICED) as noticed:
