@@ -68,12 +68,12 @@ async def claimed(app: App, hand: Control, index: Index, lane: int = BACKFILL, s
 async def at_work(app: App, **pace: Any) -> AsyncIterator[Worker]:
     """A worker beside the body."""
     busy = app.worker(**pace)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(busy.run(drain=False))
-        try:
-            yield busy
-        finally:
-            busy.stop()
+    running = asyncio.create_task(busy.run(drain=False))
+    try:
+        yield busy
+    finally:
+        busy.stop()
+        await running
 
 
 async def stored(app: App, index: Index) -> int:
@@ -121,22 +121,29 @@ async def test_edits_are_never_throttled(any_app: App) -> None:
 async def test_a_running_worker_obeys(app: App, loopback: Loopback) -> None:
     """Throttled in the middle of a backfill, an edit still gets through; lifted, all is done."""
     made, index = await hands.indexed(app)
-    async with at_work(app, claim=5):
-        await backfill_slowly(app, made, index)
-        await steps.put(app, made, steps.drafts(1, start=500))
+    async with at_work(app, claim=5) as busy:
+        await steps.put(app, made, steps.drafts(1, start=400))
         await hands.until(lambda: rows_where(app, index, 1))
+        await slow_down(app, made, docs_per_second=0.001)
+        await hands.until(lambda: throttled(busy))
+        await backfill_held(app, made, index, 40)
+        await steps.put(app, made, steps.drafts(1, start=500))
+        await hands.until(lambda: rows_where(app, index, 2))
         assert len(await hands.work(app)) == 40
         await lift(app, made)
-        await hands.until(lambda: rows_where(app, index, 41))
+        await hands.until(lambda: rows_where(app, index, 42))
     await hands.assert_oracle(app, made)
 
 
-async def backfill_slowly(app: App, made: Collection, index: Index) -> None:
-    """Forty documents of a backfill, throttled before any worker sees them."""
-    await slow_down(app, made, docs_per_second=0.001)
+async def throttled(busy: Worker) -> bool:
+    return bool(busy._control._throttles)
+
+
+async def backfill_held(app: App, made: Collection, index: Index, count: int) -> None:
+    """Documents of a backfill that no worker sees before all of them are."""
     async with app.database.transaction() as conn:
         await conn.execute("UPDATE revec.index SET held = true")
-    await backfill(app, made, index, 40)
+    await backfill(app, made, index, count)
     async with app.database.transaction() as conn:
         await conn.execute("UPDATE revec.index SET held = false")
 
@@ -160,9 +167,10 @@ async def test_only_so_many_claims_at_once(app: App, loopback: Loopback) -> None
     loopback.hold()
     async with at_work(app, claim=5, concurrency=3) as busy:
         await asyncio.to_thread(loopback.wait_held)
-        assert (await claims_in_a_while(busy)) == {1}
+        at_once = await claims_in_a_while(busy)
         await steps.put(app, made, steps.drafts(1, start=500))
         loopback.release()
+        assert at_once == {1}
         await hands.until(lambda: rows_where(app, index, 61))
     await hands.assert_oracle(app, made)
 
@@ -354,20 +362,28 @@ async def test_a_pulse_that_cannot_be_written_hurts_no_search(
 ) -> None:
     """The table is locked, then gone: hits all the same, at once, and later pulses are written again."""
     monkeypatch.setattr(pulse, "FLUSH_EVERY", 0.0)
-    monkeypatch.setattr(pulse, "PATIENCE", 0.1)
+    monkeypatch.setattr(pulse, "PATIENCE", 10.0)
     await steps.filled(app, 5)
+
+    async def search() -> None:
+        assert (await app.retriever.search("c", "document 3", tenant="default")).hits
+
+    async def written() -> list[Any]:
+        await search()
+        return await steps.rows(app, "SELECT FROM revec.pulse WHERE kind = 'search'")
+
     async with app.database.transaction() as conn:
         await conn.execute("LOCK TABLE revec.pulse")
         for _ in range(20):
-            assert (await app.retriever.search("c", "document 3", tenant="default")).hits
+            await at_once(search(), "a search waits for its pulse")
             await asyncio.sleep(0.01)
         await conn.execute("ALTER TABLE revec.pulse RENAME TO pulse_elsewhere")
-    assert (await app.retriever.search("c", "document 3", tenant="default")).hits
-    await asyncio.sleep(0.15)
+    for _ in range(5):
+        await search()
+        await asyncio.sleep(0.01)
     async with app.database.transaction() as conn:
         await conn.execute("ALTER TABLE revec.pulse_elsewhere RENAME TO pulse")
-    await app.retriever.search("c", "document 3", tenant="default")
-    await hands.until(lambda: steps.rows(app, "SELECT FROM revec.pulse WHERE kind = 'search'"))
+    await hands.until(written)
 
 
 async def test_old_pulses_go_with_new_ones(app: App) -> None:
@@ -393,7 +409,7 @@ async def test_a_worker_whose_packs_wait_for_their_turn_leaves_at_once(app: App,
     await hands.until(lambda: steps.rows(app, "SELECT FROM revec.provider"))
     await hands.until(lambda: all_at_work(busy))
     busy.stop()
-    await at_once(running)
+    await at_once(running, "it waits for the provider's limit instead of leaving")
     assert loopback.requests()["requests"] == asked
     assert {(row.attempts, row.token) for row in await hands.work(app)} == {(0, None)}
     assert await hands.paid(app) == []
@@ -407,12 +423,12 @@ async def all_at_work(busy: Worker) -> bool:
     return busy._at_work == 3
 
 
-async def at_once(running: Awaitable[object]) -> None:
+async def at_once(doing: Awaitable[object], instead: str) -> None:
     try:
         async with asyncio.timeout(2.0):
-            await running
+            await doing
     except TimeoutError:
-        raise AssertionError("it waits for the provider's limit instead of leaving") from None
+        raise AssertionError(instead) from None
 
 
 async def limited(app: App, *, seconds: float) -> None:
