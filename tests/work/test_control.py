@@ -167,10 +167,10 @@ async def test_only_so_many_claims_at_once(app: App, loopback: Loopback) -> None
     loopback.hold()
     async with at_work(app, claim=5, concurrency=3) as busy:
         await asyncio.to_thread(loopback.wait_held)
-        at_once = await claims_in_a_while(busy)
+        seen = await claims_in_a_while(busy)
         await steps.put(app, made, steps.drafts(1, start=500))
         loopback.release()
-        assert at_once == {1}
+        assert seen == {1}
         await hands.until(lambda: rows_where(app, index, 61))
     await hands.assert_oracle(app, made)
 
