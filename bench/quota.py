@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bench.quota_worker import run
 from bench.report import Figure, at_least, at_most, finish, print_machine, reported
 from revec.postgres import schema
 from revec.postgres.database import Connection, Database
@@ -36,6 +37,7 @@ TPM, RPM = 1_000_000, 3_000
 PACK = 64_000  # tokens
 MEAN, SPREAD = 84, 0.8  # tokens of a document: mean, and sigma of their logarithm
 LATENCY = 1.2  # seconds of a call, on average
+CLOCK = 20  # the real worker's provider is so many times as fast
 SLOTS = 8  # calls in flight, at most, of a worker
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -125,6 +127,8 @@ class Case:
     declared: float = 1.0  # times the true limit
     thief: tuple[float, float, float] = (0.0, 0.0, 0.0)
     workers: int = 1
+    latency: float = LATENCY
+    miscount: float = 0.03  # they do not count quite as we do
 
 
 CASES = (
@@ -215,13 +219,13 @@ class Simulation:
         self.left.pop()
         self.calls += 1
         worker.free -= 1
-        billed = size * self.rng.uniform(0.97, 1.03)  # they do not count quite as we do
+        billed = size * self.rng.uniform(1 - self.case.miscount, 1 + self.case.miscount)
         good, headers, again = self.provider.call(moment + self.rng.uniform(0.005, 0.05), billed)
         report = Report("rate", headers=headers, retry_after=again, why="429")
         taken = 0.05
         if good:
             report = Report("ok", round(billed), headers)
-            taken = LATENCY * self.rng.lognormvariate(-0.02, 0.2)
+            taken = self.case.latency * self.rng.lognormvariate(-0.02, 0.2)
         answer = Answer(turn.call, size, report)
         heapq.heappush(self.due, (moment + taken, next(self.order), worker, answer))
 
@@ -262,7 +266,29 @@ async def bench(dsn: str, options: argparse.Namespace) -> list[Figure]:
                 at_most(f"answers 429, {case.name}", came.refused, 10),
                 reported(f"round trips a pack, {case.name}", came.trips / came.calls),
             ]
+        if options.real:
+            figures += await compared(dsn, database, options)
     return figures
+
+
+async def compared(dsn: str, database: Database, options: argparse.Namespace) -> list[Figure]:
+    """The real worker, and the simulation of the very packs that it sent."""
+    real = await run(dsn, options.real, tpm=TPM, rpm=RPM, clock=CLOCK, latency=LATENCY)
+    case = Case("as the worker", latency=real.latency, miscount=0.0)
+    async with database.transaction() as conn:
+        left = list(reversed(real.packs))
+        told = await Simulation(conn, case, left, random.Random(options.seed)).run()
+    print(
+        f"real worker, clock x{CLOCK}: {options.real:,} documents, {sum(real.packs):,} tokens, "
+        f"{len(real.packs)} packs, {real.seconds / 60:.2f} min of the provider's time, simulated "
+        f"{told.seconds / 60:.2f}, floor {told.floor / 60:.2f}, {real.refused} answers 429"
+    )
+    off = abs(real.seconds / told.seconds - 1)
+    return [
+        at_most("real worker and simulation differ by", off, 0.02),
+        at_most("answers 429, real worker", real.refused, 10),
+        reported("share of the floor, real worker", told.floor / real.seconds),
+    ]
 
 
 def _lines(figures: list[Figure]) -> Iterator[str]:
@@ -274,6 +300,7 @@ def _lines(figures: list[Figure]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--documents", type=int, default=670_000)
+    parser.add_argument("--real", type=int, default=60_000, help="documents for the real worker; 0: none")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="revec-bench-"))

@@ -23,10 +23,12 @@ from revec.postgres import schema
 from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
+from revec.search.pulse import Pulse
 from revec.search.retriever import Retriever
 from revec.settings import Settings
 from revec.stores.base import Store
 from revec.stores.pgvector import PgVector
+from revec.work.control import Control
 from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
 
@@ -58,7 +60,9 @@ class App:
         except BaseException:
             await self._exits.aclose()
             raise
-        self.retriever = Retriever(self.database, self.store, self.provider)
+        pulse = Pulse(self.database)
+        self._exits.push_async_callback(pulse.close)
+        self.retriever = Retriever(self.database, self.store, self.provider, pulse.note)
         self.commands = Commands(
             database=self.database,
             store=self.store,
@@ -147,6 +151,7 @@ class App:
                 idle=self.settings.idle,
             ),
             memory=Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency),
+            control=Control(self.database, braking=self.settings.brake),
             id=holder,
         )
         worker.on_leave(ticking.leave)

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=2, ge=1, le=64)
     idle: float = Field(default=0.1, gt=0)  # seconds to the next look when there was nothing to do
     threads: int = Field(default=1, ge=1)  # of a local model
+    brake: bool = True  # the backfill yields when searches or the database become slow
+    health: str | None = None  # host:port where a worker answers /livez and /readyz
     fidelity_sample: int = Field(default=299, ge=1)
     collections: dict[str, CollectionTable] = {}
 

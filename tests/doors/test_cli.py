@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,6 +239,59 @@ def test_a_dead_letter_is_shown_and_settled(filled: Shell, tmp_path: Path, loopb
     filled("queue", "accept", "c", "--reason", "it is poison")
     assert filled.json("verify", "c")["excluded"] == 2
     filled("worker", "--drain", "--quiet")
+
+
+def test_the_work_is_throttled_and_shown(filled: Shell) -> None:
+    """Set, shown, kept where not named, lifted; what would stop it is refused with the verb that stops."""
+    assert filled("throttle", "c") == "c: not throttled\n"
+    filled("throttle", "c", "--docs-per-second", "2.5")
+    said = filled("throttle", "c", "--claim", "9")
+    assert said.startswith("c: at most 2.5 documents of the backfill a second, 9 documents in a claim (by ")
+    assert "2.5 documents of the backfill a second" in filled("status", "c")
+    assert filled.json("throttle", "c")["claim"] == 9
+    assert "`revec pause c`" in filled("throttle", "c", "--docs-per-second", "0", code=1)
+    assert filled("throttle", "c", "--off") == "c: not throttled\n"
+    assert filled("queue", "workers") == "No worker seen: run `revec worker`.\n"
+
+
+def test_a_source_is_paused_and_read_again(filled: Shell) -> None:
+    """By its name; what is pushed cannot be."""
+    assert "stop `revec ingest`" in filled("pause", "c", "--source", "push", code=5)
+    assert "has no source" in filled("resume", "c", "--source", "app.docs", code=1)
+
+
+def test_a_worker_says_that_it_is_alive(filled: Shell, tmp_path: Path) -> None:
+    """While it works; where it cannot answer, it does not begin."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen at {port}" in filled("worker", "--drain", "--health", port, code=1)
+    assert "is no address" in filled("worker", "--drain", "--health", "http://x", code=1)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "revec.cli.main", "worker", "--quiet", "--health", f"127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env=filled.environment,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while (answer := ready_at(int(port))) != b"ok\n" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert answer == b"ok\n"
+        (row,) = filled.json("queue", "workers")
+        assert row["pid"] == worker.pid
+        assert row["claims"] == 0
+        assert row["rss_mb"] > 10
+    finally:
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def ready_at(port: int) -> bytes:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bytes(answer.read())
+    except OSError:
+        return b""
 
 
 def test_tenants_are_apart_unless_an_operator_asks(filled: Shell, tmp_path: Path) -> None:

@@ -168,6 +168,21 @@ async def _at_verifying(trial: Trial) -> Command:
     return worker
 
 
+async def _waiting_for_its_turn(trial: Trial) -> Command:
+    """Both of a worker's packs wait for the provider's limit: ten seconds from now."""
+    await trial.migrate(sampled=False)
+    await trial.advance("backfilling")
+    await steps.rows(
+        trial.app,
+        "INSERT INTO revec.quota (model, resource, capacity, rate, level, at) VALUES"
+        " (%(model)s, 'tokens', 1000000, 1000, 40000, clock_timestamp()) RETURNING 1",
+        model=steps.NEW,
+    )
+    worker = await trial.worker(drain=False)
+    await trial.until(f"SELECT EXISTS (SELECT FROM revec.provider WHERE model = '{steps.NEW}')")
+    return worker
+
+
 async def _at_random(trial: Trial) -> Command:
     await trial.migrate()
     worker = await trial.worker(drain=False)
@@ -184,7 +199,9 @@ LEFT_BEHIND = (
 Moment = Callable[[Trial], object]
 
 
-@pytest.mark.parametrize("moment", [_held, _at_verifying, _at_random], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "moment", [_held, _at_verifying, _waiting_for_its_turn, _at_random], ids=lambda f: f.__name__
+)
 async def test_a_worker_told_to_leave_finishes_what_is_in_hand(stage: Stage, moment: Moment) -> None:
     """SIGTERM: exit 0, and nothing waits for a lease to run out."""
     one = partial(_told_to_leave, moment)
@@ -198,8 +215,10 @@ async def _told_to_leave(moment: Moment, trial: Trial) -> None:
         await asyncio.sleep(0.1)
         assert not worker.over
         trial.loopback.release()
-    await worker.ends_well()
+    await worker.ends_well(within=5.0 if moment is _waiting_for_its_turn else 60.0)
     assert await trial.ask(LEFT_BEHIND) == 0
+    assert await trial.ask("SELECT count(*) FROM revec.work WHERE attempts > 0") == 0
+    await steps.rows(trial.app, "DELETE FROM revec.quota RETURNING 1")
     await (await trial.worker()).ends_well()
     await trial.assert_well()
     if moment is _held:

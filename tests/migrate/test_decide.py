@@ -24,6 +24,7 @@ snapshots = st.builds(
     uncaptured=st.sampled_from([(), ("app.docs",)]),
     unreadable=st.sampled_from([(), ("app.docs cannot be read",)]),
     being_read=st.sampled_from([(), ("app.docs",)]),
+    held_back=st.sampled_from([(), ("app.docs is paused: lunch",)]),
     cursor_done=st.booleans(),
     backfill_open=st.integers(0, 3),
     window=st.integers(1, 3),
@@ -37,7 +38,14 @@ snapshots = st.builds(
     old_probe_due=st.booleans(),
     drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
 )
-UNHINDERED = {"paused": None, "fault": None, "unreadable": (), "being_read": (), "tenants_paused": ()}
+UNHINDERED = {
+    "paused": None,
+    "fault": None,
+    "unreadable": (),
+    "being_read": (),
+    "held_back": (),
+    "tenants_paused": (),
+}
 everything = settings(max_examples=200, deadline=None)
 
 

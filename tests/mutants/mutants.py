@@ -6,6 +6,7 @@ where it passes on the product as it is. Add yours: one line, and a name that sa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,18 +15,22 @@ from typing import Any
 from psycopg import sql
 
 from revec.app import App
-from revec.migrate import backfill
+from revec.capture import projector
+from revec.migrate import backfill, decide, verify
 from revec.model.chunking import Count
 from revec.model.errors import InputRefused
 from revec.model.index import Index
 from revec.model.space import Space
 from revec.observe import events
-from revec.postgres import documents, indexes
+from revec.postgres import documents, indexes, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
+from revec.search import pulse
+from revec.search.retriever import Retriever
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
-from revec.work import pack, queue, reading, worker
+from revec.work import brake, calls, control, health, pack, queue, reading, worker
+from revec.work.control import Control
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
 from revec.work.packing import Load
@@ -35,11 +40,15 @@ from revec.work.worker import Worker
 from tests.migrate import test_backfill
 from tests.model.test_chunking import by_bytes
 from tests.work import (
+    test_brake,
     test_calls,
     test_chunks,
     test_claims,
+    test_control,
+    test_health,
     test_interleavings,
     test_packing,
+    test_pause_source,
     test_provider_failures,
     test_tenants,
     test_write_protocol,
@@ -193,8 +202,25 @@ def first_chunk(space: Space, title: str, body: str, _: Count) -> list[str]:
     return RENDERED(replace(space, chunking="none", truncation="at 32 tokens"), title, body, by_bytes)
 
 
+async def deaf(_: calls.Caller, seconds: float) -> None:
+    await asyncio.sleep(max(seconds, 0))
+
+
+async def in_step(self: Retriever, *arguments: Any, **how: Any) -> Any:
+    """The answer leaves when its pulse is written."""
+    reading = await SEARCH(self, *arguments, **how)
+    await self._note.__self__._flushing  # type: ignore[attr-defined]
+    return reading
+
+
+async def from_the_pool(database: Any) -> str | None:
+    async with asyncio.timeout(health.PATIENCE), database.transaction():
+        return None
+
+
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
+SEARCH = Retriever.search
 
 # --- the table ------------------------------------------------------------------------------------
 
@@ -205,6 +231,7 @@ CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 protocol, claims, fair, pages = test_write_protocol, test_claims, test_tenants, test_backfill
 chunks, packing = test_chunks, test_packing
 orders, failures = test_interleavings, test_provider_failures
+controls, paused, healthy, braking = test_control, test_pause_source, test_health, test_brake
 
 MUTANTS: dict[str, Mutant] = {
     # acknowledging
@@ -531,5 +558,124 @@ MUTANTS: dict[str, Mutant] = {
     "payments are locked in any order": Mutant(
         without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),
         claims.test_payments_are_locked_in_one_order,
+    ),
+    # throttle
+    "each worker has a bucket of its own": Mutant(
+        without(control.SQL, "spend", " - %(documents)s"),
+        controls.test_documents_a_second_are_shared_by_all_workers,
+    ),
+    "a bucket without a bottom": Mutant(
+        instead(control.SQL, "set_rate", ("greatest(2, %(rate)s * 3)", "1e9")),
+        controls.test_documents_a_second_are_shared_by_all_workers,
+    ),
+    "edits are throttled": Mutant(
+        attribute(control, "BACKFILL", queue.LIVE), controls.test_edits_are_never_throttled
+    ),
+    "a throttle is read once": Mutant(
+        attribute(control, "LOOK_EVERY", 3600.0), controls.test_a_running_worker_obeys
+    ),
+    "a throttle is not read": Mutant(
+        instead(control.SQL, "throttles", ("AND i.writing", "AND NOT i.writing")),
+        controls.test_a_claim_is_no_larger_than_allowed,
+    ),
+    "every place works": Mutant(
+        instead(control.SQL, "throttles", ("t.concurrency, ", "NULL::int AS concurrency, ")),
+        controls.test_only_so_many_claims_at_once,
+    ),
+    "a throttled drain is called stuck": Mutant(
+        attribute(Control, "holds_back", property(lambda _: False)),
+        controls.test_a_throttled_drain_is_not_stuck,
+    ),
+    "what is not named is lifted": Mutant(
+        instead(control.SQL, "set", ("coalesce(excluded.claim, t.claim)", "excluded.claim")),
+        controls.test_a_throttle_keeps_what_is_not_named_and_never_stops,
+    ),
+    # brake
+    "the brake stops": Mutant(
+        attribute(brake, "FLOOR", 0.0), braking.test_it_never_stops_a_backfill_and_says_why_it_slows_it
+    ),
+    "the brake is slammed": Mutant(attribute(brake, "STRONGEST", 0.01), braking.test_one_look_changes_little),
+    "the brake is let go at once": Mutant(
+        attribute(brake, "RELEASE", 20.0), braking.test_one_look_changes_little
+    ),
+    "the brake feels what nobody notices": Mutant(
+        attribute(brake, "NOTICED", {pulses.SEARCH: 0.0, pulses.DATABASE: 0.0}),
+        braking.test_it_yields_only_to_what_is_a_fifth_and_milliseconds_slower,
+    ),
+    "one slow search is enough": Mutant(
+        attribute(brake, "ENOUGH", {pulses.SEARCH: 1, pulses.DATABASE: 1}),
+        braking.test_a_few_searches_prove_nothing,
+    ),
+    "the brake stays on": Mutant(attribute(brake, "RELEASE", 1.0), braking.test_it_lets_go_by_itself),
+    "the brake is not felt": Mutant(
+        attribute(Control, "_rests", lambda *_: False), controls.test_a_backfill_yields_to_searches
+    ),
+    "the database is not felt": Mutant(
+        instead(
+            pulses.SQL,
+            "lately",
+            ("p.kind = 'search' OR p.name = %(host)s", "p.kind = 'search' AND %(host)s <> ''"),
+        ),
+        controls.test_a_backfill_yields_to_the_database,
+    ),
+    "a backfill's seconds are quiet": Mutant(
+        instead(pulses.SQL, "learn", ("coalesce((", "least('-infinity', (")),
+        controls.test_what_is_usual_is_learnt_in_quiet_times_only,
+    ),
+    "the seconds after a backfill are quiet": Mutant(
+        attribute(pulses, "ECHO", 0.0), controls.test_what_is_usual_is_learnt_in_quiet_times_only
+    ),
+    "nobody says that a backfill is under way": Mutant(
+        attribute(pulses, "put_backfill", nothing),
+        controls.test_what_is_usual_is_learnt_in_quiet_times_only,
+    ),
+    # pulse
+    "all times are kept": Mutant(
+        attribute(pulse, "SAMPLE", 10_000), controls.test_searches_tell_how_long_they_take
+    ),
+    "a search waits for its pulse": Mutant(
+        attribute(Retriever, "search", in_step), controls.test_a_pulse_that_cannot_be_written_hurts_no_search
+    ),
+    "pulses are kept for ever": Mutant(
+        attribute(pulses, "KEPT", 1e6), controls.test_old_pulses_go_with_new_ones
+    ),
+    # a source held back
+    "a paused source is read": Mutant(
+        both(
+            without(projector.SQL, "pending", " AND s.paused_why IS NULL"),
+            without(projector.SQL, "lock", " AND paused_why IS NULL"),
+        ),
+        paused.test_a_paused_source_keeps_its_changes,
+    ),
+    "a projector under way overlooks the pause": Mutant(
+        without(projector.SQL, "lock", " AND paused_why IS NULL"),
+        paused.test_nothing_is_read_after_the_pause_was_acknowledged,
+    ),
+    "completeness overlooks the pause": Mutant(
+        without(verify.SQL, "unread", " OR paused_why IS NOT NULL"),
+        paused.test_no_completeness_while_a_source_is_paused,
+    ),
+    "a migration overlooks the pause": Mutant(
+        attribute(decide, "_unread", lambda _: None),
+        paused.test_a_migration_waits_for_a_paused_source_and_says_so,
+    ),
+    "a cutover overlooks the pause": Mutant(
+        attribute(verify, "unread", nothing), paused.test_no_cutover_while_a_source_is_paused
+    ),
+    # health
+    "readiness waits for the pool": Mutant(
+        attribute(health, "unready", from_the_pool), healthy.test_a_worker_that_is_busy_answers
+    ),
+    "everybody asks the database": Mutant(
+        attribute(health, "ASK_EVERY", -1.0),
+        healthy.test_strangers_cost_the_database_one_question_a_second,
+    ),
+    "everybody is listened to": Mutant(
+        attribute(health, "MOST_CONNECTIONS", 1000), healthy.test_only_so_many_are_listened_to_at_once
+    ),
+    # told to leave
+    "a pack waits for its turn, whoever leaves": Mutant(
+        attribute(calls.Caller, "_pause", deaf),
+        controls.test_a_worker_whose_packs_wait_for_their_turn_leaves_at_once,
     ),
 }

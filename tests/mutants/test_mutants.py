@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
-from revec.work import calls, pack
+from revec.work import calls, control, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
 from tests.work.test_calls import Desk
@@ -26,9 +26,11 @@ async def test_a_mutant_is_noticed(
     mutant = MUTANTS[name]
     monkeypatch.setattr(calls, "REST", (0.01, 1.0))
     monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
+    monkeypatch.setattr(control, "LOOK_EVERY", 0.01)
     has = {
         "any_app": app,
         "app": app,
+        "dsn": app.database.dsn,
         "loopback": loopback,
         "monkeypatch": monkeypatch,
         "desk": Desk(app),

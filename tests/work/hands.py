@@ -130,9 +130,12 @@ async def paid(app: App) -> list[Any]:
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     """Look again and again, until it is so."""
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():
-            await asyncio.sleep(0.005)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"it is not so after {PATIENCE:g} s") from None
 
 
 async def has_to_wait(conn: Connection, doing: Awaitable[object], *, patience: str = "300ms") -> bool:

@@ -1,15 +1,17 @@
 -- name: pending
--- Sources with something to do. A faulted one waits for a person; its changes are kept.
+-- Sources with something to do. A faulted or paused one waits for a person; its changes are kept.
 SELECT s.id, s.collection_id, s.name, s.mapping, s.trigger_of::text AS trigger_of, s.scan,
-       s.scan_after, s.fault
+       s.scan_after, s.fault, s.paused_why
   FROM revec.source s
- WHERE s.mapping IS NOT NULL AND s.fault IS NULL
+ WHERE s.mapping IS NOT NULL AND s.fault IS NULL AND s.paused_why IS NULL
    AND (s.scan IS NOT NULL OR EXISTS (SELECT FROM revec.change c WHERE c.source_id = s.id))
  ORDER BY s.id;
 
 -- name: lock
--- One projector per source; the others find something else to do.
-SELECT scan, scan_after FROM revec.source WHERE id = %(source)s FOR NO KEY UPDATE SKIP LOCKED;
+-- One projector per source; the others find something else to do. Whoever pauses it waits for this lock,
+-- so that nothing is taken after the pause was acknowledged.
+SELECT scan, scan_after FROM revec.source WHERE id = %(source)s AND paused_why IS NULL
+   FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: claim
 -- Taken and acknowledged in one transaction with the documents that come of it. A change without

@@ -20,6 +20,7 @@ MOST_DIGITS = 6
 Budget = Annotated[
     Decimal | None, Parameter(help="US dollars that the backfill may cost; it pauses before it costs more.")
 ]
+Source = Annotated[str | None, Parameter(help="One table, as revec.toml names it.")]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
@@ -180,9 +181,17 @@ async def rollback(
     return Exit.DONE
 
 
-async def pause(name: str, /, *, reason: Why = "a person asked") -> int:
-    """Hold the backfill where it is; live writes go on."""
+async def pause(name: str, /, *, source: Source = None, reason: Why = "a person asked") -> int:
+    """Hold the backfill where it is, live writes go on; or leave one table's changes where they are."""
     async with of_collection(name) as (app, collection):
+        if source:
+            await app.commands.pause_source(collection, source, reason)
+            out.print(
+                f"{source} is read no more, its changes are kept: `revec resume {name} --source {source}` "
+                "goes on.",
+                markup=False,
+            )
+            return Exit.DONE
         await app.commands.pause(collection, reason)
     out.print(f"{name} is paused: `revec resume {name}` goes on.")
     return Exit.DONE
@@ -192,14 +201,19 @@ async def resume(
     name: str,
     /,
     *,
+    source: Source = None,
     clear: Annotated[str | None, Parameter(help="A failed gate to clear; needs --reason.")] = None,
     reason: Why = "",
     budget: Budget = None,
 ) -> int:
-    """Lift a pause, a fault of the model, or a failed gate; or give the backfill more money."""
+    """Lift a pause, a fault of the model, or a failed gate; read a paused table again; or give more money."""
     if clear and not reason:
         raise BadInput("clearing a failed gate needs --reason: it stays in the history")
     async with of_collection(name) as (app, collection):
+        if source:
+            why = await app.commands.resume_source(collection, source)
+            out.print(f"lifted the pause: {why}" if why else f"{source} was not paused", markup=False)
+            return Exit.DONE
         lifted = await app.commands.resume(collection, clear=clear, reason=reason, budget=budget)
     for what in lifted or ["nothing: nothing was held"]:
         out.print(f"lifted {what}", markup=False)

@@ -32,12 +32,14 @@ async def worker(
     memory: Annotated[
         str | None, Parameter(help="Stay below this, e.g. 256M; else below the container's limit.")
     ] = None,
+    health: Annotated[str | None, Parameter(help="Answer /livez and /readyz at HOST:PORT.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
     json: Annotated[bool, Parameter(help="Say it as JSON lines on standard error.")] = False,
 ) -> int:
     """Embed what needs a vector, project what changed, move migrations on. Run as many as you like."""
     from revec.postgres import indexes
     from revec.work import queue
+    from revec.work.health import serving
 
     if json:
         from revec.observe import logs
@@ -52,7 +54,8 @@ async def worker(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.stop)
-        summary = await work.run(drain=drain)
+        async with serving(health or app.settings.health, app.database):
+            summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
             dead = await queue.letters(conn, [index.id for index in written], limit=5)
@@ -74,13 +77,12 @@ async def worker(
 def _say(event: Any) -> None:
     """One line for a person on what happened."""
     match event:
-        case events.PackDone():
-            if event.written or event.removed or event.buried:
-                rate = event.written / event.seconds if event.seconds else 0
-                err.print(
-                    f"{event.index}: {event.written:,} written, {event.removed:,} removed, {rate:,.0f}/s",
-                    markup=False,
-                )
+        case events.PackDone() if event.written or event.removed or event.buried:
+            rate = event.written / event.seconds if event.seconds else 0
+            err.print(
+                f"{event.index}: {event.written:,} written, {event.removed:,} removed, {rate:,.0f}/s",
+                markup=False,
+            )
         case events.Moved():
             err.print(
                 f"migration {event.migration}: {event.was} → {event.became}, {event.why}",
@@ -97,6 +99,10 @@ def _say(event: Any) -> None:
             err.print(f"{event.index} is written no more: {event.why}", markup=False)
         case events.TryAgain():
             err.print(f"trying again: {event.why}", markup=False)
+        case events.Braked(why=None):
+            err.print("the backfill goes at full speed again", markup=False)
+        case events.Braked():
+            err.print(f"the backfill yields, {event.speed:.0%} of its speed: {event.why}", markup=False)
         case events.DatabaseLost():
             err.print(f"the database is gone ({event.why}); trying again", markup=False)
 

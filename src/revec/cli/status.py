@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from revec.cli.door import Exit, Json, of_collection, out, show_json, table
+from revec.cli.queue import throttle_line
 
 Line = tuple[str, str]  # a label and what there is to say
 
@@ -72,11 +73,19 @@ def _of_collection(seen: dict[str, Any]) -> Iterator[Line]:
     waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
     yield "documents", f"{seen['documents']:,}{waiting}"
     for source in seen["sources"]:
-        if source["fault"] or source["reading"]:
-            yield "source", source["fault"] or f"{source['name']} is being read"
+        name = source["name"]
+        if source["paused"]:
+            go_on = f"its changes are kept, `revec resume {seen['collection']} --source {name}` goes on"
+            yield "source", f"{name} is paused: {source['paused']}; {go_on}"
+        elif source["fault"] or source["reading"]:
+            yield "source", source["fault"] or f"{name} is being read"
 
 
 def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:
+    if seen["throttle"]:
+        yield "throttle", throttle_line(seen["throttle"])
+    if seen["braked"]:
+        yield "brake", f"the backfill yields, {seen['braked']}"
     if seen["state"] == "backfilling":
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
         eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""

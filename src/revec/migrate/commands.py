@@ -19,7 +19,7 @@ from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Re
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import indexes, migrations, tenants
+from revec.postgres import collections, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search.retriever import Retriever
 from revec.stores.base import Store
@@ -150,6 +150,34 @@ class Commands:
         if gate in await migrations.verdicts(conn, migration):
             unknown = Verdict(gate, Outcome.INCONCLUSIVE, "a failure was cleared: not judged since")
             await migrations.record(conn, migration, unknown)
+
+    async def pause_source(self, collection: Collection, name: str, why: str) -> None:
+        """Leave a table's changes where they are: kept, and not read until it is resumed.
+
+        Raises:
+            Refused: there is nothing to leave, documents are handed in.
+        """
+        async with self.database.transaction() as conn:
+            source = await collections.source(conn, collection, name)
+            if source.mapping is None:
+                raise Refused(
+                    f"{name} of {collection.name} is pushed, nothing here reads it: stop `revec ingest`"
+                )
+            await collections.pause_source(conn, source, why)
+            await self._tell_of_source(conn, collection, f"{name} is paused: {why}")
+
+    async def resume_source(self, collection: Collection, name: str) -> str | None:
+        """Read its changes again; why it was paused, or None where it was not."""
+        async with self.database.transaction() as conn:
+            source = await collections.source(conn, collection, name)
+            if source.paused_why:
+                await collections.pause_source(conn, source, None)
+                await self._tell_of_source(conn, collection, f"{name} is read again")
+        return source.paused_why
+
+    async def _tell_of_source(self, conn: Connection, collection: Collection, why: str) -> None:
+        if migration := await self._found(conn, collection):
+            await migrations.tell(conn, migration, who=self.who, why=why)
 
     async def abort(self, collection: Collection, why: str) -> Migration:
         """Give the new index up; the old one serves as it did all along."""
@@ -295,6 +323,9 @@ class Commands:
         async with self.database.transaction() as conn:
             index = await indexes.by_id(conn, migration.new_index)
             waiting = (await queue.open_work(conn, [index.id]))[index.id]
+            unread = await verify.unread(conn, collection.id)
+        if unread:
+            raise GateNotMet(f"{unread}: `revec status {collection.name}` says how to go on")
         if index.fault:
             raise Refused(
                 f"{index.name} is not written: {index.fault}; `revec resume {collection.name}` "

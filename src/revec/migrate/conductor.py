@@ -374,6 +374,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             uncaptured=tuple(await attach.missing(conn, migration.collection_id)),
             unreadable=tuple(source.fault for source in sources if source.fault),
             being_read=tuple(source.name for source in sources if source.scan),
+            held_back=tuple(f"{s.name} is paused: {s.paused_why}" for s in sources if s.paused_why),
             cursor_done=not await backfill.can_go_on(conn, migration),
             backfill_open=open_work.backfill - open_work.paused_backfill,
             window=backfill.WINDOW,

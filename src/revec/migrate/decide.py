@@ -42,6 +42,7 @@ class Snapshot:
     uncaptured: tuple[str, ...] = ()  # sources whose triggers are missing
     unreadable: tuple[str, ...] = ()  # why sources cannot be read; a person mends it
     being_read: tuple[str, ...] = ()  # sources in a full pass
+    held_back: tuple[str, ...] = ()  # which sources a person paused, and why
     cursor_done: bool = False  # of every tenant that is not paused
     backfill_open: int = 0  # theirs
     window: int = 1
@@ -106,6 +107,8 @@ def _unread(seen: Snapshot) -> Action | None:
     """A proof over documents is none over rows that are not documents yet."""
     if seen.unreadable:
         return _wait(seen.unreadable[0], For.PERSON)
+    if seen.held_back:
+        return _wait(f"{seen.held_back[0]} (`revec resume {seen.collection} --source …`)", For.PERSON)
     if seen.being_read:
         return _wait(f"{', '.join(seen.being_read)} is being read", For.WORK)
     return None

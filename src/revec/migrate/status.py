@@ -14,7 +14,7 @@ from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.stores.base import Store
-from revec.work import calls, queue
+from revec.work import calls, control, queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Status:
     providers: list[str]  # models that rest after failures, and why
     paused_tenants: dict[str, str]  # the first twenty, and why
     tenants_fault: str | None  # why tiers and priorities cannot be read
+    throttle: dict[str, Any] | None  # what a person allows
+    braked: str | None  # why the backfill yields, and to how much of its speed
     migration: int | None = None
     state: str | None = None
     target: str | None = None
@@ -70,7 +72,12 @@ async def status(database: Database, store: Store, collection: Collection, limit
             "documents": await documents.count(conn, collection.id),
             "unprojected": await projector.backlog(conn, collection.id),
             "sources": [
-                {"name": source.name, "reading": source.scan, "fault": source.fault}
+                {
+                    "name": source.name,
+                    "reading": source.scan,
+                    "fault": source.fault,
+                    "paused": source.paused_why,
+                }
                 for source in await collections.sources(conn, collection.id)
             ],
             "epoch": route.epoch,
@@ -83,7 +90,10 @@ async def status(database: Database, store: Store, collection: Collection, limit
             ],
             "paused_tenants": await tenants.paused(conn, collection.id),
             "tenants_fault": await tenants.fault(conn, collection.id),
+            "throttle": await _throttle(conn, collection),
         }
+        workers = await queue.workers(conn)
+        facts |= {"workers": len(workers), "braked": _braked(workers)}
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
     facts |= await _migration(database, migration)
@@ -94,6 +104,18 @@ async def status(database: Database, store: Store, collection: Collection, limit
     if not facts["workers"] and not migration.state.is_final:
         waits += "; no worker seen: run `revec worker`"
     return Status(**facts, next=waits, rollback=_rollback(migration, collection, facts["indexes"]))
+
+
+async def _throttle(conn: Connection, collection: Collection) -> dict[str, Any] | None:
+    row = await control.throttle_of(conn, collection.id)
+    return None if row is None else {name: limit for name, limit in row._asdict().items() if limit}
+
+
+def _braked(workers: list[Any]) -> str | None:
+    slowest = min(workers, key=lambda worker: worker.speed, default=None)
+    if slowest is None or slowest.braked_by is None:
+        return None
+    return f"{slowest.speed:.0%} of its speed: {slowest.braked_by}"
 
 
 async def _index(conn: Connection, store: Store, index: Index, route: Route) -> IndexStatus:

@@ -15,7 +15,7 @@ from revec.model.errors import AnswerInvalid, ProviderError
 from revec.model.index import Index, Kind
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import documents, indexes
-from revec.postgres.database import Database
+from revec.postgres.database import Connection, Database
 from revec.postgres.documents import Measure
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
@@ -92,10 +92,16 @@ async def completeness(database: Database, index: Index, *, freshness: float, ch
         after = await _count_chunk(database, index, tally, asked | {"after": after})
     evidence = asdict(tally) | {"horizon": horizon}
     async with database.transaction("worker") as conn:
-        unread = await (await conn.execute(SQL.unread, {"collection": index.collection_id})).fetchone()
-    if unread and _completeness(tally)[0] is Outcome.PASSED:
-        return Verdict(COMPLETENESS, Outcome.INCONCLUSIVE, unread.why, evidence)
+        why = await unread(conn, index.collection_id)
+    if why and _completeness(tally)[0] is Outcome.PASSED:
+        return Verdict(COMPLETENESS, Outcome.INCONCLUSIVE, why, evidence)
     return Verdict(COMPLETENESS, *_completeness(tally), evidence)
+
+
+async def unread(conn: Connection, collection_id: int) -> str | None:
+    """Why not all rows of the sources are documents, or None."""
+    row = await (await conn.execute(SQL.unread, {"collection": collection_id})).fetchone()
+    return None if row is None else str(row.why)
 
 
 async def _count_chunk(database: Database, index: Index, tally: Tally, asked: dict[str, Any]) -> int:

@@ -53,8 +53,10 @@ SELECT count(*) AS malformed FROM {vectors}
 
 -- name: unread
 -- Sources whose rows are not all documents yet.
-SELECT name, coalesce(fault, name || ' is being read') AS why FROM revec.source
- WHERE collection_id = %(collection)s AND (fault IS NOT NULL OR scan IS NOT NULL) LIMIT 1;
+SELECT name, coalesce(fault, name || ' is paused: ' || paused_why, name || ' is being read') AS why
+  FROM revec.source
+ WHERE collection_id = %(collection)s
+   AND (fault IS NOT NULL OR paused_why IS NOT NULL OR scan IS NOT NULL) LIMIT 1;
 
 -- name: probe_text
 -- Some document's words, for a probe query.

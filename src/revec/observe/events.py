@@ -64,7 +64,15 @@ class TryAgain:
     why: str
 
 
-Event = Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost | TryAgain
+@dataclass(frozen=True, slots=True)
+class Braked:
+    """The backfill yields, or goes at full speed again."""
+
+    speed: float  # 1 is full
+    why: str | None
+
+
+Event = Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost | TryAgain | Braked
 
 _listeners: list[Callable[[Event], None]] = []
 

@@ -27,6 +27,7 @@ class Source:
     scan: str | None  # the half of the full pass under way
     scan_after: str | None
     fault: str | None
+    paused_why: str | None
 
 
 async def create(conn: Connection, name: str) -> Collection:
@@ -86,6 +87,20 @@ async def add_source(
 async def sources(conn: Connection, collection_id: int) -> list[Source]:
     rows = await (await conn.execute(SQL.sources, {"collection": collection_id})).fetchall()
     return [Source(*row) for row in rows]
+
+
+async def source(conn: Connection, collection: Collection, name: str) -> Source:
+    found = await sources(conn, collection.id)
+    for each in found:
+        if each.name == name:
+            return each
+    there_is = f"it has {', '.join(each.name for each in found)}" if found else "it has none yet"
+    raise NotFound(f"{collection.name} has no source {name!r} ({there_is})")
+
+
+async def pause_source(conn: Connection, source: Source, why: str | None) -> None:
+    """Leave the source's changes where they are; None: project them again."""
+    await conn.execute(SQL.pause_source, {"source": source.id, "why": why})
 
 
 async def tenants(conn: Connection, collection: Collection) -> list[str]:

@@ -27,8 +27,12 @@ RETURNING id;
 
 -- name: sources
 SELECT s.id, s.collection_id, s.name, s.mapping, s.trigger_of::text AS trigger_of, s.scan,
-       s.scan_after, s.fault
+       s.scan_after, s.fault, s.paused_why
   FROM revec.source s WHERE s.collection_id = %(collection)s ORDER BY s.id;
+
+-- name: pause_source
+-- Its changes stay where they are from here on. Waits for the projector that is at it.
+UPDATE revec.source SET paused_why = %(why)s WHERE id = %(source)s;
 
 -- name: tenants
 -- The collection's tenants, by a loose scan of the cursor index; at most 20.

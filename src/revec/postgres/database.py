@@ -66,6 +66,14 @@ class Database:
             self.two_layers = bool(row and row.two_layers)
 
     @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Connection]:
+        """A connection beside the pool, which may be all in use."""
+        async with await AsyncConnection.connect(
+            self.dsn, autocommit=True, prepare_threshold=None, row_factory=namedtuple_row
+        ) as conn:
+            yield conn
+
+    @asynccontextmanager
     async def transaction(
         self, role: Role = "owner", *, tenant: str | None = None
     ) -> AsyncIterator[Connection]:

@@ -14,15 +14,19 @@ from revec.providers.base import Provider, TextInput
 from revec.stores.base import Store, Vector
 
 ProviderFor = Callable[[str, int], Awaitable[Provider]]  # address and dims → the model
+Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
 
 SPARE_HITS = 10  # fetched beyond k, for documents deleted since their vectors were written
 
 
 class Retriever:
-    def __init__(self, database: Database, store: Store, provider_for: ProviderFor) -> None:
+    def __init__(
+        self, database: Database, store: Store, provider_for: ProviderFor, note: Note = lambda *_: None
+    ) -> None:
         self._database = database
         self._store = store
         self._provider_for = provider_for
+        self._note = note
 
     async def search(self, collection: str, query: str, *, k: int = 10, tenant: str | None) -> Reading:
         """The k nearest documents of one tenant (None: of all, for operators).
@@ -34,10 +38,12 @@ class Retriever:
         """
         route, index = await self.route(collection)
         try:
-            return await self.read(collection, route, index, query, k=k, tenant=tenant)
+            reading = await self.read(collection, route, index, query, k=k, tenant=tenant)
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
             route, index = await self.route(collection)
-            return await self.read(collection, route, index, query, k=k, tenant=tenant)
+            reading = await self.read(collection, route, index, query, k=k, tenant=tenant)
+        self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
+        return reading
 
     async def route(self, collection: str) -> tuple[Route, Index]:
         """What serves, from the database: nothing cached, nothing stale."""

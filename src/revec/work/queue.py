@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -250,8 +250,22 @@ async def expire_payments(conn: Connection) -> None:
     await conn.execute(SQL.pay_expire)
 
 
-async def beat(conn: Connection, worker: UUID, host: str, pid: int) -> None:
-    await conn.execute(SQL.beat, {"id": worker, "host": host, "pid": pid})
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker says of itself every few seconds."""
+
+    id: UUID
+    host: str
+    pid: int
+    claims: int  # in hand
+    per_second: float  # documents, over the last minute
+    rss_mb: float
+    speed: float  # of its backfill: what the brake leaves of it
+    braked_by: str | None
+
+
+async def beat(conn: Connection, beat: Beat) -> None:
+    await conn.execute(SQL.beat, asdict(beat))
 
 
 async def bye(conn: Connection, worker: UUID) -> None:

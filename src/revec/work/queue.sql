@@ -311,12 +311,16 @@ UPDATE revec.paid p SET vector = n.vector, at = now()
 DELETE FROM revec.paid WHERE at < now() - interval '1 day' AND lease_until < now();
 
 -- name: beat
-INSERT INTO revec.worker (id, host, pid) VALUES (%(id)s, %(host)s, %(pid)s)
-ON CONFLICT (id) DO UPDATE SET beat_at = now();
+INSERT INTO revec.worker (id, host, pid, claims, per_second, rss_mb, speed, braked_by)
+VALUES (%(id)s, %(host)s, %(pid)s, %(claims)s, %(per_second)s, %(rss_mb)s, %(speed)s, %(braked_by)s)
+ON CONFLICT (id) DO UPDATE
+   SET beat_at = now(), claims = excluded.claims, per_second = excluded.per_second,
+       rss_mb = excluded.rss_mb, speed = excluded.speed, braked_by = excluded.braked_by;
 
 -- name: bye
 DELETE FROM revec.worker WHERE id = %(id)s OR beat_at < now() - interval '1 day';
 
 -- name: workers
-SELECT id, host, pid, started_at, beat_at FROM revec.worker
+SELECT id, host, pid, claims, per_second, rss_mb, speed, braked_by, started_at, beat_at
+  FROM revec.worker
  WHERE beat_at > now() - interval '30 seconds' ORDER BY started_at;

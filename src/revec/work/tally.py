@@ -27,6 +27,10 @@ class Summary(Done):
 
     stuck: list[str] = field(default_factory=list)
 
+    @property
+    def documents(self) -> int:
+        return self.written + self.removed + self.excluded + self.buried + self.superseded
+
     def add(self, done: Done) -> None:
         for name, count in asdict(done).items():
             setattr(self, name, getattr(self, name) + count)

@@ -33,10 +33,12 @@ from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
 from revec.work import calls, queue
 from revec.work.calls import Caller, NotNow
-from revec.work.memory import Memory
+from revec.work.control import Control
+from revec.work.memory import Memory, resident
 from revec.work.pack import Worksite
 from revec.work.packing import claim_size, limits
 from revec.work.tally import Summary
+from revec.work.vitals import Tempo
 
 Duty = Callable[[], Awaitable[bool]]
 Outstanding = Callable[[], Awaitable[list[str]]]
@@ -72,6 +74,7 @@ class Worker:
         outstanding: Outstanding,
         pace: Pace,
         memory: Memory | None = None,
+        control: Control | None = None,
         id: UUID | None = None,  # noqa: A002 - the column's name
     ) -> None:
         self.id = id or uuid4()
@@ -84,6 +87,8 @@ class Worker:
         self._pace = pace
         self.memory = memory or Memory(slots=pace.concurrency)
         self._mean_tokens: dict[int, float] = {}  # index → of a document in its last claim
+        self._control = control or Control(database)
+        self._tempo = Tempo()
         self._stopping = asyncio.Event()
         self._caller = Caller(database, self._stopping)
         self._lacking: dict[str, tuple[float, str]] = {}  # model → until when, and why it is not here
@@ -103,7 +108,7 @@ class Worker:
 
     async def run(self, *, drain: bool) -> Summary:
         """Work until stopped; with `drain`, until nothing can move without a person."""
-        steps: list[Duty] = [*self._duties]
+        steps: list[Duty] = [*self._duties, self._control.look]
         steps += [partial(self._embed_step, place) for place in (EXPRESS, *range(self._pace.concurrency))]
         if drain:  # a person has just begun it, and may have mended what was broken
             async with self._database.transaction("worker") as conn:
@@ -133,6 +138,7 @@ class Worker:
 
     async def _embed_step(self, place: int = 0) -> bool:
         """Claim from the most urgent lane that has anything for a model that is awake."""
+        await self._control.look()
         async with self._database.transaction("worker") as conn:
             pairs = await queue.ready(conn)
             found = {index.id: index for index in await indexes.writing(conn)} if pairs else {}
@@ -142,7 +148,11 @@ class Worker:
             pairs.reverse()
         for index_id, lane in pairs:
             index = found.get(index_id)
-            if index and not self._lacks(index) and await self._work_off(index, lane):
+            if not index or self._lacks(index) or not self._control.lets(index_id, lane, place):
+                continue
+            began = time.monotonic()
+            if await self._work_off(index, lane):
+                self._control.worked(place, lane, time.monotonic() - began)
                 return True
         return False
 
@@ -152,7 +162,7 @@ class Worker:
         other way round: the express place takes no backfill, so an edit waits for no pack of one.
         """
         self._looks += 1
-        return place % 2 == 1 or (self._pace.concurrency == 1 and self._looks % 2 == 0)
+        return place % 2 == 1 or (self._control.alone(self._pace.concurrency) and self._looks % 2 == 0)
 
     async def _work_off(self, index: Index, lane: int) -> bool:
         try:
@@ -163,7 +173,7 @@ class Worker:
             events.emit(events.ProviderFailed(index.space.address, str(error)))
             return False
         async with self._database.transaction("worker") as conn:
-            claim = await queue.claim(
+            claim = await self._control.claim(
                 conn,
                 index.id,
                 lane,
@@ -171,7 +181,7 @@ class Worker:
                 lease=self._pace.lease,
                 after_tenant=self._last_tenant.get((index.id, lane), ""),
             )
-        if not claim.jobs:
+        if not claim or not claim.jobs:
             return False
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
@@ -237,7 +247,7 @@ class Worker:
             if not left:
                 self.stop()
                 return
-            if left != before:
+            if left != before or self._control.holds_back:
                 before, since = left, time.monotonic()
             quiet = time.monotonic() - since
             hopeless = await self._hopeless(quiet)
@@ -262,15 +272,26 @@ class Worker:
         return [row.why for row in resting] + [why for _, why in self._lacking.values()] if hopeless else []
 
     async def _heartbeat(self) -> None:
-        host, pid = socket.gethostname(), os.getpid()
         while not self._stopping.is_set():
             try:
                 async with self._database.transaction("worker") as conn:
-                    await queue.beat(conn, self.id, host, pid)
+                    await queue.beat(conn, self._vitals())
                     await queue.expire_payments(conn)
             except (*DATABASE_TROUBLE, MemoryError) as error:
                 self._note(error)
             await self._pause(BEAT_EVERY)
+
+    def _vitals(self) -> queue.Beat:
+        return queue.Beat(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            claims=self._at_work,
+            per_second=self._tempo.per_second(self.summary.documents),
+            rss_mb=resident() / 2**20,
+            speed=self._control.brake.speed,
+            braked_by=self._control.brake.why,
+        )
 
     async def _leave(self) -> None:
         """When every step is over: a conductor still at work would take its lease again."""

@@ -15,8 +15,8 @@ CREATE TABLE revec.provider (
 -- A bucket for each thing that a provider counts: what it holds, all that was ever admitted, and what
 -- the provider last said was left, with the moment and the count of that request.
 CREATE TABLE revec.quota (
-    model      text NOT NULL,
-    resource   text NOT NULL CHECK (resource IN ('requests', 'tokens')),
+    model      text NOT NULL,  -- or 'collection:' and its id, for documents (revec.throttle)
+    resource   text NOT NULL CHECK (resource IN ('requests', 'tokens', 'documents')),
     declared   float8,                     -- a minute, by a person
     capacity   float8 NOT NULL CHECK (capacity > 0),  -- of the full bucket: a minute's worth
     rate       float8 NOT NULL CHECK (rate > 0),  -- what flows back to us in a second, as last estimated
