@@ -13,6 +13,7 @@ import psycopg
 
 from revec.app import App
 from revec.model.document import Draft
+from revec.model.index import Kind
 from revec.postgres import collections, documents
 from revec.settings import Settings
 from revec.work import calls
@@ -21,6 +22,7 @@ from tests.loopback import Loopback
 MODEL = "openai:text-embedding-3-small"  # both ends count its tokens exactly
 COLLECTION = "quota"
 WORKER = (sys.executable, "-m", "revec.cli.main", "worker", "--drain", "--quiet", "--concurrency", "4")
+DIMS = 64  # the limiter is what is measured
 PAGE = 5_000
 MEAN_WORDS, SPREAD = 75, 0.8  # of a document; a word is about three tokens
 
@@ -51,7 +53,7 @@ async def run(dsn: str, size: int, *, tpm: float, rpm: float, clock: float, late
             for page in pages(size):
                 async with app.database.transaction() as conn:
                     await documents.put(conn, source, page)
-            await app.start(made, MODEL)
+            await app.start(made, MODEL, dims=DIMS, kind=Kind.EXACT)
             provider.clear()  # full buckets: the probe of the dims was before
             async with app.database.transaction() as conn:
                 for resource, limit in (("tokens", tpm), ("requests", rpm)):

@@ -95,11 +95,14 @@ class Quota:
             bucket.level -= amounts[what]
 
     def headers(self) -> dict[str, str]:
-        """As OpenAI writes them; `reset` is the time until the bucket is full again."""
+        """As OpenAI writes them; `reset` is the time until the bucket is full again.
+
+        The limit is a minute's of whoever asks: on a fast clock that is more.
+        """
         now, said = self.clock.now(), {}
         for what, bucket in self.buckets.items():
             bucket.refill(now)
-            said[f"x-ratelimit-limit-{what}"] = f"{bucket.limit:.0f}"
+            said[f"x-ratelimit-limit-{what}"] = f"{bucket.limit * self.clock.speed:.0f}"
             said[f"x-ratelimit-remaining-{what}"] = str(int(bucket.level))
             said[f"x-ratelimit-reset-{what}"] = duration(bucket.wait(bucket.limit))
         return said
