@@ -13,9 +13,10 @@ from uuid import uuid4
 
 from revec import seams
 from revec.capture import projector, tenants
-from revec.migrate import conductor, plan
+from revec.migrate import outlook, plan
 from revec.migrate.commands import Commands
-from revec.migrate.conductor import Conductor, Limits
+from revec.migrate.conductor import Conductor
+from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration
@@ -160,7 +161,7 @@ class App:
     async def outstanding(self) -> list[str]:
         """What still moves without a person."""
         left = await projector.outstanding(self.database)
-        left += await conductor.outstanding(self.database, self.store, self.limits, DRAIN_PATIENCE)
+        left += await outlook.outstanding(self.database, self.store, self.limits, DRAIN_PATIENCE)
         return left
 
     async def serving(self, collection: str) -> Index:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from revec.app import App
-from revec.migrate import conductor
+from revec.migrate import outlook
 from revec.migrate.decide import Do, For, decide
 from revec.model.errors import GateNotMet, NotFound, Refused
 from revec.model.index import Collection, Index
@@ -238,9 +238,9 @@ async def test_the_drop_waits_longer_than_a_request(ready: world.At, loopback: L
     app, made = ready
     await app.commands.cutover(made, why="test")
     await app.commands.finish(made, wait=timedelta(0), why="test")
-    patient = conductor.Limits(freshness=30, deadline=3_600, sample=10, lease=1)
+    patient = outlook.Limits(freshness=30, deadline=3_600, sample=10, lease=1)
     migration = await world.migration(app, made)
-    seen = await conductor.snapshot(app.database, app.store, migration, patient)
+    seen = await outlook.snapshot(app.database, app.store, migration, patient)
     action = decide(seen)
     assert (action.do, action.wait_for) == (Do.WAIT, For.CLOCK)
     assert 3_500 < action.seconds <= 3_600

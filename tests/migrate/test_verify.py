@@ -10,7 +10,7 @@ import pytest
 from pgvector import HalfVector
 
 from revec.app import App
-from revec.migrate import conductor, verify
+from revec.migrate import outlook, verify
 from revec.model.errors import GateNotMet, Refused
 from revec.model.index import Collection, Kind
 from revec.model.migration import State
@@ -255,7 +255,7 @@ async def test_looking_again_costs_nothing_that_is_proven(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While completeness cannot tell, fidelity is not paid for again and again."""
-    monkeypatch.setattr(conductor, "VERIFY_EVERY", conductor.timedelta(0))
+    monkeypatch.setattr(outlook, "VERIFY_EVERY", outlook.timedelta(0))
     made = await steps.ready(app)
     await world.force(app, State.VERIFYING)
     await execute(app, "DELETE FROM revec.verdict")
@@ -351,7 +351,7 @@ async def test_a_failure_outlives_later_passes_and_restarts(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken, then healed by itself: the verdict stands, in every process, until a person clears it."""
-    monkeypatch.setattr(conductor, "VERIFY_EVERY", conductor.timedelta(0))
+    monkeypatch.setattr(outlook, "VERIFY_EVERY", outlook.timedelta(0))
     made = await steps.ready(app)
     await execute(app, "CREATE TABLE kept AS SELECT * FROM revec.vectors_2 WHERE doc_id = 8")
     await execute(app, "DELETE FROM revec.vectors_2 WHERE doc_id = 8")
@@ -378,7 +378,7 @@ async def test_a_cleared_failure_is_judged_again_first(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clearing says "look again", not "passed": an older pass does not stand in for the new look."""
-    monkeypatch.setattr(conductor, "VERIFY_EVERY", conductor.timedelta(0))
+    monkeypatch.setattr(outlook, "VERIFY_EVERY", outlook.timedelta(0))
     made = await steps.ready(app)
     await execute(app, "DELETE FROM revec.vectors_2 WHERE doc_id = 8")
     await app.commands.verify(made)
@@ -393,7 +393,7 @@ async def test_what_cannot_be_told_holds_and_is_looked_at_again(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INCONCLUSIVE keeps it verifying; when the model answers again it goes on by itself."""
-    monkeypatch.setattr(conductor, "VERIFY_EVERY", conductor.timedelta(0))
+    monkeypatch.setattr(outlook, "VERIFY_EVERY", outlook.timedelta(0))
     made = await steps.filled(app)
     await app.start(made, steps.NEW)
     await world.tick_to(app, made, State.BACKFILLING)

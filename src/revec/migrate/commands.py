@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 
 from revec.migrate import conductor, verify
-from revec.migrate.conductor import EVIDENCE_LASTS, Limits
 from revec.migrate.decide import way_on
+from revec.migrate.outlook import EVIDENCE_LASTS, Limits
 from revec.migrate.plan import Plan
 from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Refused
 from revec.model.index import Collection

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from revec.capture import projector
-from revec.migrate import conductor
-from revec.migrate.conductor import Limits
+from revec.migrate import outlook
 from revec.migrate.decide import decide
+from revec.migrate.outlook import Limits
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
@@ -97,7 +97,7 @@ async def status(database: Database, store: Store, collection: Collection, limit
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
     facts |= await _migration(database, migration)
-    action = decide(await conductor.snapshot(database, store, migration, limits))
+    action = decide(await outlook.snapshot(database, store, migration, limits))
     waits = str(action.why) if not migration.state.is_final else _over(migration, collection)
     if migration.hold and migration.state is State.READY:
         waits = f"a guard holds it: {migration.hold} (`revec resume {collection.name}`)"

@@ -1,0 +1,139 @@
+"""What a migration is at this moment, and what will still move by itself: looked up, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from revec.capture import attach
+from revec.migrate import backfill
+from revec.migrate.decide import For, Snapshot, decide
+from revec.model.index import Kind
+from revec.model.migration import Migration, State
+from revec.model.verdict import Outcome
+from revec.postgres import collections, indexes, migrations
+from revec.postgres.database import Connection, Database
+from revec.postgres.queries import beside
+from revec.stores.base import Store
+from revec.work import queue
+
+SQL = beside(__file__)
+EVIDENCE_LASTS = timedelta(hours=24)
+VERIFY_EVERY = timedelta(seconds=5)  # where a gate cannot tell yet; doubled with each look
+VERIFY_AT_LEAST_EVERY = timedelta(minutes=30)
+PROBE_OLD_EVERY = timedelta(hours=1)
+PROBE_GONE_EVERY = timedelta(minutes=1)  # one failure may be a hiccup
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    freshness: float  # seconds from an acknowledged write to a searchable vector
+    deadline: float  # seconds of the longest request
+    sample: int  # documents embedded again to verify
+    lease: float  # seconds
+
+
+async def snapshot(database: Database, store: Store, migration: Migration, limits: Limits) -> Snapshot:
+    """The migration as it is now."""
+    async with database.transaction() as conn:
+        migration = await migrations.by_id(conn, migration.id)
+        name = next(c.name for c in await collections.listed(conn) if c.id == migration.collection_id)
+        index = migration.new_index and await indexes.by_id(conn, migration.new_index)
+        open_work = queue.Open()
+        built = building = False
+        if index:
+            open_work = (await queue.open_work(conn, [index.id]))[index.id]
+            if migration.state is State.INDEXING:
+                build = await store.built(conn, index)
+                built, building = build.valid or index.kind is Kind.EXACT, build.running
+        outcomes, verify_due = await standing(conn, migration)
+        sources = await collections.sources(conn, migration.collection_id)
+        dead, _ = await queue.counts(conn, index.id) if index else (0, 0)
+        return Snapshot(
+            collection=name,
+            state=migration.state,
+            first_fill=migration.is_first_fill,
+            paused=migration.paused_why,
+            fault=index.fault if index else None,
+            uncaptured=tuple(await attach.missing(conn, migration.collection_id)),
+            unreadable=tuple(source.fault for source in sources if source.fault),
+            being_read=tuple(source.name for source in sources if source.scan),
+            held_back=tuple(f"{s.name} is paused: {s.paused_why}" for s in sources if s.paused_why),
+            cursor_done=not await backfill.can_go_on(conn, migration),
+            backfill_open=open_work.backfill - open_work.paused_backfill,
+            window=backfill.WINDOW,
+            tenants_paused=await _tenants_paused(conn, migration, open_work),
+            dead=dead,
+            built=built,
+            building=building,
+            required=migration.gates,
+            verdicts=outcomes,
+            verify_due=verify_due,
+            old_probe_due=_probe_due(migration),
+            drop_seconds=await drop_seconds(conn, migration, limits),
+        )
+
+
+async def _tenants_paused(conn: Connection, migration: Migration, open_work: queue.Open) -> tuple[str, ...]:
+    """Those that the migration waits for; only where there may be any."""
+    if open_work.paused or (migration.enumerated and not migration.cursor_done):
+        return tuple(await backfill.held_up(conn, migration))
+    return ()
+
+
+async def standing(conn: Connection, migration: Migration) -> tuple[dict[str, Outcome], bool]:
+    """What still counts (failures for ever, the rest for a day), and whether it is time to judge.
+
+    A gate that cannot tell is looked at again, each time after twice the wait: a look costs money.
+    """
+    verdicts = await migrations.verdicts(conn, migration)
+    counted = {
+        gate: verdict.outcome
+        for gate, (verdict, age) in verdicts.items()
+        if verdict.outcome is Outcome.FAILED or age < EVIDENCE_LASTS
+    }
+    undecided = [
+        age
+        for gate, (verdict, age) in verdicts.items()
+        if gate in migration.gates and verdict.outcome is Outcome.INCONCLUSIVE
+    ]
+    looks = await migrations.undecided_looks(conn, migration)
+    wait = min(VERIFY_EVERY * 2 ** min(looks, 8), VERIFY_AT_LEAST_EVERY)
+    return counted, not undecided or min(undecided) > wait
+
+
+def _probe_due(migration: Migration) -> bool:
+    if migration.old_index is None:
+        return False
+    seen = migration.old_model_seen
+    wait = PROBE_GONE_EVERY if migration.old_model_gone else PROBE_OLD_EVERY
+    return seen is None or datetime.now(UTC) - seen > wait
+
+
+async def drop_seconds(conn: Connection, migration: Migration, limits: Limits) -> float | None:
+    row = await (
+        await conn.execute(SQL.drop_seconds, {"id": migration.id, "deadline": limits.deadline})
+    ).fetchone()
+    return None if row is None else row.seconds
+
+
+async def outstanding(database: Database, store: Store, limits: Limits, patience: float) -> list[str]:
+    """What will still move without a person within `patience` seconds."""
+    reasons = []
+    async with database.transaction() as conn:
+        under_way = await migrations.active(conn)
+        paused = {migration.new_index for migration in under_way if migration.paused_why}
+        for index in await indexes.writing(conn):
+            open_work = (await queue.open_work(conn, [index.id]))[index.id]
+            moving = open_work.moving - (open_work.moving_backfill if index.id in paused else 0)
+            if moving and index.fault is None and not index.held:
+                reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
+        gone = await (await conn.execute(SQL.leftovers)).fetchall()
+    reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
+    for migration in under_way:
+        seen = await snapshot(database, store, migration, limits)
+        action = decide(seen)
+        far = action.wait_for is For.CLOCK and action.seconds > patience
+        if action.wait_for is not For.PERSON and not far:
+            reasons.append(f"{seen.collection} is {seen.state}: {action.why}")
+    return reasons

@@ -1,0 +1,10 @@
+-- name: drop_seconds
+-- Until the old index may go: the asked time, and never before the requests that may still read it are over.
+SELECT CASE WHEN m.drop_after IS NOT NULL THEN
+           greatest(extract(epoch FROM m.drop_after - now()),
+                    extract(epoch FROM r.changed_at - now()) + %(deadline)s)::float END AS seconds
+  FROM revec.migration m JOIN revec.route r USING (collection_id) WHERE m.id = %(id)s;
+
+-- name: leftovers
+-- Tables of indexes that are written no more.
+SELECT id FROM revec.index WHERE NOT writing AND to_regclass('revec.vectors_' || id) IS NOT NULL;
