@@ -154,6 +154,7 @@ def test_the_example_works_for_the_table_that_it_describes(revec: Door, dsn: str
         dsn,
         "CREATE TABLE public.articles (id int PRIMARY KEY, title text, body text, tenant_id uuid,"
         " deleted_at timestamptz, url text, author text)",
+        "CREATE TABLE public.accounts (id text, plan text, rank int)",
         "INSERT INTO public.articles VALUES (1, 'a', 'b')",
         "INSERT INTO public.articles VALUES (2, 'gone', '', NULL, now())",
     )

@@ -39,7 +39,7 @@ from tests.loopback import Loopback
 FILLED, READY = "faults_filled", "faults_ready"  # databases to copy: one index, one more ready
 SAME = "words that several documents share"  # and that no writer touches
 CLAIM, PAGE = 8, 10
-IN_FLIGHT = 2 * CLAIM  # texts that one worker may be paying for at a moment
+IN_FLIGHT = 3 * CLAIM  # texts that one worker may be paying for at a moment, at its express place too
 SLOTS = 2  # trials at once
 LEASE = 1.0
 POLL = 0.02  # seconds between looks for a signal

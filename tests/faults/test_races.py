@@ -179,7 +179,9 @@ async def _waiting_for_its_turn(trial: Trial) -> Command:
         model=steps.NEW,
     )
     worker = await trial.worker(drain=False)
-    await trial.until(f"SELECT EXISTS (SELECT FROM revec.provider WHERE model = '{steps.NEW}')")
+    await trial.until(
+        "SELECT EXISTS (SELECT FROM revec.worker) AND EXISTS (SELECT FROM revec.work WHERE token IS NOT NULL)"
+    )
     return worker
 
 

@@ -275,10 +275,6 @@ MUTANTS: dict[str, Mutant] = {
         instead(pgvector.SQL, "remove", ("WHERE ", "WHERE chunk_no < 2 AND ")),
         protocol.test_a_chunk_set_is_replaced_whole,
     ),
-    "a shrinking document leaves chunks behind": Mutant(
-        instead(pgvector.SQL, "remove", ("WHERE ", "WHERE chunk_no < 1 AND ")),
-        chunks.test_a_shrinking_document_leaves_no_chunk_behind,
-    ),
     "only the first chunk is written": Mutant(
         attribute(reading, "rendered", first_chunk), chunks.test_a_shrinking_document_leaves_no_chunk_behind
     ),

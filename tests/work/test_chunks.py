@@ -212,7 +212,7 @@ async def test_what_the_model_cuts_is_counted(
     provider: Any = await app.provider(index.space.address, index.space.dims)
 
     async def traits() -> Traits:
-        return Traits(dims=64, revision="", normalised=False, max_tokens=30)
+        return Traits(dims=64, revision="", normalised=False, max_tokens=200)
 
     monkeypatch.setattr(provider, "traits", traits)
     await steps.put(app, made, [draft("long", 50), draft("short", 1)])

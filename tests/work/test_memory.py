@@ -145,14 +145,14 @@ async def test_under_a_limit_of_address_space(app: App, long_texts: Collection, 
     """
     async with people.connected(app.database.dsn) as user:
         await user.execute(LARGE)
-    limit = f"resource.setrlimit(resource.RLIMIT_AS, ({270 * MB}, {270 * MB}))"
+    limit = f"resource.setrlimit(resource.RLIMIT_AS, ({320 * MB}, {320 * MB}))"
     command = await start("worker", "--drain", "--memory", "4G", code=WITNESSED.format(limit=limit))
     await assert_done(app, long_texts, command, dead=2)
     print(
-        f"peak {peak(command, 'VmPeak'):.0f} MB of 270, out of memory {command.said.count('out of memory')} times"
+        f"peak {peak(command, 'VmPeak'):.0f} MB of 320, out of memory {command.said.count('out of memory')} times"
     )
     assert "trying again: out of memory" in command.said
-    assert peak(command) <= 270
+    assert peak(command) <= 320
 
 
 async def test_an_idle_worker(app: App, start: Any) -> None:
@@ -216,15 +216,14 @@ def test_packs_shrink_when_memory_runs_out_and_grow_again() -> None:
         with pytest.raises(MemoryError):
             async with here.admitted(200 * MB):
                 raise MemoryError
-        assert here.refuses(MB, 101 * MB)  # else it would run out for ever
-        assert not here.refuses(MB, 99 * MB)
+        assert here.room == 100 * MB
         small = here.bounded(asked, 64)
         assert small.tokens < whole.tokens / 3
         for _ in range(60):
             async with here.admitted(1):
                 pass
         assert here.bounded(asked, 64) == whole
-        assert not here.refuses(MB, 200 * MB)
+        assert here.room > 1000 * MB
 
     asyncio.run(story())
 

@@ -11,7 +11,7 @@ import pytest
 from revec.app import App
 from revec.model.document import Draft
 from revec.observe import events
-from revec.work import queue, worker
+from revec.work import calls, queue
 from tests import steps
 from tests.conftest import TRIALS
 from tests.loopback import Loopback
@@ -33,7 +33,7 @@ async def test_two_workers_and_two_writers(
     seed = trial + int(time.time()) * 1_000
     print(f"seed {seed}")
     app.settings = app.settings.model_copy(update={"lease": LEASE})
-    monkeypatch.setattr(worker, "REST", (0.01, 0.05))
+    monkeypatch.setattr(calls, "REST", (0.01, 0.05))
 
     async def stopped(*_: object) -> None:
         """Nobody renews: every slow answer makes a zombie."""

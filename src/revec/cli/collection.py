@@ -97,8 +97,9 @@ async def init() -> int:
                 space = (await app.serving(name)).space
                 has = (space.address, space.chunking, space.truncation)
                 if has != (wanted.model, long.chunking, long.truncation):
+                    cut = "" if space.chunking == long.chunking else f" (chunks: {space.chunking})"
                     out.print(
-                        f"{name}: {space.address} serves (chunks {space.chunking}); "
+                        f"{name}: {space.address} serves{cut}; "
                         f"`revec start {name} --to {wanted.model}` migrates it",
                         markup=False,
                     )

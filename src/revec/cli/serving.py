@@ -76,35 +76,40 @@ async def worker(
 
 def _say(event: Any) -> None:
     """One line for a person on what happened."""
+    if line := _line(event):
+        err.print(line, markup=False)
+
+
+def _line(event: Any) -> str | None:
     match event:
-        case events.PackDone() if event.written or event.removed or event.buried:
+        case events.PackDone():
             rate = event.written / event.seconds if event.seconds else 0
-            err.print(
-                f"{event.index}: {event.written:,} written, {event.removed:,} removed, {rate:,.0f}/s",
-                markup=False,
-            )
+            said = f"{event.index}: {event.written:,} written, {event.removed:,} removed, {rate:,.0f}/s"
+            return said if event.written or event.removed or event.buried else None
         case events.Moved():
-            err.print(
-                f"migration {event.migration}: {event.was} → {event.became}, {event.why}",
-                markup=False,
-            )
+            return f"migration {event.migration}: {event.was} → {event.became}, {event.why}"
         case events.Judged():
-            err.print(
-                f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}",
-                markup=False,
-            )
-        case events.ProviderFailed():
-            err.print(f"{event.model}: {event.why}", markup=False)
-        case events.IndexFaulted():
-            err.print(f"{event.index} is written no more: {event.why}", markup=False)
-        case events.TryAgain():
-            err.print(f"trying again: {event.why}", markup=False)
-        case events.Braked(why=None):
-            err.print("the backfill goes at full speed again", markup=False)
+            return f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}"
         case events.Braked():
-            err.print(f"the backfill yields, {event.speed:.0%} of its speed: {event.why}", markup=False)
+            slow = f"the backfill yields, {event.speed:.0%} of its speed: {event.why}"
+            return slow if event.why else "the backfill goes at full speed again"
+        case _:
+            return _trouble(event)
+
+
+def _trouble(event: Any) -> str | None:
+    match event:
+        case events.ProviderFailed():
+            return f"{event.model}: {event.why}"
+        case events.HeldBack():
+            return f"waiting: {event.why}"
+        case events.IndexFaulted():
+            return f"{event.index} is written no more: {event.why}"
+        case events.TryAgain():
+            return f"trying again: {event.why}"
         case events.DatabaseLost():
-            err.print(f"the database is gone ({event.why}); trying again", markup=False)
+            return f"the database is gone ({event.why}); trying again"
+    return None
 
 
 async def up() -> int:

@@ -47,6 +47,14 @@ class ProviderFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A pack did not leave: a limit, a budget, a provider that rests."""
+
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class IndexFaulted:
     index: str
     why: str
@@ -72,7 +80,9 @@ class Braked:
     why: str | None
 
 
-Event = Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost | TryAgain | Braked
+Event = (
+    HeldBack | Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost | TryAgain | Braked
+)
 
 _listeners: list[Callable[[Event], None]] = []
 

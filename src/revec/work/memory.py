@@ -35,6 +35,10 @@ _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
+class MoreThanThereIs(MemoryError):
+    """What was admitted had all the room for itself."""
+
+
 class Memory:
     """One for a process. `slots`: how many claims are worked off at once."""
 
@@ -50,9 +54,14 @@ class Memory:
         self._freed = asyncio.Condition()
 
     @property
+    def most(self) -> int:
+        """Bytes that the ceiling leaves to all claims together."""
+        return max(LEAST_ROOM, int(self.ceiling * (1 - SPARE)) - self._base)
+
+    @property
     def room(self) -> int:
-        """Bytes that all claims together may take."""
-        return max(LEAST_ROOM, min(int(self.ceiling * (1 - SPARE)) - self._base, int(self._proven)))
+        """Bytes that they may take: of those that the ceiling leaves, what the system gave before."""
+        return max(LEAST_ROOM, min(self.most, int(self._proven)))
 
     @property
     def largest_text(self) -> int:
@@ -61,7 +70,7 @@ class Memory:
 
     def refuses(self, text: int, cost: int) -> bool:
         """Whether a text of so many bytes, at that cost in all, is never read."""
-        return text > self.largest_text or cost > self.room
+        return text > self.largest_text or cost > self.most
 
     def require_room(self) -> None:
         """Refuse at once what would end as an out-of-memory kill later.
@@ -114,9 +123,12 @@ class Memory:
         self._adapt()
         try:
             yield
-        except MemoryError:
+        except MemoryError as error:
+            alone = self._held == cost
             self._proven = min(cost, self.room) / 2
             self._share = max(LEAST_SHARE, self._share / 4)
+            if alone:
+                raise MoreThanThereIs from error
             raise
         finally:
             self._held -= cost

@@ -29,7 +29,7 @@ from revec.stores.base import Store, Vector, half
 from revec.work import queue
 from revec.work.calls import Caller
 from revec.work.culprit import send_all
-from revec.work.memory import Memory
+from revec.work.memory import Memory, MoreThanThereIs
 from revec.work.packing import limits
 from revec.work.queue import Claim
 from revec.work.reading import Piece, Reader, costs_of, packs_of, too_long
@@ -87,22 +87,31 @@ class Worksite:
             await self._bury(claim, longest)
             try:
                 for ids in self.memory.batches(costs):
-                    async with self.memory.admitted(sum(costs[doc_id] for doc_id in ids)):
-                        pieces = await self._read(claim, {doc_id: sized[doc_id] for doc_id in ids})
-                        await self._embed_and_write(claim, pieces)
+                    await self._work_off_some(claim, {doc_id: sized[doc_id] for doc_id in ids}, costs)
                     left -= ids
             except (ProviderError, MemoryError):
                 await self._give_back(claim.only(left), OUTAGE_PAUSE)
                 raise
         return self.done
 
+    async def _work_off_some(self, claim: Claim, sized: dict[int, Measure], costs: dict[int, int]) -> None:
+        """A document that alone takes more than the system gives has had its try."""
+        try:
+            async with self.memory.admitted(sum(costs[doc_id] for doc_id in sized)):
+                pieces = await self._read(claim, sized)
+                await self._embed_and_write(claim, pieces)
+        except MoreThanThereIs:
+            if len(sized) > 1:
+                raise
+            await self._bury(claim, sized)
+
     async def _bury(self, claim: Claim, longest: dict[int, Measure]) -> None:
         """A text that would take the worker's memory is a dead letter without being read."""
-        for job in claim.only(set(longest)).jobs:
-            measure = longest[job.doc_id]
-            async with self.database.transaction("worker") as conn:
-                why = too_long(measure, self.memory)
-                self.done.buried += await queue.bury(conn, claim, job, measure.input_hash, why)
+        for job in claim.jobs:
+            if measure := longest.get(job.doc_id):
+                async with self.database.transaction("worker") as conn:
+                    why = too_long(measure, self.memory)
+                    self.done.buried += await queue.bury(conn, claim, job, measure.input_hash, why)
 
     async def _remove(self, claim: Claim, gone: set[int]) -> None:
         """Vectors of documents that are gone. Ids are never used twice, so gone is gone.

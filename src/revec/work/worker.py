@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from uuid import UUID, uuid4
@@ -113,6 +114,9 @@ class Worker:
         if drain:  # a person has just begun it, and may have mended what was broken
             async with self._database.transaction("worker") as conn:
                 await calls.reset(conn, None)
+        # A thread's share of the address space is never given back: no more of them than are of use.
+        threads = ThreadPoolExecutor(self._pace.concurrency, thread_name_prefix="revec")
+        asyncio.get_running_loop().set_default_executor(threads)
         async with asyncio.TaskGroup() as tasks:
             for step in steps:
                 tasks.create_task(self._repeat(step))
@@ -204,7 +208,7 @@ class Worker:
         except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
             events.emit(events.TryAgain(first_line(error)))
         except NotNow as error:
-            events.emit(events.TryAgain(str(error)))
+            events.emit(events.HeldBack(index.space.address, str(error)))
         except ProviderError as error:
             events.emit(events.ProviderFailed(index.space.address, str(error)))
         except MemoryError as error:
