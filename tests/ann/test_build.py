@@ -100,6 +100,7 @@ async def _load(dsn: str, url: str) -> Plan:
         task = asyncio.create_task(working.run(drain=False))
         await until(lambda: _is_enumerated(app, made), SLOWEST)
         await app.commands.pause(made, "until a test goes on")
+        await steps.rows(app, "UPDATE revec.work SET lane = 0 RETURNING 1")  # a paused backfill waits
         await until(lambda: _is_worked_off(app), SLOWEST)
         working.stop()
         await task
