@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,12 +23,12 @@ from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.observe import events
-from revec.postgres import collections, indexes, migrations
+from revec.postgres import collections, indexes, leases, migrations
 from revec.postgres.database import Connection, Database, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.search.retriever import ProviderFor
 from revec.stores.base import Store
-from revec.work import queue
+from revec.work import batches, queue
 
 SQL = beside(__file__)
 LEASE = "conductor"
@@ -72,7 +70,7 @@ class Conductor:
 
     async def tick(self) -> bool:
         """One step for every migration; whether anything moved. Nothing where another one ticks."""
-        async with self._leased() as mine:
+        async with leases.held(self._database, LEASE, self._holder, self._limits.lease) as mine:
             if not mine:
                 return False
             await self._sweep()
@@ -274,39 +272,13 @@ class Conductor:
     def _tell(self, migration: Migration, became: State, why: str) -> None:
         events.emit(events.Moved(migration.id, migration.state, became, why))
 
-    @asynccontextmanager
-    async def _leased(self) -> AsyncIterator[bool]:
-        """Hold the conductor's lease for as long as the body runs, builds of hours included."""
-        seconds = self._limits.lease
-
-        async def take() -> bool:
-            async with self._database.transaction() as conn:
-                return await migrations.lease(conn, LEASE, self._holder, seconds)
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(seconds / 3)
-                try:
-                    await take()
-                except psycopg.OperationalError:
-                    continue
-
-        if not await take():
-            yield False
-            return
-        renewal = asyncio.create_task(renew())
-        try:
-            yield True
-        finally:
-            renewal.cancel()
-
     async def leave(self) -> None:
         """Let another worker tick at once, and begin our builds anew."""
         for build in self._builds.values():
             build.cancel()
         await asyncio.gather(*self._builds.values(), return_exceptions=True)
         async with self._database.transaction() as conn:
-            await migrations.unlease(conn, LEASE, self._holder)
+            await leases.give_back(conn, LEASE, self._holder)
 
 
 async def judged(
@@ -364,6 +336,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
                 built, building = build.valid or index.kind is Kind.EXACT, build.running
         outcomes, verify_due = await _standing(conn, migration)
         sources = await collections.sources(conn, migration.collection_id)
+        at_provider = await batches.under_way(conn, [index.id] if index else [])
         dead, _ = await queue.counts(conn, index.id) if index else (0, 0)
         return Snapshot(
             collection=name,
@@ -376,7 +349,10 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             being_read=tuple(source.name for source in sources if source.scan),
             cursor_done=not await backfill.can_go_on(conn, migration),
             backfill_open=open_work.backfill - open_work.paused_backfill,
-            window=backfill.WINDOW,
+            window=backfill.PATIENT_WINDOW if migration.patient else backfill.WINDOW,
+            batched=sum(each.documents for each in at_provider),
+            batches="; ".join(map(batches.told, at_provider)),
+            batch_seconds=min((each.age for each in at_provider), default=0.0),
             tenants_paused=await _tenants_paused(conn, migration, open_work),
             dead=dead,
             built=built,
@@ -441,7 +417,9 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
         for index in await indexes.writing(conn):
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
             moving = open_work.moving - (open_work.moving_backfill if index.id in paused else 0)
-            if moving and index.fault is None and not index.held:
+            if index.id not in paused:  # the migration itself says how long a batch is waited for
+                moving -= sum(each.documents for each in await batches.under_way(conn, [index.id]))
+            if moving > 0 and index.fault is None and not index.held:
                 reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
         gone = await (await conn.execute(SQL.leftovers)).fetchall()
     reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
