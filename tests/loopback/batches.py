@@ -101,24 +101,28 @@ class Batches:
         if place is None:
             return None
         kind, name, what = place.groups()
-        match method, kind, bool(name), what:
-            case "POST", "files", False, None:
-                return said(self._upload(headers, body))
-            case "GET", "files", True, "content" if name in self.files:
-                return Reply(200, self.files[name])
-            case "DELETE", "files", True, None if name in self.files:
-                del self.files[name]
-                return said({"id": name, "deleted": True})
-            case "POST", "batches", False, None:
-                return self._create(json.loads(body))
-            case "GET", "batches", False, None:
-                return said(self._listed(parse_qs(url.query)))
-            case "GET", "batches", True, None if name in self.batches:
-                return said(self.batches[name].shown())
-            case "POST", "batches", True, "cancel" if name in self.batches:
-                self.batches[name].status = "cancelled"
-                return said(self.batches[name].shown())
-        return Reply(404, b'{"error": {"message": "no such object", "code": "not_found"}}')
+        known = self.files if kind == "files" else self.batches
+        if name and name not in known:
+            return Reply(404, b'{"error": {"message": "no such object", "code": "not_found"}}')
+        if kind == "files":
+            return self._of_file(method, name, body, headers)
+        if name is None:
+            return (
+                self._create(json.loads(body))
+                if method == "POST"
+                else said(self._listed(parse_qs(url.query)))
+            )
+        if what == "cancel":
+            self.batches[name].status = "cancelled"
+        return said(self.batches[name].shown())
+
+    def _of_file(self, method: str, name: str | None, body: bytes, headers: Mapping[str, str]) -> Reply:
+        if name is None:
+            return said(self._upload(headers, body))
+        if method == "DELETE":
+            del self.files[name]
+            return said({"id": name, "deleted": True})
+        return Reply(200, self.files[name])
 
     def _upload(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         boundary = headers["content-type"].partition("boundary=")[2].encode()

@@ -23,9 +23,10 @@ from revec.observe import events
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
+from revec.providers import _openai_batches
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
-from revec.work import pack, queue, reading, worker
+from revec.work import batches, gather, pack, queue, reading, worker
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
 from revec.work.packing import Load
@@ -35,6 +36,7 @@ from revec.work.worker import Worker
 from tests.migrate import test_backfill
 from tests.model.test_chunking import by_bytes
 from tests.work import (
+    test_batches,
     test_calls,
     test_chunks,
     test_claims,
@@ -524,6 +526,48 @@ MUTANTS: dict[str, Mutant] = {
     "chunks count as documents": Mutant(
         instead(pgvector.SQL, "scan", ("count(*) AS chunks", "0 AS chunks")),
         chunks.test_k_documents_are_found_among_many_chunks,
+    ),
+    # batches
+    "a batch that may be there is not looked for": Mutant(
+        attribute(_openai_batches.OpenAIBatches, "find", nothing),
+        test_batches.test_an_answer_that_is_lost_is_no_second_batch,
+    ),
+    "what was dropped is not looked for": Mutant(
+        attribute(batches, "SENT", frozenset()),
+        test_batches.test_an_answer_that_is_lost_is_no_second_batch,
+    ),
+    "a document may be in two batches": Mutant(
+        instead(gather.SQL, "enlist", ("AS n (doc_id, rev, input_hash, text_hash)", TWICE)),
+        test_batches.test_a_document_is_in_one_batch_at_a_time,
+    ),
+    "texts that are in flight are sent again": Mutant(
+        instead(gather.SQL, "in_flight", ("b.state IN", "false AND b.state IN")),
+        test_batches.test_equal_texts_are_in_one_batch_only,
+    ),
+    "a batch's vectors are for any revision": Mutant(
+        both(
+            instead(
+                batches.SQL, "release", ("JOIN fate f USING (doc_id, rev)", "JOIN fate f USING (doc_id)")
+            ),
+            attribute(documents, "lock_current", all_are_current),
+        ),
+        test_batches.test_an_edit_and_a_delete_while_the_batch_is_out,
+    ),
+    "patient work is due at once": Mutant(
+        instead(backfill.SQL, "next_page", ("WHEN %(patient)s", "WHEN %(patient)s AND false")),
+        test_batches.test_a_patient_backfill_ends_like_any_other,
+    ),
+    "whoever is waited for waits for the batch": Mutant(
+        instead(queue.SQL, "enqueue", ("WHEN w.not_before = 'infinity'", "WHEN false")),
+        test_batches.test_whoever_is_waited_for_does_not_wait_for_a_batch,
+    ),
+    "batches are not tried for ever": Mutant(
+        attribute(batches, "TRIES", 1_000_000),
+        test_batches.test_after_some_tries_the_rest_is_embedded_at_once,
+    ),
+    "batches cost what others do": Mutant(
+        attribute(gather, "DISCOUNT", 1),
+        test_batches.test_batches_are_in_the_ledger_at_half_the_price,
     ),
     "payments are locked in any order": Mutant(
         without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),

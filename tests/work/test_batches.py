@@ -396,12 +396,13 @@ async def test_an_abort_cancels_the_batch(app: App, loopback: Loopback) -> None:
     made = await submitted(app, loopback)
     await app.commands.abort(made, "not wanted")
     await steps.drain_soon(app)
+    fresh = batcher(app)
 
     async def cancelled() -> bool:
+        await _ticked(fresh)
         return [each["status"] for each in loopback.batches()["batches"]] == ["cancelled"]
 
-    await step(app) if not await cancelled() else None
-    assert await cancelled()
+    await hands.until(cancelled)
     assert await states(app) == ["done"]
     await steps.assert_oracle(app, made)
 

@@ -352,7 +352,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             window=backfill.PATIENT_WINDOW if migration.patient else backfill.WINDOW,
             batched=sum(each.documents for each in at_provider),
             batches="; ".join(map(batches.told, at_provider)),
-            batch_seconds=min((each.age for each in at_provider), default=0.0),
+            batch_seconds=min((0.0 if each.due else each.age for each in at_provider), default=0.0),
             tenants_paused=await _tenants_paused(conn, migration, open_work),
             dead=dead,
             built=built,

@@ -47,7 +47,7 @@ class Snapshot:
     window: int = 1
     batched: int = 0  # of those documents, with the provider in batches
     batches: str = ""  # what there is to say of them
-    batch_seconds: float = 0.0  # since the last one was submitted
+    batch_seconds: float = 0.0  # since the last one was submitted; 0 where it is time to look at one
     tenants_paused: tuple[str, ...] = ()  # that lack vectors in the new index, with the reasons
     dead: int = 0  # letters of the new index that nobody has settled
     built: bool = False

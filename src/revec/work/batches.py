@@ -85,9 +85,8 @@ class Batcher:
             await leases.give_back(conn, LEASE, self._holder)
 
     async def _step(self) -> bool:
-        first, longest = PAUSES
         async with self._database.transaction("worker") as conn:
-            due = await (await conn.execute(SQL.due, {"first": first, "longest": longest})).fetchall()
+            due = await (await conn.execute(SQL.due)).fetchall()
             ripe = await (
                 await conn.execute(SQL.ripe, {"full": gather.FULL, "wait": WAIT, "lane": gather.LANE})
             ).fetchall()
@@ -149,7 +148,9 @@ class Batcher:
 
     async def _record(self, batch: Any, provider_id: str) -> None:
         async with self._database.transaction("worker") as conn:
-            await conn.execute(SQL.submitted, {"batch": batch.id, "provider_id": provider_id})
+            await conn.execute(
+                SQL.submitted, {"batch": batch.id, "provider_id": provider_id, "first": PAUSES[0]}
+            )
             await Report("ok").write(conn, batch.call)  # the rest of the bill comes with the answers
 
     # --- look ---------------------------------------------------------------------
@@ -182,15 +183,19 @@ class Batcher:
         return True
 
     async def _look_at(self, index: Index, there: Batches, batch: Any) -> bool:
-        await self._looked(batch)  # also where it fails: the next look is later
-        progress = await there.look(batch.provider_id)
-        if progress.fate is Fate.RUNNING:
-            await self._looked(batch, progress.answered)
-            return False
-        if progress.fate is Fate.FAILED:
-            await self._drop(batch, progress.why)
-        else:
-            await self._collect(index, there, batch, progress)
+        """It stays due until all that it brings is kept: a drain leaves no batch half collected."""
+        try:
+            progress = await there.look(batch.provider_id)
+            if progress.fate is Fate.RUNNING:
+                await self._looked(batch, progress.answered)
+                return False
+            if progress.fate is Fate.FAILED:
+                await self._drop(batch, progress.why)
+            else:
+                await self._collect(index, there, batch, progress)
+        except ProviderError:
+            await self._looked(batch)
+            raise
         await there.discard([batch.file, *progress.outputs])
         return True
 
@@ -278,16 +283,27 @@ class Batcher:
             asked = {"batch": batch.id, "space": index.space.id, "mark": batch.mark}
             done = await (await conn.execute(SQL.finish, asked)).fetchone()
             if done is None:
-                await conn.execute(SQL.looked, {"batch": batch.id, "answered": 0})
+                await _looked(conn, batch)
         return done is not None
 
     async def _looked(self, batch: Any, answered: int = 0) -> None:
         async with self._database.transaction("worker") as conn:
-            await conn.execute(SQL.looked, {"batch": batch.id, "answered": answered})
+            await _looked(conn, batch, answered)
+
+
+async def _looked(conn: Connection, batch: Any, answered: int = 0) -> None:
+    first, longest = PAUSES
+    asked = {"batch": batch.id, "answered": answered, "first": first, "longest": longest}
+    await conn.execute(SQL.looked, asked)
+
+
+async def look_now(conn: Connection) -> None:
+    """Whoever begins a drain does not want to hear what was so a minute ago."""
+    await conn.execute(SQL.look_now)
 
 
 async def under_way(conn: Connection, index_ids: list[int]) -> list[Any]:
-    """Batches that their provider has: index_id, model, documents, submitted_at, age in seconds and more."""
+    """Batches that their provider has: index_id, model, documents, submitted_at, age (seconds), due."""
     return await (await conn.execute(SQL.under_way, {"indexes": index_ids})).fetchall()
 
 

@@ -28,22 +28,27 @@ UPDATE revec.batch SET state = 'submitting', file = %(file)s, submitted_at = clo
  WHERE id = %(batch)s AND state = 'intended' RETURNING *;
 
 -- name: submitted
-UPDATE revec.batch SET state = 'submitted', provider_id = %(provider_id)s, looked_at = clock_timestamp()
+UPDATE revec.batch
+   SET state = 'submitted', provider_id = %(provider_id)s,
+       look_at = clock_timestamp() + make_interval(secs => %(first)s)
  WHERE id = %(batch)s AND state = 'submitting' RETURNING *;
 
 -- name: due
--- Batches that it is time to look at: the longer one takes, the more rarely.
+-- Batches that it is time to look at.
 SELECT b.*, extract(epoch FROM clock_timestamp() - b.submitted_at)::float8 AS age, i.writing
   FROM revec.batch b JOIN revec.index i ON i.id = b.index_id
- WHERE b.state <> 'done'
-   AND (b.state = 'intended' OR NOT i.writing
-        OR b.looked_at < clock_timestamp() - make_interval(secs => least(%(longest)s,
-               greatest(%(first)s, extract(epoch FROM clock_timestamp() - b.submitted_at) / 10))))
- ORDER BY b.id;
+ WHERE b.state <> 'done' AND (b.look_at <= clock_timestamp() OR NOT i.writing) ORDER BY b.id;
 
 -- name: looked
-UPDATE revec.batch SET looked_at = clock_timestamp(), answered = greatest(answered, %(answered)s)
+-- The longer a batch takes, the more rarely it is looked at.
+UPDATE revec.batch
+   SET answered = greatest(answered, %(answered)s),
+       look_at = clock_timestamp() + make_interval(secs => least(%(longest)s, greatest(%(first)s,
+                     extract(epoch FROM clock_timestamp() - submitted_at) / 10)))
  WHERE id = %(batch)s;
+
+-- name: look_now
+UPDATE revec.batch SET look_at = clock_timestamp() WHERE state IN ('submitting', 'submitted');
 
 -- name: keep
 -- What the batch paid for, where nobody else is paying for it just now. Locked in the order of payments.
@@ -69,7 +74,7 @@ UPDATE revec.batch_member m SET refused = n.why
 
 -- name: collected
 UPDATE revec.batch
-   SET state = 'collected', why = %(why)s, ended_at = clock_timestamp(), looked_at = clock_timestamp(),
+   SET state = 'collected', why = %(why)s, ended_at = clock_timestamp(),
        answered = (SELECT count(DISTINCT text_hash) FROM revec.batch_member
                     WHERE batch_id = %(batch)s AND answered)
  WHERE id = %(batch)s AND state = 'submitted' RETURNING *;
@@ -158,6 +163,7 @@ SELECT id FROM ended;
 -- Batches that their provider has, and how many documents still wait for them.
 SELECT b.index_id, b.model, b.submitted_at, b.inputs, b.answered, b.dollars::float8 AS dollars,
        extract(epoch FROM clock_timestamp() - b.submitted_at)::float8 AS age,
+       b.look_at <= clock_timestamp() AS due,
        (SELECT count(DISTINCT w.doc_id) FROM revec.batch_member m
           JOIN revec.work w ON w.index_id = m.index_id AND w.doc_id = m.doc_id AND w.rev = m.rev
                            AND w.not_before = 'infinity'

@@ -31,7 +31,7 @@ from revec.postgres import indexes
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
 from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
-from revec.work import calls, queue
+from revec.work import batches, calls, queue
 from revec.work.calls import Caller, NotNow
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
@@ -108,6 +108,7 @@ class Worker:
         if drain:  # a person has just begun it, and may have mended what was broken
             async with self._database.transaction("worker") as conn:
                 await calls.reset(conn, None)
+                await batches.look_now(conn)
         async with asyncio.TaskGroup() as tasks:
             for step in steps:
                 tasks.create_task(self._repeat(step))

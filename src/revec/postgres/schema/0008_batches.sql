@@ -27,7 +27,7 @@ CREATE TABLE revec.batch (
     why          text,              -- it ended otherwise than well
     intended_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     submitted_at timestamptz,       -- when it was, or may have been
-    looked_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    look_at      timestamptz NOT NULL DEFAULT clock_timestamp(),  -- again
     ended_at     timestamptz        -- the provider has nothing of it any more, or nothing that we want
 );
 CREATE INDEX batch_open ON revec.batch (index_id) WHERE state <> 'done';
