@@ -89,6 +89,18 @@ def function(name: str, *changes: tuple[str, str]) -> Patch:
     return patch
 
 
+def ddl(statement: str) -> Patch:
+    """The test's own database without a promise of the schema."""
+
+    @asynccontextmanager
+    async def patch(app: App) -> AsyncIterator[None]:
+        async with app.database.transaction() as conn:
+            await conn.execute(statement)  # type: ignore[arg-type]
+        yield
+
+    return patch
+
+
 def attribute(owner: Any, name: str, value: Any) -> Patch:
     @asynccontextmanager
     async def patch(_: App) -> AsyncIterator[None]:
@@ -195,6 +207,18 @@ def first_chunk(space: Space, title: str, body: str, _: Count) -> list[str]:
     return RENDERED(replace(space, chunking="none", truncation="at 32 tokens"), title, body, by_bytes)
 
 
+async def in_their_order(self: Any, progress: Any) -> AsyncIterator[Any]:
+    """As if the first answer were the first text's; the file of texts is in the order of documents."""
+    items = [item async for item in COLLECT(self, progress)]
+    for item, name in zip(items, reversed([item.name for item in items]), strict=True):
+        yield replace(item, name=name)
+
+
+async def all_are_current(_: Connection, ids: Sequence[int], __: Sequence[bytes]) -> set[int]:
+    return set(ids)
+
+
+COLLECT = _openai_batches.OpenAIBatches.collect
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 
@@ -537,21 +561,24 @@ MUTANTS: dict[str, Mutant] = {
         test_batches.test_an_answer_that_is_lost_is_no_second_batch,
     ),
     "a document may be in two batches": Mutant(
-        instead(gather.SQL, "enlist", ("AS n (doc_id, rev, input_hash, text_hash)", TWICE)),
+        ddl("ALTER TABLE revec.batch_member DROP CONSTRAINT batch_member_pkey"),
         test_batches.test_a_document_is_in_one_batch_at_a_time,
     ),
     "texts that are in flight are sent again": Mutant(
         instead(gather.SQL, "in_flight", ("b.state IN", "false AND b.state IN")),
         test_batches.test_equal_texts_are_in_one_batch_only,
     ),
-    "a batch's vectors are for any revision": Mutant(
-        both(
-            instead(
-                batches.SQL, "release", ("JOIN fate f USING (doc_id, rev)", "JOIN fate f USING (doc_id)")
-            ),
-            attribute(documents, "lock_current", all_are_current),
-        ),
-        test_batches.test_an_edit_and_a_delete_while_the_batch_is_out,
+    "a batch's answers are taken in their order": Mutant(
+        attribute(_openai_batches.OpenAIBatches, "collect", in_their_order),
+        test_batches.test_answers_come_in_any_order,
+    ),
+    "what a batch paid for is not kept": Mutant(
+        attribute(batches.Batcher, "_keep", nothing),
+        test_batches.test_a_patient_backfill_ends_like_any_other,
+    ),
+    "what a batch paid for is written without asking": Mutant(
+        attribute(documents, "lock_current", all_are_current),
+        test_batches.test_an_edit_as_a_batch_is_written,
     ),
     "patient work is due at once": Mutant(
         instead(backfill.SQL, "next_page", ("WHEN %(patient)s", "WHEN %(patient)s AND false")),

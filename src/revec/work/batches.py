@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from pgvector import HalfVector
 
 from revec.model.errors import (
@@ -27,7 +28,7 @@ from revec.model.index import Index
 from revec.observe import events
 from revec.observe.failpoints import failpoint
 from revec.postgres import indexes, leases
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import Connection, Database, first_line
 from revec.postgres.queries import beside
 from revec.providers.base import Batches, Fate, Item, Progress, Provider
 from revec.stores.base import Store, half
@@ -109,6 +110,8 @@ class Batcher:
             async with self._database.transaction("worker") as conn:
                 await indexes.fault(conn, index.space, str(error))
             events.emit(events.IndexFaulted(index.name, str(error)))
+        except psycopg.errors.UniqueViolation as error:  # somebody else has the same documents in a batch
+            events.emit(events.TryAgain(first_line(error)))
         except RevecError as error:
             events.emit(events.ProviderFailed(index.space.address, str(error)))
         return False
