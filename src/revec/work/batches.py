@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import Any
 from uuid import UUID
@@ -44,6 +45,7 @@ PAUSES = (5.0, 60.0)  # seconds between two looks at a batch: first, longest
 LOOK_EVERY = 1.0  # seconds between two looks at what waits
 WAIT = 60.0  # seconds after which a batch that is not full leaves
 SURE = 120.0  # seconds after which what was submitted is in the provider's list
+LOST = 48 * 3600.0  # seconds after which a batch that cannot be looked at is one no more
 TRIES = 3  # batches that did not answer a text; then it is embedded as others are
 PAGE = 256  # texts that are kept at once
 SENT = frozenset({Trouble.SERVER, Trouble.TIMEOUT})  # it may have arrived all the same
@@ -70,7 +72,7 @@ class Batcher:
         self._lease = lease
         self._gatherer = Gatherer(database, store, memory)
         self._quiet_until = 0.0
-        self._not_before: dict[int, float] = {}  # index → when gathering makes sense again
+        self._not_before: dict[int, float] = {}  # index → when trying makes sense again
 
     async def tick(self) -> bool:
         """One look at every batch, and at what waits for one; whether anything moved."""
@@ -92,28 +94,23 @@ class Batcher:
                 await conn.execute(SQL.ripe, {"full": gather.FULL, "wait": WAIT, "lane": gather.LANE})
             ).fetchall()
         moved = [await self._tried(batch.index_id, self._attend, batch) for batch in due]
-        moved += [
-            await self._tried(row.index_id, self._begin, row.migration_id)
-            for row in ripe
-            if self._not_before.get(row.index_id, 0.0) < time.monotonic()
-        ]
+        moved += [await self._tried(row.index_id, self._begin, row.migration_id) for row in ripe]
         return any(moved)
 
     async def _tried(self, index_id: int, step: Callable[..., Awaitable[bool]], what: Any) -> bool:
-        """One index's trouble is its own."""
+        """One index's trouble is its own, and makes it rest here for a moment."""
+        if time.monotonic() < self._not_before.get(index_id, 0.0):
+            return False
         async with self._database.transaction("worker") as conn:
             index = await indexes.by_id(conn, index_id)
         try:
             provider = await self._provider_for(index.space.address, index.space.dims)
             return await step(index, provider, batches_of(provider), what)
-        except AnswerInvalid as error:
-            async with self._database.transaction("worker") as conn:
-                await indexes.fault(conn, index.space, str(error))
-            events.emit(events.IndexFaulted(index.name, str(error)))
         except psycopg.errors.UniqueViolation as error:  # somebody else has the same documents in a batch
             events.emit(events.TryAgain(first_line(error)))
-        except RevecError as error:
+        except RevecError as error:  # also where this worker lacks a package or a key
             events.emit(events.ProviderFailed(index.space.address, str(error)))
+        self._not_before[index_id] = time.monotonic() + PAUSES[0]
         return False
 
     # --- begin --------------------------------------------------------------------
@@ -196,16 +193,19 @@ class Batcher:
                 await self._drop(batch, progress.why)
             else:
                 await self._collect(index, there, batch, progress)
-        except ProviderError:
+        except ProviderError as error:
             await self._looked(batch)
+            if batch.age > LOST:
+                await self._drop(batch, error)
             raise
         await there.discard([batch.file, *progress.outputs])
         return True
 
     async def _give_up(self, there: Batches, batch: Any) -> bool:
         """Its index is gone. What was worked on is billed, so the ledger stays as it is."""
-        if batch.provider_id:
-            await there.cancel(batch.provider_id)
+        if batch.state == "submitted":
+            with suppress(ProviderError):  # perhaps it is over: whatever it says, nobody waits for it
+                await there.cancel(batch.provider_id)
         async with self._database.transaction("worker") as conn:
             await conn.execute(SQL.dropped, _dropped(batch, "its index was given up", blamed=False))
         return True
@@ -242,7 +242,10 @@ class Batcher:
                         page = {}
             except AnswerInvalid as error:
                 await self._end(index, batch, str(error), None)
-                raise
+                async with self._database.transaction("worker") as conn:
+                    await indexes.fault(conn, index.space, str(error))
+                events.emit(events.IndexFaulted(index.name, str(error)))
+                return
             await self._keep(index, batch, page)
         failpoint("batch_kept")
         why = None if progress.fate is Fate.DONE else f"it {progress.fate} at the provider"

@@ -30,6 +30,15 @@ LANE = "+batch"  # a model's batches have limits, rests and a line in the ledger
 DISCOUNT = Decimal("0.5")
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A document in a batch, without its text: that is in the file by now."""
+
+    job: Job
+    input_hash: bytes
+    lacking: list[bytes]  # hashes of the texts that it waits for
+
+
 @dataclass(slots=True)
 class Load:
     """A batch that is being gathered."""
@@ -39,7 +48,7 @@ class Load:
     mark: UUID = field(default_factory=uuid4)
     texts: set[bytes] = field(default_factory=set)
     tokens: Counter[str] = field(default_factory=Counter)  # by tenant
-    members: list[tuple[Piece, list[bytes]]] = field(default_factory=list)  # with what each lacks
+    members: list[Member] = field(default_factory=list)
     full: bool = False
 
     def add(self, piece: Piece, lacking: set[bytes]) -> bool:
@@ -58,7 +67,7 @@ class Load:
             self.lines.write(line)
             self.tokens[piece.content.tenant] += tokens
         self.texts |= wanted.keys()
-        self.members.append((piece, sorted(lacking)))
+        self.members.append(Member(piece.job, piece.content.input_hash, sorted(lacking)))
         return True
 
 
@@ -139,12 +148,12 @@ class Gatherer:
             tenants=load.tokens,
             price=None if cost is None else cost * DISCOUNT,
         )
-        jobs = tuple(piece.job for piece, _ in load.members)
+        jobs = tuple(member.job for member in load.members)
         async with self.database.transaction("worker") as conn:
             claim = Claim(index.id, BACKFILL, load.mark, jobs)
             held = await (await conn.execute(SQL.hold, _named(claim))).fetchall()
             left = {row.doc_id for row in held}
-            members = [each for each in load.members if each[0].job.doc_id in left]
+            members = [member for member in load.members if member.job.doc_id in left]
             if not members:
                 return None
             turn = await ask.admit(conn)
@@ -170,13 +179,11 @@ class Gatherer:
         return batch
 
 
-async def _enlist(
-    conn: Connection, index: Index, batch_id: int, members: list[tuple[Piece, list[bytes]]]
-) -> None:
+async def _enlist(conn: Connection, index: Index, batch_id: int, members: list[Member]) -> None:
     rows = [
-        (piece.job.doc_id, piece.job.rev, piece.content.input_hash, text_hash)
-        for piece, lacking in members
-        for text_hash in lacking
+        (member.job.doc_id, member.job.rev, member.input_hash, text_hash)
+        for member in members
+        for text_hash in member.lacking
     ]
     ids, revs, inputs, hashes = (list(column) for column in zip(*rows, strict=True))
     asked = {"index": index.id, "batch": batch_id, "ids": ids, "revs": revs}
