@@ -29,6 +29,7 @@ from revec.search.retriever import Retriever
 from revec.settings import Settings
 from revec.stores.base import Store
 from revec.stores.pgvector import PgVector
+from revec.work.batches import Batcher
 from revec.work.control import Control
 from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
@@ -110,11 +111,14 @@ class App:
         kind: Kind | None = None,
         query: str | None = None,
         long: Long = AS_IT_IS,
+        patient: bool = False,
     ) -> plan.Plan:
         """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
-        return await plan.plan(self.database, collection, provider, kind=kind, query=asker, long=long)
+        return await plan.plan(
+            self.database, collection, provider, kind=kind, query=asker, long=long, patient=patient
+        )
 
     async def start(
         self,
@@ -125,15 +129,27 @@ class App:
         kind: Kind | None = None,
         query: str | None = None,
         long: Long = AS_IT_IS,
+        patient: bool = False,
         budget: Decimal | None = None,
     ) -> Migration:
-        planned = await self.plan(collection, address, dims=dims, kind=kind, query=query, long=long)
+        planned = await self.plan(
+            collection, address, dims=dims, kind=kind, query=query, long=long, patient=patient
+        )
         return await self.commands.start(planned, budget=budget)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are the projector, the tenants' query and the conductor."""
+        """A worker whose duties are the projector, the tenants' query, batches and the conductor."""
         holder = uuid4()
         concurrency = pace.get("concurrency") or self.settings.concurrency
+        memory = Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency)
+        batcher = Batcher(
+            database=self.database,
+            store=self.store,
+            provider_for=self.provider,
+            memory=memory,
+            holder=holder,
+            lease=self.settings.lease,
+        )
         ticking = Conductor(self.database, self.store, self.provider, self.limits, holder)
         worker = Worker(
             database=self.database,
@@ -142,6 +158,7 @@ class App:
             duties=[
                 partial(projector.project, self.database),
                 partial(tenants.refresh, self.database),
+                batcher.tick,
                 ticking.tick,
             ],
             outstanding=self.outstanding,
@@ -151,11 +168,12 @@ class App:
                 concurrency=concurrency,
                 idle=self.settings.idle,
             ),
-            memory=Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency),
+            memory=memory,
             control=Control(self.database, braking=self.settings.brake),
             id=holder,
         )
         worker.on_leave(ticking.leave)
+        worker.on_leave(batcher.leave)
         return worker
 
     async def outstanding(self) -> list[str]:

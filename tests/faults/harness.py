@@ -244,9 +244,9 @@ class Trial:
     def writers(self, *, pause: float = 0.02) -> Writers:
         return Writers(self, pause=pause)
 
-    async def migrate(self, *, sampled: bool = True, kind: Kind | None = None) -> None:
+    async def migrate(self, *, sampled: bool = True, kind: Kind | None = None, patient: bool = False) -> None:
         """Begin to move to the new model. Not `sampled`: no text is paid for only to verify."""
-        await self.app.start(self.made, steps.NEW, kind=kind)
+        await self.app.start(self.made, steps.NEW, kind=kind, patient=patient)
         if not sampled:
             await self.execute("UPDATE revec.migration SET gates = '{completeness}'")
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from functools import partial
 
 import pytest
 
 from revec.observe import failpoints
-from tests.faults.harness import IN_FLIGHT, Stage, Trial
+from tests.faults.harness import COMMAND, IN_FLIGHT, Stage, Trial
 
 pytestmark = pytest.mark.stress
+OF_BATCHES = [name for name in failpoints.NAMES if name.startswith("batch_")]
+# A day of a provider's, in seconds of a test.
+QUICK = (
+    "from revec.work import batches as b; b.PAUSES, b.LOOK_EVERY, b.WAIT, b.SURE = (0.05, 0.1), 0.05, 1.0, 3.0; "
+    + COMMAND
+)
 
 
-@pytest.mark.parametrize("name", failpoints.NAMES)
+@pytest.mark.parametrize("name", [name for name in failpoints.NAMES if name not in OF_BATCHES])
 async def test_a_worker_killed_at_a_failpoint_loses_nothing(stage: Stage, name: str) -> None:
     """In a backfill under live writes; another worker goes on, and the bill stays within bounds."""
     await stage.trials(f"kill -9 at {name}", partial(_killed_at, name))
@@ -45,4 +52,31 @@ async def _killed_at(name: str, trial: Trial) -> None:
     twice = {text for text, times in trial.bill().items() if times > 1}
     assert twice <= in_flight, "paid twice, and not in flight at the kill"
     assert max(trial.bill().values()) <= 2
+    await trial.assert_can_go_both_ways()
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+async def test_a_worker_killed_over_a_batch_loses_nothing(stage: Stage, name: str) -> None:
+    """In a patient backfill under live writes; another worker goes on, and no text is in two batches."""
+    await stage.trials(f"kill -9 at {name}", partial(_killed_over_a_batch, name))
+
+
+async def _killed_over_a_batch(name: str, trial: Trial) -> None:
+    await trial.migrate(sampled=False, patient=True)
+    hit = trial.folder / "hit"
+    arguments = ("worker", "--quiet", "--drain")
+    async with trial.writers() as writers:
+        more = {"REVEC_FAILPOINT": name, "REVEC_FAILPOINT_HIT": str(hit)}
+        first = await trial.start(*arguments, code=QUICK, **more)
+        code = await first.ended()
+        assert code == -signal.SIGKILL, f"{name} was not hit: exit {code}, {first.said}"
+        second = await trial.start(*arguments, code=QUICK)
+        await trial.until_state("ready")
+        await writers.made_more(5)
+    await second.ends_well()
+
+    await trial.assert_well(writers)
+    batched = Counter(line["text"] for line in trial.loopback.bill() if line["batch"])
+    assert batched
+    assert max(batched.values()) == 1
     await trial.assert_can_go_both_ways()

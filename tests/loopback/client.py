@@ -63,7 +63,7 @@ class Loopback:
         return self._process.pid
 
     def bill(self) -> list[dict[str, Any]]:
-        """One line per input that was worked on: text (sha256), model, time, request, fault."""
+        """One line per input that was worked on: text (sha256), model, time, request, fault, batch."""
         return self._call("GET", "/bill")
 
     def log(self) -> list[dict[str, Any]]:
@@ -88,6 +88,18 @@ class Loopback:
         """Another application takes this share of what flows in; 0 ends it."""
         self._call("POST", "/steal", {"share": share})
 
+    def batch(self, *, at_once: bool | None = None, **fault: Any) -> None:
+        """Batches are done at once, or when `finish` is called; or one of their own faults."""
+        self._call("POST", "/batches", {"at_once": at_once, **fault})
+
+    def finish(self) -> None:
+        """All batches that run are worked on now."""
+        self._call("POST", "/finish")
+
+    def batches(self) -> dict[str, Any]:
+        """`batches` as the wire shows them, `files` that are there, `uploads` ever made."""
+        return self._call("GET", "/batches")
+
     def hold(self) -> None:
         """From now on requests wait, until `release`."""
         self._call("POST", "/hold")
@@ -104,7 +116,7 @@ class Loopback:
     def clear(self) -> None:
         """No faults, no thief, full buckets as at the start, an empty bill, the gate open."""
         self.steal(0.0)
-        for path in ("/fault", "/limits", "/bill"):
+        for path in ("/fault", "/limits", "/bill", "/batches"):
             self._call("DELETE", path)
         self.release()
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.loopback import cohere, gemini, openai, voyage
+from tests.loopback.batches import Batches
 from tests.loopback.faults import HUGE, Fault, answered
 from tests.loopback.quota import Clock, Exhausted, Quota, retry_after
 from tests.loopback.record import Record
@@ -33,6 +34,7 @@ class Server:
         self.latency, self.key = latency, key
         self.clock = Clock(clock)
         self.record = Record()
+        self.batches = Batches(self.record)
         self.faults: list[Fault] = []
         self.stolen = 0.0
         self.first_limits: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "retry_after": retry_after}
@@ -51,6 +53,10 @@ class Server:
             ("DELETE", "/fault"): lambda **_: self.faults.clear(),
             ("POST", "/limits"): lambda body, **_: self.set_limits(**body),
             ("DELETE", "/limits"): lambda **_: self.set_limits(**self.first_limits),
+            ("POST", "/batches"): lambda body, **_: self.batches.set(**body),
+            ("GET", "/batches"): lambda **_: self.batches.said(),
+            ("POST", "/finish"): lambda **_: self.batches.finish(),
+            ("DELETE", "/batches"): lambda **_: self.batches.clear(),
             ("POST", "/steal"): lambda body, **_: self.steal(**body),
             ("POST", "/hold"): lambda **_: self.open.clear(),
             ("POST", "/release"): lambda **_: self.open.set(),
@@ -82,6 +88,8 @@ class Server:
         name = next((name for name, wire in WIRES.items() if wire.matches(url.path)), None)
         if name and method == "POST":
             return await self.embed(name, url.path, headers, body)
+        if batched := self.batches.answer(method, target, headers, body):
+            return batched
         if url.path == "/held":
             wanted = int(parse_qs(url.query).get("at_least", ["0"])[0])
             async with self.arrived:

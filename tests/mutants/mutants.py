@@ -25,11 +25,12 @@ from revec.observe import events
 from revec.postgres import documents, indexes, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
+from revec.providers import _openai_batches
 from revec.search import pulse
 from revec.search.retriever import Retriever
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
-from revec.work import brake, calls, control, health, pack, queue, reading, worker
+from revec.work import batches, brake, calls, control, gather, health, pack, queue, reading, worker
 from revec.work.control import Control
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
@@ -40,6 +41,7 @@ from revec.work.worker import Worker
 from tests.migrate import test_backfill
 from tests.model.test_chunking import by_bytes
 from tests.work import (
+    test_batches,
     test_brake,
     test_calls,
     test_chunks,
@@ -91,6 +93,18 @@ def function(name: str, *changes: tuple[str, str]) -> Patch:
             row = await asked.fetchone()
             assert row is not None
             await conn.execute(changed(row.it, changes))  # type: ignore[arg-type]
+        yield
+
+    return patch
+
+
+def ddl(statement: str) -> Patch:
+    """The test's own database without a promise of the schema."""
+
+    @asynccontextmanager
+    async def patch(app: App) -> AsyncIterator[None]:
+        async with app.database.transaction() as conn:
+            await conn.execute(statement)  # type: ignore[arg-type]
         yield
 
     return patch
@@ -218,6 +232,18 @@ async def from_the_pool(database: Any) -> str | None:
         return None
 
 
+async def in_their_order(self: Any, progress: Any) -> AsyncIterator[Any]:
+    """As if the first answer were the first text's; the file of texts is in the order of documents."""
+    items = [item async for item in COLLECT(self, progress)]
+    for item, name in zip(items, reversed([item.name for item in items]), strict=True):
+        yield replace(item, name=name)
+
+
+async def all_are_current(_: Connection, ids: Sequence[int], __: Sequence[bytes]) -> set[int]:
+    return set(ids)
+
+
+COLLECT = _openai_batches.OpenAIBatches.collect
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 SEARCH = Retriever.search
@@ -550,6 +576,51 @@ MUTANTS: dict[str, Mutant] = {
     "chunks count as documents": Mutant(
         instead(pgvector.SQL, "scan", ("count(*) AS chunks", "0 AS chunks")),
         chunks.test_k_documents_are_found_among_many_chunks,
+    ),
+    # batches
+    "a batch that may be there is not looked for": Mutant(
+        attribute(_openai_batches.OpenAIBatches, "find", nothing),
+        test_batches.test_an_answer_that_is_lost_is_no_second_batch,
+    ),
+    "what was dropped is not looked for": Mutant(
+        attribute(batches, "SENT", frozenset()),
+        test_batches.test_an_answer_that_is_lost_is_no_second_batch,
+    ),
+    "a document may be in two batches": Mutant(
+        ddl("ALTER TABLE revec.batch_member DROP CONSTRAINT batch_member_pkey"),
+        test_batches.test_a_document_is_in_one_batch_at_a_time,
+    ),
+    "texts that are in flight are sent again": Mutant(
+        instead(gather.SQL, "in_flight", ("b.state IN", "false AND b.state IN")),
+        test_batches.test_equal_texts_are_in_one_batch_only,
+    ),
+    "a batch's answers are taken in their order": Mutant(
+        attribute(_openai_batches.OpenAIBatches, "collect", in_their_order),
+        test_batches.test_answers_come_in_any_order,
+    ),
+    "what a batch paid for is not kept": Mutant(
+        attribute(batches.Batcher, "_keep", nothing),
+        test_batches.test_a_patient_backfill_ends_like_any_other,
+    ),
+    "what a batch paid for is written without asking": Mutant(
+        attribute(documents, "lock_current", all_are_current),
+        test_batches.test_an_edit_as_a_batch_is_written,
+    ),
+    "patient work is due at once": Mutant(
+        instead(backfill.SQL, "next_page", ("WHEN %(patient)s", "WHEN %(patient)s AND false")),
+        test_batches.test_a_patient_backfill_ends_like_any_other,
+    ),
+    "whoever is waited for waits for the batch": Mutant(
+        instead(queue.SQL, "enqueue", ("WHEN w.not_before = 'infinity'", "WHEN false")),
+        test_batches.test_whoever_is_waited_for_does_not_wait_for_a_batch,
+    ),
+    "batches are not tried for ever": Mutant(
+        attribute(batches, "TRIES", 1_000_000),
+        test_batches.test_after_some_tries_the_rest_is_embedded_at_once,
+    ),
+    "batches cost what others do": Mutant(
+        attribute(gather, "DISCOUNT", 1),
+        test_batches.test_batches_are_in_the_ledger_at_half_the_price,
     ),
     "payments are locked in any order": Mutant(
         without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),

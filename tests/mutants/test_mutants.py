@@ -12,6 +12,7 @@ from revec.app import App
 from revec.work import calls, control, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
+from tests.work import test_batches
 from tests.work.test_calls import Desk
 
 NOTICED = (AssertionError, pytest.fail.Exception)
@@ -27,6 +28,7 @@ async def test_a_mutant_is_noticed(
     monkeypatch.setattr(calls, "REST", (0.01, 1.0))
     monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
     monkeypatch.setattr(control, "LOOK_EVERY", 0.01)
+    test_batches.hurry(monkeypatch)
     has = {
         "any_app": app,
         "app": app,

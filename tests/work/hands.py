@@ -56,10 +56,16 @@ async def indexed(
         await indexes.put_space(conn, plan.space)
         index = await indexes.register(conn, made.id, plan.space, plan.query, plan.kind)
         await app.store.create(conn, index)
+    await watch(app, index)
+    return made, index
+
+
+async def watch(app: App, index: Index) -> None:
+    """A witness stands at its table."""
+    async with app.database.transaction() as conn:
         await conn.execute(WITNESS)
         table = sql.Identifier("revec", f"vectors_{index.id}")
         await conn.execute(sql.SQL(WATCH).format(table))
-    return made, index
 
 
 async def site(app: App, index: Index, database: Database | None = None) -> Worksite:

@@ -21,6 +21,9 @@ Budget = Annotated[
     Decimal | None, Parameter(help="US dollars that the backfill may cost; it pauses before it costs more.")
 ]
 Source = Annotated[str | None, Parameter(help="One table, as revec.toml names it.")]
+Patient = Annotated[
+    bool, Parameter(help="Backfill by the provider's batch API: half the price, within a day.", negative=())
+]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
@@ -54,12 +57,15 @@ async def plan(
     query_model: QueryModel = None,
     chunk: Chunk = None,
     truncate: Truncate = None,
+    patient: Patient = False,
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with of_collection(name) as (app, collection):
         long = long_of(name, chunk, truncate)
-        planned = await app.plan(collection, to, dims=dims, kind=_kind(index), query=query_model, long=long)
+        planned = await app.plan(
+            collection, to, dims=dims, kind=_kind(index), query=query_model, long=long, patient=patient
+        )
     if json:
         show_json(planned.facts)
         return Exit.DONE
@@ -70,12 +76,15 @@ async def plan(
     disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
     out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
     out.print(f"long texts  {facts['long_texts']}", markup=False)
+    if facts["patient"]:
+        out.print("patient     the backfill waits for the provider's batches: half the price, within a day")
     out.print(f"gates       {', '.join(facts['gates'])}")
     for number, lock in enumerate(facts["locks"]):
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
-    out.print(f"Nothing was written. `revec start {name} --to {to}` begins.")
+    way = " --patient" if patient else ""
+    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.")
     return Exit.DONE
 
 
@@ -89,6 +98,7 @@ async def start(
     query_model: QueryModel = None,
     chunk: Chunk = None,
     truncate: Truncate = None,
+    patient: Patient = False,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -103,6 +113,7 @@ async def start(
             query_model=query_model,
             chunk=chunk,
             truncate=truncate,
+            patient=patient,
             json=json,
         )
     from revec.work import queue
@@ -115,6 +126,7 @@ async def start(
             kind=_kind(index),
             query=query_model,
             long=long_of(name, chunk, truncate),
+            patient=patient,
             budget=budget,
         )
         async with app.database.transaction() as conn:

@@ -38,7 +38,7 @@ async def worker(
 ) -> int:
     """Embed what needs a vector, project what changed, move migrations on. Run as many as you like."""
     from revec.postgres import indexes
-    from revec.work import queue
+    from revec.work import batches, queue
     from revec.work.health import serving
 
     if json:
@@ -58,6 +58,7 @@ async def worker(
             summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
+            at_provider = await batches.under_way(conn, [index.id for index in written])
             dead = await queue.letters(conn, [index.id for index in written], limit=5)
         faults = [f"{index.name} is not written: {index.fault}" for index in written if index.fault]
     out.print(
@@ -65,6 +66,8 @@ async def worker(
         f"{summary.chunked:,} chunked, {summary.truncated:,} truncated, "
         f"{summary.removed:,} removed, {summary.excluded:,} excluded, {summary.buried:,} buried."
     )
+    for batch in at_provider:
+        out.print(f"{batches.told(batch)}: run `revec worker` again to collect it.", markup=False)
     for why in [*faults, *summary.stuck]:
         err.print(f"revec: {why}", markup=False)
     for letter in dead:

@@ -90,6 +90,8 @@ def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
         eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
         yield "backfill", f"{seen['done']:,} of {seen['all']:,}{rate}{eta}"
+    for batch in seen["batches"]:
+        yield "patient", batch
     if seen["spent"] or seen["budget"]:
         cap = f" of ${seen['budget']:,.2f}" if seen["budget"] is not None else ""
         yield "spent", f"${seen['spent']:,.4f}{cap}"

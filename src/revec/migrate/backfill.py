@@ -13,10 +13,12 @@ from revec.model.migration import Migration
 from revec.observe.failpoints import failpoint
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
+from revec.work import gather
 
 SQL = beside(__file__)
 PAGE = 2_500
 WINDOW = 2 * PAGE  # rows of work ahead: 10^9 documents never mean 10^9 rows
+PATIENT_WINDOW = 20 * gather.FULL  # so many batches at the provider
 TENANTS = 1_000  # in one page, each with a document at least: many small tenants need few pages
 NAMED = 5  # paused tenants that a sentence names
 
@@ -50,6 +52,7 @@ async def _enqueue(conn: Connection, migration: Migration, turn: list[Any]) -> i
             "collection": migration.collection_id,
             "index": migration.new_index,
             "priority": turn[0].priority,
+            "patient": migration.patient,
             "tenants": [each.tenant for each in turn],
             "after": [each.after_id for each in turn],
             "shares": [each.share for each in turn],

@@ -39,9 +39,10 @@ SELECT tenant, after_id, priority,
 
 -- name: next_page
 -- The next documents that lack a vector, and the tenants' cursors, in one transaction: killed anywhere, it
--- goes on where it was. A document written meanwhile has its own work already. Each tenant is read by the
--- cursors' index, one document further than its share: so it is known who is through. OFFSET 0 asks for each
--- document by its key: an anti-join would read all of the vectors for every page.
+-- goes on where it was. A document written meanwhile has its own work already. What is patient is not due: it
+-- waits for a batch. Each tenant is read by the cursors' index, one document further than its share: so it is
+-- known who is through. OFFSET 0 asks for each document by its key: an anti-join would read all of the vectors
+-- for every page.
 WITH turn AS (
     SELECT * FROM unnest(%(tenants)s::text[], %(after)s::bigint[], %(shares)s::int[])
                   AS t (tenant, after_id, share)
@@ -53,8 +54,9 @@ WITH turn AS (
            WHERE d.collection_id = %(collection)s AND d.tenant = turn.tenant AND d.id > turn.after_id
            ORDER BY d.id LIMIT turn.share + 1) AS p
 ), enqueued AS (
-    INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant, priority)
-    SELECT %(index)s, p.id, p.rev, 'embed', 2, p.tenant, %(priority)s FROM found p
+    INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant, priority, not_before)
+    SELECT %(index)s, p.id, p.rev, 'embed', 2, p.tenant, %(priority)s,
+           CASE WHEN %(patient)s THEN 'infinity' ELSE '-infinity' END::timestamptz FROM found p
      WHERE p.taken
        AND NOT EXISTS (SELECT FROM {vectors} v
                         WHERE v.doc_id = p.id AND v.chunk_no = 0 AND v.input_hash = p.input_hash OFFSET 0)

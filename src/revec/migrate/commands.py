@@ -61,6 +61,7 @@ class Commands:
                 kind=plan.kind,
                 gates=plan.gates,
                 budget=budget,
+                patient=plan.patient,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +21,7 @@ from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.observe import events
-from revec.postgres import indexes, migrations
+from revec.postgres import indexes, leases, migrations
 from revec.postgres.database import Database, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.search.retriever import ProviderFor
@@ -57,7 +55,7 @@ class Conductor:
 
     async def tick(self) -> bool:
         """One step for every migration; whether anything moved. Nothing where another one ticks."""
-        async with self._leased() as mine:
+        async with leases.held(self._database, LEASE, self._holder, self._limits.lease) as mine:
             if not mine:
                 return False
             await self._sweep()
@@ -259,39 +257,13 @@ class Conductor:
     def _tell(self, migration: Migration, became: State, why: str) -> None:
         events.emit(events.Moved(migration.id, migration.state, became, why))
 
-    @asynccontextmanager
-    async def _leased(self) -> AsyncIterator[bool]:
-        """Hold the conductor's lease for as long as the body runs, builds of hours included."""
-        seconds = self._limits.lease
-
-        async def take() -> bool:
-            async with self._database.transaction() as conn:
-                return await migrations.lease(conn, LEASE, self._holder, seconds)
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(seconds / 3)
-                try:
-                    await take()
-                except psycopg.OperationalError:
-                    continue
-
-        if not await take():
-            yield False
-            return
-        renewal = asyncio.create_task(renew())
-        try:
-            yield True
-        finally:
-            renewal.cancel()
-
     async def leave(self) -> None:
         """Let another worker tick at once, and begin our builds anew."""
         for build in self._builds.values():
             build.cancel()
         await asyncio.gather(*self._builds.values(), return_exceptions=True)
         async with self._database.transaction() as conn:
-            await migrations.unlease(conn, LEASE, self._holder)
+            await leases.give_back(conn, LEASE, self._holder)
 
 
 async def judged(

@@ -46,6 +46,9 @@ class Snapshot:
     cursor_done: bool = False  # of every tenant that is not paused
     backfill_open: int = 0  # theirs
     window: int = 1
+    batched: int = 0  # of those documents, with the provider in batches
+    batches: str = ""  # what there is to say of them
+    batch_seconds: float = 0.0  # since the last one was submitted; 0 where it is time to look at one
     tenants_paused: tuple[str, ...] = ()  # that lack vectors in the new index, with the reasons
     dead: int = 0  # letters of the new index that nobody has settled
     built: bool = False
@@ -117,15 +120,21 @@ def _unread(seen: Snapshot) -> Action | None:
 def _backfilling(seen: Snapshot) -> Action:
     if seen.fault:
         return _wait(seen.fault, For.PERSON)
-    if not seen.cursor_done:
-        if seen.backfill_open < seen.window:
-            return Action(Do.ENQUEUE, "the window has room")
-        return _wait(f"the window of {seen.window:,} documents is full", For.WORK)
+    if not seen.cursor_done and seen.backfill_open < seen.window:
+        return Action(Do.ENQUEUE, "the window has room")
     if seen.backfill_open:
-        return _wait(f"{seen.backfill_open:,} documents are still to be embedded", For.WORK)
+        return _embedding(seen)
     if seen.tenants_paused:
         return _wait(_of_paused(seen), For.PERSON)
     return _move(State.INDEXING, "every document was enumerated and its work is done")
+
+
+def _embedding(seen: Snapshot) -> Action:
+    if seen.batched >= seen.backfill_open:  # what has taken so long may take as long again
+        return _wait(f"{seen.batches}; a worker collects it", For.CLOCK, seen.batch_seconds)
+    if not seen.cursor_done:
+        return _wait(f"the window of {seen.window:,} documents is full", For.WORK)
+    return _wait(f"{seen.backfill_open:,} documents are still to be embedded", For.WORK)
 
 
 def _of_paused(seen: Snapshot) -> str:

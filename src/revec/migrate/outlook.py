@@ -15,7 +15,7 @@ from revec.postgres import collections, indexes, migrations
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 from revec.stores.base import Store
-from revec.work import queue
+from revec.work import batches, queue
 
 SQL = beside(__file__)
 EVIDENCE_LASTS = timedelta(hours=24)
@@ -48,6 +48,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
                 built, building = build.valid or index.kind is Kind.EXACT, build.running
         outcomes, verify_due = await standing(conn, migration)
         sources = await collections.sources(conn, migration.collection_id)
+        at_provider = await batches.under_way(conn, [index.id] if index else [])
         dead, _ = await queue.counts(conn, index.id) if index else (0, 0)
         return Snapshot(
             collection=name,
@@ -61,7 +62,10 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             held_back=tuple(f"{s.name} is paused: {s.paused_why}" for s in sources if s.paused_why),
             cursor_done=not await backfill.can_go_on(conn, migration),
             backfill_open=open_work.backfill - open_work.paused_backfill,
-            window=backfill.WINDOW,
+            window=backfill.PATIENT_WINDOW if migration.patient else backfill.WINDOW,
+            batched=sum(each.documents for each in at_provider),
+            batches="; ".join(map(batches.told, at_provider)),
+            batch_seconds=min((0.0 if each.due else each.age for each in at_provider), default=0.0),
             tenants_paused=await _tenants_paused(conn, migration, open_work),
             dead=dead,
             built=built,
@@ -126,7 +130,9 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
         for index in await indexes.writing(conn):
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
             moving = open_work.moving - (open_work.moving_backfill if index.id in paused else 0)
-            if moving and index.fault is None and not index.held:
+            if index.id not in paused:  # the migration itself says how long a batch is waited for
+                moving -= sum(each.documents for each in await batches.under_way(conn, [index.id]))
+            if moving > 0 and index.fault is None and not index.held:
                 reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
         gone = await (await conn.execute(SQL.leftovers)).fetchall()
     reasons += [f"vectors_{row.id} is to be dropped" for row in gone]

@@ -14,6 +14,7 @@ from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
 from revec.postgres import documents, indexes, migrations
 from revec.postgres.database import Database
 from revec.providers.base import Provider, Traits
+from revec.work.gather import require_batches
 
 EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
 ROW_BYTES = 180  # header, keys, tenant, two hashes and their index entries
@@ -68,6 +69,7 @@ class Plan:
     bytes_ann: int
     gates: tuple[str, ...]
     sampled: Sampled
+    patient: bool = False
 
     @property
     def long_texts(self) -> str:
@@ -142,6 +144,7 @@ class Plan:
             "sampled": self.sampled.documents,
             "longer_than_the_model_takes": self.sampled.longer,
             "long_texts": self.long_texts,
+            "patient": self.patient,
             "gates": list(self.gates),
             "locks": self.locks,
             "sql": self.sql,
@@ -156,16 +159,22 @@ async def plan(
     kind: Kind | None = None,
     query: Provider | None = None,
     long: Long = AS_IT_IS,
+    patient: bool = False,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
+    Args:
+        patient: the backfill goes through the provider's batch API.
+
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
-        BadInput: the kind of index cannot hold the dims, `query` is of another space, or the model cannot
-            hold the chunks.
+        BadInput: the kind of index cannot hold the dims, `query` is of another space, the model cannot
+            hold the chunks, or takes no batches.
         ProviderError: the model does not answer.
     """
     space, asking = await recipe(provider, query, long)
+    if patient:
+        await require_batches(provider)
     async with database.transaction() as conn:
         route = await indexes.route_of(conn, collection.id)
         old = None if route.serving is None else await indexes.by_id(conn, route.serving)
@@ -198,6 +207,7 @@ async def plan(
         bytes_ann=int(total * space.dims * BYTES_PER_DIM * HNSW_BYTES) if ann else 0,
         gates=(COMPLETENESS, FIDELITY, RECALL) if ann else (COMPLETENESS, FIDELITY),
         sampled=await _sampled(database, collection, provider),
+        patient=patient,
     )
 
 

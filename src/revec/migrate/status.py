@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from revec.capture import projector
@@ -14,7 +14,7 @@ from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.stores.base import Store
-from revec.work import calls, control, queue
+from revec.work import batches, calls, control, queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Status:
     spent: float = 0.0  # US dollars, on every call for the new index
     budget: float | None = None
     next: str = ""
+    patient: bool = False  # the backfill goes through the provider's batch API
+    batches: list[str] = field(default_factory=list)  # that the provider has
     verdicts: dict[str, str] | None = None
     rollback: str = ""
 
@@ -140,6 +142,7 @@ async def _migration(database: Database, migration: Migration) -> dict[str, Any]
         verdicts = await migrations.verdicts(conn, migration)
         per_second = await migrations.rate(conn, migration)
         backfill = 0
+        at_provider = await batches.under_way(conn, [migration.new_index] if migration.new_index else [])
         if migration.new_index is not None and not migration.state.is_final:
             backfill = (await queue.open_work(conn, [migration.new_index]))[migration.new_index].backfill
     done = migration.seen - backfill
@@ -156,6 +159,8 @@ async def _migration(database: Database, migration: Migration) -> dict[str, Any]
         "paused": migration.paused_why,
         "spent": float(migration.spent),
         "budget": None if migration.budget is None else float(migration.budget),
+        "patient": migration.patient,
+        "batches": [batches.told(each) for each in at_provider],
         "verdicts": {gate: f"{v.outcome}: {v.why}" for gate, (v, _) in verdicts.items()},
     }
 

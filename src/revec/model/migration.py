@@ -110,6 +110,7 @@ class Migration:
     cursor_done: bool  # and every one is at its end
     documents: int  # counted when the backfill began
     seen: int  # documents that the cursors have passed
+    patient: bool  # its backfill goes through the provider's batch API
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime

@@ -21,6 +21,12 @@ NAMES = (
     "vectors_written",  # worker: in the transaction, before the work is settled
     "before_commit",  # worker: all is written, nothing is committed
     "after_commit",  # worker: written and settled
+    "batch_intended",  # batches: written down, nothing sent
+    "batch_uploaded",  # batches: the texts are there, nothing is begun
+    "batch_submitted",  # batches: begun, and its id not written down
+    "batch_answered",  # batches: done at the provider, nothing collected
+    "batch_kept",  # batches: every answer is kept, no document is due
+    "batch_collected",  # batches: before the commit
 )
 
 _passed: dict[str, int] = {}

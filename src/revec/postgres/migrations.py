@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -33,6 +32,7 @@ async def create(
     kind: Kind,
     gates: tuple[str, ...],
     budget: Decimal | None = None,
+    patient: bool = False,
 ) -> Migration:
     """A planned migration.
 
@@ -48,6 +48,7 @@ async def create(
         "kind": kind,
         "gates": list(gates),
         "budget": budget,
+        "patient": patient,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()
@@ -205,18 +206,6 @@ async def rate(conn: Connection, migration: Migration) -> float | None:
     """Documents per second of late; None before two samples."""
     row = await (await conn.execute(SQL.rate, {"id": migration.id})).fetchone()
     return None if row is None or row.per_second is None else float(row.per_second)
-
-
-async def lease(conn: Connection, name: str, holder: UUID, seconds: float) -> bool:
-    """Whether `holder` has the lease now."""
-    row = await (
-        await conn.execute(SQL.lease, {"name": name, "holder": holder, "seconds": seconds})
-    ).fetchone()
-    return row is not None
-
-
-async def unlease(conn: Connection, name: str, holder: UUID) -> None:
-    await conn.execute(SQL.unlease, {"name": name, "holder": holder})
 
 
 def _migration(row: Any) -> Migration:

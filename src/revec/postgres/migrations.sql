@@ -1,6 +1,8 @@
 -- name: create
-INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget)
-VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s)
+INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget,
+                             patient)
+VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s,
+        %(patient)s)
 RETURNING id;
 
 -- name: active
@@ -97,14 +99,3 @@ SELECT (max(done) - min(done))
   FROM revec.progress
  WHERE migration_id = %(id)s
    AND at > (SELECT max(at) FROM revec.progress WHERE migration_id = %(id)s) - interval '1 minute';
-
--- name: lease
--- Mine if it was mine or has run out.
-INSERT INTO revec.lease AS l (name, holder, until)
-VALUES (%(name)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
- WHERE l.holder = excluded.holder OR l.until < now()
-RETURNING holder;
-
--- name: unlease
-DELETE FROM revec.lease WHERE name = %(name)s AND holder = %(holder)s;

@@ -105,13 +105,32 @@ class Hosted(ABC):
             return Vectors(np.zeros((0, (await self.traits()).dims), np.float32), tokens=0)
         answer = await self._ask(inputs, kind)
         said = self._server.understood(answer, len(inputs))
+        return self._vectors(said, answer, len(inputs))
+
+    @property
+    def server(self) -> Server:
+        return self._server
+
+    def document(self, text: str) -> dict[str, object]:
+        """A request for one document, as it would be sent now."""
+        return self._payload([TextInput(text)], self._ask_of("document").task, self._optional)
+
+    def vector(self, answer: Answer, said: dict[str, Any]) -> Vectors:
+        """Of the good answer to one text, which is `said`.
+
+        Raises:
+            AnswerInvalid: it is none.
+        """
+        return self._vectors(said, answer, 1)
+
+    def _vectors(self, said: dict[str, Any], answer: Answer, inputs: int) -> Vectors:
         try:
-            matrix = self._matrix(said, len(inputs))
+            matrix = self._matrix(said, inputs)
         except Garbled as error:
-            raise self._server.garbled(len(inputs), error) from error
+            raise self._server.garbled(inputs, error) from error
         if matrix is None:
             raise self._server.senseless(answer)
-        return Vectors(self._checked(matrix, len(inputs)), self._tokens(said), answer.headers)
+        return Vectors(self._checked(matrix, inputs), self._tokens(said), answer.headers)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         facts = self._facts

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import httpx2
@@ -27,6 +29,7 @@ from revec.providers._refusals import Answer
 
 LAST_PORT = 65_535
 NUMBER = 26  # bytes; the longest that a float64 takes as text, its comma included
+JSON = {"Content-Type": "application/json"}
 SLACK = 1 << 20  # bytes; for what stands around the vectors, or says why there are none
 ECHO = 3  # bytes an answer may have for each of the request: some repeat the texts, escaped
 
@@ -57,7 +60,7 @@ class Server:
         self._house, self._model, self._base_url = house, model, base_url
         self._key, self._timeout = key, timeout
         self._client = httpx2.AsyncClient(
-            headers={"Content-Type": "application/json", **headers},
+            headers=headers,
             follow_redirects=False,
             timeout=timeout,
             # A corporate proxy is meant for the internet, not for a server on this machine.
@@ -80,18 +83,60 @@ class Server:
         """
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
         limit = SLACK + ECHO * len(body) + NUMBER * numbers
+        return await self.ask("POST", path, limit=limit, content=body, headers=JSON)
+
+    async def ask(
+        self, method: str, path: str, *, limit: int = SLACK, patience: float = 0.0, **request: Any
+    ) -> Answer:
+        """What the server says, good or bad; an answer of more than `limit` bytes is not read to its end.
+
+        Args:
+            patience: seconds beyond the usual ones, for much that has to travel.
+            request: its body, as the client takes it.
+
+        Raises:
+            ProviderUnavailable: it cannot be reached, or is too slow.
+            AnswerInvalid: the answer is too long, or cannot be decompressed.
+        """
+        # One limit around everything: the client's own begins anew with every byte.
+        async with (
+            self._answered(self._timeout + patience),
+            asyncio.timeout(self._timeout + patience),
+            self._client.stream(method, f"{self._base_url}{path}", **request) as response,
+        ):
+            return Answer(response.status_code, _shown(response.headers), await self._read(response, limit))
+
+    async def lines(self, path: str, *, longest: int) -> AsyncIterator[bytes]:
+        """A long answer, a line at a time, for as long as bytes keep coming.
+
+        Raises:
+            ProviderError: as `ask`, or what the server's refusal means.
+        """
+        async with (
+            self._answered(self._timeout),
+            self._client.stream("GET", f"{self._base_url}{path}") as response,
+        ):
+            if response.status_code != HTTPStatus.OK:
+                body = await self._read(response, SLACK)
+                raise self.refusal(Answer(response.status_code, _shown(response.headers), body))
+            rest = b""
+            async for part in response.aiter_bytes():
+                *whole, rest = (rest + part).split(b"\n")
+                if len(rest) > longest:
+                    raise self._too_long(longest)
+                for line in whole:
+                    yield line
+            if rest:
+                yield rest
+
+    @asynccontextmanager
+    async def _answered(self, patience: float) -> AsyncIterator[None]:
+        """What goes wrong on the way, in our words."""
         try:
-            # One limit around everything: the client's own begins anew with every byte.
-            async with (
-                asyncio.timeout(self._timeout),
-                self._client.stream("POST", f"{self._base_url}{path}", content=body) as response,
-            ):
-                return Answer(
-                    response.status_code, _shown(response.headers), await self._read(response, limit)
-                )
+            yield
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise ProviderUnavailable(
-                f"{self.place} did not answer within {self._timeout:g} s: "
+                f"{self.place} did not answer within {patience:g} s: "
                 f"it will be asked again; if that goes on, check the server or raise the timeout",
                 trouble=Trouble.TIMEOUT,
             ) from error
@@ -112,11 +157,14 @@ class Server:
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise AnswerInvalid(
-                    f"{self.place} sent more than {limit:,} bytes, which no answer to this request needs: "
-                    f"nothing was written; check that base_url is an embeddings server"
-                )
+                raise self._too_long(limit)
         return b"".join(parts)
+
+    def _too_long(self, limit: int) -> AnswerInvalid:
+        return AnswerInvalid(
+            f"{self.place} sent more than {limit:,} bytes, which no answer to this request needs: "
+            f"nothing was written; check that base_url is an embeddings server"
+        )
 
     def understood(self, answer: Answer, inputs: int) -> dict[str, Any]:
         """The good answer's JSON.

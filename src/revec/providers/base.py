@@ -6,12 +6,13 @@ An engine is one file with `connect(model, options) -> Provider`; its name is it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from datetime import date, datetime
+from enum import StrEnum
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from revec.model.errors import AnswerInvalid, InputRefused
+from revec.model.errors import AnswerInvalid, InputRefused, ProviderError
 
 Kind = Literal["document", "query"]
 if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
@@ -109,6 +110,85 @@ class Provider(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+class Fate(StrEnum):
+    """Where a batch is at its provider."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # as a whole, before any text was worked on
+    EXPIRED = "expired"  # its time ran out: some texts may have been answered
+    CANCELLED = "cancelled"  # the same
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a provider says of a batch."""
+
+    fate: Fate
+    answered: int = 0  # texts, by the provider's count
+    why: ProviderError | None = None  # it failed
+    outputs: Sequence[str] = ()  # the provider's names of what there is to collect
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What became of one text of a batch."""
+
+    name: str  # as it was handed in
+    vector: Matrix | None = None  # float32, shape (dims,)
+    tokens: int = 0  # billed
+    refused: InputRefused | None = None  # neither this nor a vector: it was not worked on
+
+
+class Batches(Protocol):
+    """A provider's second way in: many texts at once, for half the price, answered within a day.
+
+    Errors are those of a Provider. A batch carries our mark, so that one whose id was lost is found.
+    """
+
+    max_inputs: int
+    max_bytes: int  # of all lines
+
+    async def ready(self) -> None:
+        """
+        Raises:
+            ProviderError: nobody here takes batches.
+        """
+
+    def line(self, name: str, text: str) -> bytes:
+        """One text as it is sent, with its end of line. `name`: at most 64 characters."""
+
+    async def upload(self, mark: str, lines: IO[bytes]) -> str:
+        """Bring the lines there; nothing begins and nothing costs. The name of the file."""
+
+    async def submit(self, mark: str, file: str) -> str:
+        """Begin; the id of the batch."""
+
+    async def find(self, mark: str, since: datetime) -> str | None:
+        """The id of the batch with this mark, submitted after `since`."""
+
+    async def look(self, batch_id: str) -> Progress: ...
+
+    def collect(self, progress: Progress) -> AsyncIterator[Item]:
+        """Each text that was worked on, in any order, read a line at a time.
+
+        Raises:
+            AnswerInvalid: something that is not an answer to what was asked.
+        """
+
+    async def cancel(self, batch_id: str) -> None: ...
+
+    async def discard(self, files: Sequence[str]) -> None:
+        """No text of ours stays longer than it has to."""
+
+
+@runtime_checkable
+class TakesBatches(Protocol):
+    """A Provider that may have Batches."""
+
+    def batches(self) -> Batches: ...
 
 
 def texts_only(inputs: Sequence[Input], *, name: str) -> list[str]:

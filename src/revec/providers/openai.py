@@ -12,11 +12,15 @@ from typing import Any
 from revec.providers._answers import by_index, count_in, matrix_of
 from revec.providers._hosted import Hosted, bearer, texts_of
 from revec.providers._http import House
-from revec.providers.base import Input, Matrix
+from revec.providers._openai_batches import OpenAIBatches
+from revec.providers.base import Batches, Input, Matrix
 
 
 class OpenAI(Hosted):
     house = House("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "https://host/v1")
+
+    def batches(self) -> Batches:
+        return OpenAIBatches(self)
 
     def _may_leave_out(self) -> dict[str, object]:
         wanted = {"dimensions": self._asked_dims} if self._asked_dims else {}

@@ -118,7 +118,10 @@ WITH wanted AS MATERIALIZED (
        AND (w.lease_until IS NULL OR w.lease_until < now())
      ORDER BY w.doc_id FOR UPDATE OF w SKIP LOCKED
 ), raised AS (
-    UPDATE revec.work w SET lane = %(lane)s FROM less_urgent l
+    UPDATE revec.work w  -- what waits for a batch does so no longer
+       SET lane = %(lane)s,
+           not_before = CASE WHEN w.not_before = 'infinity' THEN '-infinity' ELSE w.not_before END
+      FROM less_urgent l
      WHERE w.index_id = %(index)s AND w.doc_id = l.doc_id
 )
 INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
@@ -308,7 +311,9 @@ UPDATE revec.paid p SET vector = n.vector, at = now()
  WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_expire
-DELETE FROM revec.paid WHERE at < now() - interval '1 day' AND lease_until < now();
+-- What a batch paid for is kept until it is written.
+DELETE FROM revec.paid p WHERE at < now() - interval '1 day' AND lease_until < now()
+   AND NOT EXISTS (SELECT FROM revec.batch b WHERE b.mark = p.token AND b.state <> 'done');
 
 -- name: beat
 INSERT INTO revec.worker (id, host, pid, claims, per_second, rss_mb, speed, braked_by)

@@ -32,7 +32,7 @@ from revec.postgres import indexes
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
 from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
-from revec.work import calls, queue
+from revec.work import batches, calls, queue
 from revec.work.calls import Caller, NotNow
 from revec.work.control import Control
 from revec.work.memory import Memory, resident
@@ -114,6 +114,7 @@ class Worker:
         if drain:  # a person has just begun it, and may have mended what was broken
             async with self._database.transaction("worker") as conn:
                 await calls.reset(conn, None)
+                await batches.look_now(conn)
         # A thread's share of the address space is never given back: no more of them than are of use.
         threads = ThreadPoolExecutor(self._pace.concurrency, thread_name_prefix="revec")
         asyncio.get_running_loop().set_default_executor(threads)
