@@ -613,3 +613,36 @@ async def test_a_long_row_is_moved_inside_the_server(
     await any_user.execute("DELETE FROM app.docs WHERE id > 2")
     await people.settled(app, made, await people.rows_of(any_user))
     assert max(len(draft.title) + len(draft.body) for draft in handed) < 1_000
+
+
+async def test_a_long_row_that_leaves_its_tenant_in_mid_reading(
+    any_app: App, any_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's text is ever filed under another tenant, not for a moment."""
+    app, seen = any_app, []
+    move = documents.move
+
+    async def late(conn: Any, source_id: int, tenants: Any, rows: Any) -> None:
+        if tenants and not seen:
+            seen.append(tenants)
+            await any_user.execute(
+                "UPDATE app.docs SET note = 'theirs', title = 'secret', body = repeat('secret', 300) WHERE id = 1"
+            )
+        await move(conn, source_id, tenants, rows)
+        found = await conn.execute(
+            "SELECT key FROM revec.document WHERE tenant = 'mine' AND title = 'secret'"
+        )
+        assert await found.fetchall() == []
+
+    monkeypatch.setattr(documents, "move", late)
+    monkeypatch.setattr(projector, "LONG", 1_000)
+    await any_user.execute(people.DOCS)
+    await any_user.execute(FIVE)
+    await any_user.execute("UPDATE app.docs SET body = repeat('long ', 300) WHERE id = 1")
+    made = await steps.collection(app)
+    await people.attached(app, made, tenant="coalesce(note, 'mine')")
+    while await projector.project(app.database):
+        pass
+    assert seen
+    ((tenant, title),) = await steps.rows(app, "SELECT tenant, title FROM revec.document WHERE key = '1'")
+    assert (tenant, title) == ("theirs", "secret")

@@ -498,7 +498,7 @@ MUTANTS: dict[str, Mutant] = {
         failures.test_a_provider_that_fails_in_mid_claim,
     ),
     "the bucket is not looked at": Mutant(
-        function("revec.admit", ("AND wait > 0 THEN", "AND false THEN")),
+        function("revec.admit", ("IF wait > 0 THEN", "IF false THEN")),
         test_calls.test_two_workers_never_take_the_same_tokens,
     ),
     "no reserve is kept for edits": Mutant(

@@ -334,3 +334,71 @@ async def test_a_budget_stops_before_the_next_pack(
     await steps.drain(app)
     assert (await latest(app, made)).state is State.READY
     await steps.assert_oracle(app, made)
+
+
+# --- what a hostile reader found ------------------------------------------------------------------------
+
+
+async def test_come_again_at_once_is_no_way_round_the_rest(desk: Desk) -> None:
+    """`Retry-After: 0`, or a date in the past: a probe that fails doubles the rest all the same."""
+    at = 0.0
+    rests = []
+    for _ in range(4):
+        turn = await desk.ask(1, at=at)
+        await desk.told(turn, Report(Trouble.SERVER, retry_after=0.0, why="503"), at=at)
+        rests.append((await desk.ask(1, at=at)).wait)
+        at += rests[-1] + 0.001
+    assert rests == pytest.approx([1, 2, 4, 8], abs=0.01)
+
+
+async def test_a_limit_that_is_taken_back_and_given_again_is_kept(desk: Desk) -> None:
+    """With a call in flight that knows the old count."""
+    await desk.declare()
+    flying = await desk.ask(40_000)
+    async with desk.app.database.transaction() as conn:
+        await calls.declare(conn, desk.model, "tokens", None)
+    assert (await desk.ask(10**8)).call is not None
+    await desk.declare()
+    await desk.told(flying, left(5_000))
+    turn = await desk.ask(1_000, at=2)
+    if turn.call is not None:
+        await desk.told(turn, Report(Trouble.RATE, headers=left(0).headers, why="429"), at=2)
+    assert (await desk.ask(50_000, at=10)).call is None
+
+
+async def test_an_idle_hour_teaches_nothing_of_the_rate(desk: Desk) -> None:
+    """The bucket was full for most of it, and lost what flowed."""
+    await desk.declare()
+    await desk.told(await desk.ask(30_000), left(30_000))
+    await desk.told(await desk.ask(10_000, at=3_600), left(50_000), at=3_600)
+    ((rate,),) = await steps.rows(desk.app, "SELECT rate FROM revec.quota WHERE resource = 'tokens'")
+    assert rate == pytest.approx(1000)
+
+
+async def test_a_contract_smaller_than_a_pack_is_kept(app: App, loopback: Loopback) -> None:
+    """Packs are half of what the bucket holds, at most: none is refused for its size."""
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(200))
+    async with app.database.transaction() as conn:
+        await calls.declare(conn, "openai:fake-64", "tokens", 3_000)
+        await conn.execute("UPDATE revec.quota SET rate = 3000")
+    before = loopback.requests()["requests"]
+    await steps.drain(app)
+    assert len(await steps.stored(app, index)) == 200
+    tokens = [row.tokens for row in await steps.rows(app, "SELECT tokens FROM revec.call WHERE lane = 0")]
+    assert loopback.requests()["requests"] - before == len(tokens) > 1
+    await hands.assert_oracle(app, made)
+
+
+async def test_a_report_that_fails_costs_no_answer(app: App, loopback: Loopback) -> None:
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(5))
+    async with app.database.transaction() as conn:
+        await conn.execute("ALTER FUNCTION revec.learn RENAME TO learnt")
+        await conn.execute(
+            "CREATE FUNCTION revec.learn(revec.call, text, float8, float8, boolean, float8, timestamptz)"
+            " RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM 1e400::float8; END $$"
+        )
+    await hands.step(app)
+    assert len(await steps.stored(app, index)) == 5
+    await hands.assert_oracle(app, made)

@@ -82,7 +82,8 @@ async def set_(
         The tenants.
     """
     from revec.capture.tenants import LARGEST, read
-    from revec.postgres import tenants
+    from revec.migrate.commands import require_price
+    from revec.postgres import indexes, tenants
 
     said = (tier, priority, weight, budget)
     if from_query is not None:
@@ -103,6 +104,9 @@ async def set_(
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         rows = [tenants.Said(each, tier, priority, weight) for each in dict.fromkeys(names)]
         await tenants.say(conn, collection.id, rows)
+        if budget is not None:
+            for index in await indexes.writing(conn, collection.id):
+                require_price(index.space.address)
         if budget is not None or no_budget:
             await tenants.set_budget(conn, collection, names, None if no_budget else budget)
         _warn(name, await tenants.unknown(conn, collection, names))

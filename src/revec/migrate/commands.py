@@ -43,7 +43,7 @@ class Commands:
     async def start(self, plan: Plan, *, budget: Decimal | None = None) -> Migration:
         """Write the plan down; the workers do the rest, for `budget` US dollars at most."""
         if budget is not None:
-            _require_price(plan.space.address)
+            require_price(plan.space.address)
         async with self.database.transaction() as conn:
             serving = (await indexes.route_of(conn, plan.collection.id)).serving
             if serving != (plan.old.id if plan.old else None):
@@ -142,7 +142,7 @@ class Commands:
     ) -> str:
         if migration is None:
             raise Refused(f"no migration of {collection.name} is under way that could have a budget")
-        _require_price(migration.target)
+        require_price(migration.target)
         await migrations.set_budget(conn, migration, budget)
         return f"the budget: it is ${budget} now, ${migration.spent:.4f} is spent"
 
@@ -428,7 +428,8 @@ class Commands:
         )
 
 
-def _require_price(address: str) -> None:
+def require_price(address: str) -> None:
+    """Refuse a budget that could not be kept."""
     if price(address) is None:
         raise BadInput(
             f"nobody knows the price of {address}, so a budget in dollars could not be kept: "

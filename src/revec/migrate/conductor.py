@@ -22,7 +22,7 @@ from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.observe import events
 from revec.postgres import indexes, leases, migrations
-from revec.postgres.database import Database, first_line, is_gone
+from revec.postgres.database import Connection, Database, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.search.retriever import ProviderFor
 from revec.stores.base import Store
@@ -109,9 +109,16 @@ class Conductor:
         assert action.to is not None
         async with self._database.transaction() as conn:
             await migrations.move(conn, migration, action.to, who=CONDUCTOR, why=action.why)
+            if action.to is State.INDEXING:
+                await self._require_enumerated(conn, migration)
             if action.to is State.VERIFYING and migration.new_index is not None:
                 await indexes.hold(conn, migration.new_index, held=False)
         self._tell(migration, action.to, action.why)
+
+    async def _require_enumerated(self, conn: Connection, migration: Migration) -> None:
+        """The row is ours now: a tenant that was resumed since the look has documents to come."""
+        if not (await migrations.by_id(conn, migration.id)).cursor_done:
+            raise Refused(f"migration {migration.id} has tenants that are not enumerated yet")
 
     async def _register(self, migration: Migration, why: str) -> None:
         """Table, index row and barrier in one transaction: from its commit no write is missed."""

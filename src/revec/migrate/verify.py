@@ -20,7 +20,7 @@ from revec.postgres.documents import Measure
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
 from revec.stores.base import Store, Vector
-from revec.work.calls import AT_ONCE, Caller
+from revec.work.calls import PROOF, Caller
 
 SQL = beside(__file__)
 
@@ -199,8 +199,8 @@ async def _sampled(
 
 
 async def _asked(database: Database, provider: Provider, index: Index, texts: Sequence[str]) -> Vectors:
-    """In the ledger like every call; but a proof sees for itself whether the model answers."""
-    return await Caller(database).embed(provider, texts, index_id=index.id, lane=AT_ONCE)
+    """In its turn and in the ledger, like every call; but a proof sees for itself who answers."""
+    return await Caller(database).embed(provider, texts, index_id=index.id, lane=PROOF)
 
 
 def _in_groups(rows: list[Row], sized: dict[int, Measure]) -> Iterator[list[Row]]:

@@ -44,8 +44,8 @@ async def move(conn: Connection, source_id: int, tenants: Mapping[str, str], row
     `rows`: a query of key, kept, tenant, title, body and metadata by `%(keys)s`.
     """
     if tenants:
-        keys: dict[str, Any] = {"source": source_id, "keys": list(tenants)}
-        await conn.execute(SQL.leave_tenant, keys | {"tenants": list(tenants.values())})
+        keys = {"source": source_id, "keys": list(tenants), "tenants": list(tenants.values())}
+        await conn.execute(SQL.leave_tenant, keys)
         await conn.execute(SQL.upsert.format(rows=SQL.moved.format(rows=rows)), keys)
 
 

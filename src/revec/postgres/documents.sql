@@ -14,8 +14,12 @@ unnest(%(keys)s::text[], %(tenants)s::text[], %(titles)s::text[], %(bodies)s::te
        %(metadata)s::text[]) AS n (key, tenant, title, body, metadata)
 
 -- name: moved
--- Rows for the upsert out of a table's own: their texts never leave the server.
-(SELECT key, tenant, title, body, metadata FROM ({rows}) AS of_table WHERE kept) AS n
+-- Rows for the upsert out of a table's own: their texts never leave the server. One that has changed its
+-- tenant since it was looked at has a change of its own to come.
+(SELECT t.key, t.tenant, t.title, t.body, t.metadata
+   FROM ({rows}) AS t JOIN unnest(%(keys)s::text[], %(tenants)s::text[]) AS seen (key, tenant)
+        USING (key, tenant)
+  WHERE t.kept) AS n
 
 -- name: upsert
 -- An unchanged document is not touched at all.

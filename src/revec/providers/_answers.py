@@ -60,8 +60,11 @@ def row_of(vector: object) -> Matrix:
         return row.astype(np.float32)
 
 
+MOST_TOKENS = 2**53  # of one call; more is no count
+
+
 def count_in(said: object, *path: str) -> int | None:
     """A number of tokens at the end of the path, where the answer has one."""
     for name in path:
         said = said.get(name) if isinstance(said, dict) else None
-    return said if type(said) is int and said >= 0 else None
+    return said if type(said) is int and 0 <= said < MOST_TOKENS else None

@@ -104,7 +104,9 @@ class Server:
             asyncio.timeout(self._timeout + patience),
             self._client.stream(method, f"{self._base_url}{path}", **request) as response,
         ):
-            return Answer(response.status_code, _shown(response.headers), await self._read(response, limit))
+            good = response.status_code == HTTPStatus.OK
+            body = await self._read(response, limit) if good else await self._some(response, limit)
+            return Answer(response.status_code, _shown(response.headers), body)
 
     async def lines(self, path: str, *, longest: int) -> AsyncIterator[bytes]:
         """A long answer, a line at a time, for as long as bytes keep coming.
@@ -159,6 +161,13 @@ class Server:
             if size > limit:
                 raise self._too_long(limit)
         return b"".join(parts)
+
+    async def _some(self, response: httpx2.Response, limit: int) -> bytes:
+        """The beginning of an error's page, whatever it is worth: its status says who is to blame."""
+        try:
+            return await self._read(response, limit)
+        except (AnswerInvalid, httpx2.DecodingError):
+            return b""
 
     def _too_long(self, limit: int) -> AnswerInvalid:
         return AnswerInvalid(

@@ -24,6 +24,7 @@ else:
     Matrix = Any
 
 AXES = 2  # inputs, dims
+LARGEST = 65_504.0  # float16
 UNIT_NORM_TOLERANCE = 0.01  # float16 of a unit vector keeps its norm within this
 
 
@@ -248,6 +249,8 @@ def checked(matrix: Matrix, *, inputs: int, dims: int, name: str, unit: bool) ->
         )
     if not np.isfinite(matrix).all():
         raise AnswerInvalid(f"{name} answered with NaN or infinity: {advice}")
+    if inputs and float(np.abs(matrix).max()) > LARGEST:
+        raise AnswerInvalid(f"{name} answered with a number too large to be stored: {advice}")
     norms = np.linalg.norm(matrix, axis=1)
     if inputs and float(norms.min()) == 0.0:
         raise AnswerInvalid(f"{name} answered with a zero vector: {advice}")

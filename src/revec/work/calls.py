@@ -16,11 +16,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from revec.model.errors import AnswerInvalid, InputRefused, ProviderError, ProviderUnavailable, Trouble
+from revec.observe import events
 from revec.observe.failpoints import failpoint
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
 from revec.work.prices import price
@@ -28,11 +30,12 @@ from revec.work.queue import BACKFILL, JIT, LIVE
 
 SQL = beside(__file__)
 
-AT_ONCE = 3  # a lane of its own: goes whatever is known, and is written down
+PROOF = 3  # a lane of its own: it sees for itself whether the model answers, but not above its limits
 # Of a bucket, left for queries and more urgent lanes.
-RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, AT_ONCE: 0.0}
+RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, PROOF: 0.0}
 REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
 LONGEST_WAIT = 20.0  # seconds a pack waits for its turn; then its documents are given back
+PROOFS_WAIT = 120.0  # nothing is given back of a proof: it would begin anew
 
 
 NOBODY = ""  # texts that are embedded to verify
@@ -190,13 +193,17 @@ class Caller:
         return answer
 
     async def _report(self, call: int, report: Report) -> None:
-        async with self._database.transaction("worker") as conn:
-            await report.write(conn, call)
+        """A report that is lost costs an estimate; never an answer that was paid for."""
+        try:
+            async with self._database.transaction("worker") as conn:
+                await report.write(conn, call)
+        except (*DATABASE_TROUBLE, psycopg.DataError) as error:
+            events.emit(events.TryAgain(f"call {call} stays unreported: {first_line(error)}"))
 
     async def _admitted(self, ask: Ask) -> int:
         """The call's number, after as many waits as it takes."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + LONGEST_WAIT
+        deadline = loop.time() + (PROOFS_WAIT if ask.lane == PROOF else LONGEST_WAIT)
         async with self._in_line(ask):
             while True:
                 early = self._not_before.get(ask.model, 0.0) - loop.time()
@@ -221,6 +228,12 @@ class Caller:
         async with self._queues.setdefault(ask.model, asyncio.Lock()):
             yield
 
+    def is_early(self, model: str) -> bool:
+        """Whether a backfill pack for the model would only stand in line."""
+        line = self._queues.get(model)
+        early = self._not_before.get(model, 0.0) > asyncio.get_running_loop().time()
+        return early and line is not None and line.locked()
+
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless the worker leaves.
 
@@ -241,6 +254,12 @@ async def resting(conn: Connection, collection_id: int | None = None) -> list[An
 
 async def providers(conn: Connection) -> list[Any]:
     return await (await conn.execute(SQL.providers)).fetchall()
+
+
+async def largest_pack(conn: Connection, model: str) -> int | None:
+    """Tokens, where a limit is known."""
+    row = await (await conn.execute(SQL.largest_pack, {"model": model})).fetchone()
+    return None if row is None else max(1, int(row.tokens))
 
 
 async def spending(conn: Connection) -> list[Any]:

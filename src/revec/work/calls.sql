@@ -12,8 +12,8 @@ SELECT revec.report(%(call)s, %(outcome)s, %(billed)s::bigint, %(limits)s::jsonb
 -- How each model is, and what its buckets hold.
 SELECT p.model, p.failures, p.rest, p.trouble, p.why, p.since,
        extract(epoch FROM p.resting_until - clock_timestamp())::float8 AS resting_seconds,
-       t.capacity AS tokens_a_minute, t.rate * 60 AS tokens_flowing, revec.bucket(t, clock_timestamp()) AS tokens,
-       r.capacity AS requests_a_minute, r.rate * 60 AS requests_flowing,
+       nullif(t.capacity, 1e12) AS tokens_a_minute, t.rate * 60 AS tokens_flowing, revec.bucket(t, clock_timestamp()) AS tokens,
+       nullif(r.capacity, 1e12) AS requests_a_minute, r.rate * 60 AS requests_flowing,
        revec.bucket(r, clock_timestamp()) AS requests
   FROM revec.provider p
        LEFT JOIN revec.quota t ON t.model = p.model AND t.resource = 'tokens'
@@ -48,7 +48,13 @@ ON CONFLICT (model, resource) DO UPDATE
    SET declared = excluded.declared, capacity = excluded.capacity, rate = excluded.rate;
 
 -- name: undeclare
-DELETE FROM revec.quota WHERE model = %(model)s AND resource = %(resource)s;
+-- Calls in flight know how much was spent when they left: the row stays, its limits are as good as none.
+UPDATE revec.quota SET declared = NULL, capacity = 1e12, rate = 1e12, level = 1e12, said = NULL
+ WHERE model = %(model)s AND resource = %(resource)s;
+
+-- name: largest_pack
+-- Half of what the model's bucket of tokens holds: a larger one may never be let in.
+SELECT capacity / 2 AS tokens FROM revec.quota WHERE model = %(model)s AND resource = 'tokens';
 
 -- name: spending
 -- What was paid for, by model and month; calls without an answer count as billed.

@@ -26,7 +26,7 @@ from revec.postgres.database import Connection, Database, first_line
 from revec.postgres.documents import Measure
 from revec.providers.base import Provider
 from revec.stores.base import Store, Vector, half
-from revec.work import queue
+from revec.work import calls, queue
 from revec.work.calls import Caller
 from revec.work.culprit import send_all
 from revec.work.memory import Memory, MoreThanThereIs
@@ -153,7 +153,9 @@ class Worksite:
 
         unfinished = {piece.job.doc_id: piece for piece in pieces if piece.lacks(vectors)}
         order = Order(claim, payment, vectors, unfinished)
-        most = self.memory.bounded(limits(await self.provider.traits()), self.index.space.dims)
+        async with self.database.transaction("worker") as conn:
+            largest = await calls.largest_pack(conn, self.provider.name)
+        most = self.memory.bounded(limits(await self.provider.traits(), largest), self.index.space.dims)
         try:
             for pack in packs_of(list(unfinished.values()), vectors, most):
                 wanted = [part for part in pack if part.job.doc_id in unfinished]

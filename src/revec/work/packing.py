@@ -42,11 +42,11 @@ class Part:
     stop: int
 
 
-def limits(traits: Traits) -> Load:
-    """Of one call to the model."""
+def limits(traits: Traits, tokens: int | None = None) -> Load:
+    """Of one call to the model; `tokens`: and no more than so many."""
     return Load(
         inputs=min(INPUTS, traits.max_inputs or INPUTS),
-        tokens=min(TOKENS, traits.max_request_tokens or TOKENS),
+        tokens=min(TOKENS, traits.max_request_tokens or TOKENS, tokens or TOKENS),
         bytes=BYTES,
     )
 

@@ -155,6 +155,8 @@ class Worker:
             index = found.get(index_id)
             if not index or self._lacks(index) or not self._control.lets(index_id, lane, place):
                 continue
+            if lane == queue.BACKFILL and self._caller.is_early(index.space.address):
+                continue
             began = time.monotonic()
             if await self._work_off(index, lane):
                 self._control.worked(place, lane, time.monotonic() - began)
@@ -206,6 +208,10 @@ class Worker:
             self._mean_tokens[index.id] = site.mean_tokens or self._mean_tokens.get(index.id, 0)
         except AnswerInvalid as error:
             await self._fault(index, str(error))
+        except psycopg.DataError as error:  # what was answered cannot be stored
+            await self._fault(
+                index, f"an answer of {index.space.address} cannot be stored: {first_line(error)}"
+            )
         except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
             events.emit(events.TryAgain(first_line(error)))
         except NotNow as error:
@@ -282,6 +288,7 @@ class Worker:
                 async with self._database.transaction("worker") as conn:
                     await queue.beat(conn, self._vitals())
                     await queue.expire_payments(conn)
+                    await calls.expire(conn)
             except (*DATABASE_TROUBLE, MemoryError) as error:
                 self._note(error)
             await self._pause(BEAT_EVERY)

@@ -74,7 +74,7 @@ RETURNS float8 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- May this call go? It is written down before it leaves. `moment` is the clock: a simulation has its own.
--- Lane 3 goes at once whatever is known: a proof or a probe is small, and must see for itself.
+-- Lane 3 goes whatever is known of the provider's health: a proof or a probe must see for itself.
 CREATE FUNCTION revec.admit(
     of_model text, of_index integer, in_lane smallint, n_inputs integer, n_tokens bigint,
     of_tenants text[], of_shares bigint[], at_price numeric, reserve float8, moment timestamptz,
@@ -99,7 +99,7 @@ BEGIN
         RETURN;
     END IF;
     wait := revec.until_affordable(of_model, n_tokens, reserve, moment);
-    IF in_lane <> 3 AND wait > 0 THEN
+    IF wait > 0 THEN
         denied := 'quota'; why := 'the provider''s limit';
         RETURN;
     END IF;
@@ -122,7 +122,7 @@ BEGIN
     IF probing THEN
         UPDATE revec.provider SET probe_until = moment + interval '2 minutes' WHERE model = of_model;
     END IF;
-    UPDATE revec.migration SET spent = spent + n_tokens * coalesce(at_price, 0) / 1e6 WHERE id = m.id;
+    UPDATE revec.migration SET spent = spent + n_tokens * at_price / 1e6 WHERE id = m.id AND at_price > 0;
     INSERT INTO revec.call (model, index_id, migration_id, lane, at, inputs, tokens, price, tenants, shares,
                             spent_tokens, spent_requests, probe)
     SELECT of_model, of_index, m.id, in_lane, moment, n_inputs, n_tokens, at_price, of_tenants, of_shares,
@@ -185,11 +185,11 @@ BEGIN
     billed := CASE WHEN billed IS NOT NULL THEN billed
                    WHEN was IN ('auth', 'quota', 'rate', 'refused') THEN 0 ELSE c.tokens END;
     UPDATE revec.call SET outcome = was, answered_at = moment, tokens = billed WHERE id = of_call;
-    UPDATE revec.migration SET spent = spent + (billed - c.tokens) * coalesce(c.price, 0) / 1e6
-     WHERE id = c.migration_id AND c.price > 0 AND billed <> c.tokens;
-    IF billed < c.tokens THEN
+    IF billed < c.tokens THEN  -- tenants before the migration, as everywhere
         PERFORM revec.charge(c.index_id, c.tenants, c.shares, c.price, billed / c.tokens::numeric - 1);
     END IF;
+    UPDATE revec.migration SET spent = spent + (billed - c.tokens) * c.price / 1e6
+     WHERE id = c.migration_id AND c.price > 0 AND billed <> c.tokens;
     FOREACH resource IN ARRAY ARRAY['tokens', 'requests'] LOOP
         PERFORM revec.learn(c, resource, (said -> resource ->> 'limit')::float8,
                             (said -> resource ->> 'remaining')::float8, was = 'rate',
@@ -207,7 +207,8 @@ BEGIN
        SET failures = failures + 1, trouble = was, why = sentence, since = coalesce(since, moment),
            rest = r.rest, probe_until = CASE WHEN c.probe THEN NULL ELSE probe_until END,
            resting_until = greatest(resting_until,
-                                    moment + make_interval(secs => coalesce(retry_after, r.rest)))
+                                    moment + make_interval(secs => greatest(retry_after, CASE
+                                        WHEN c.probe OR retry_after IS NULL THEN r.rest ELSE first_rest END)))
       FROM (SELECT least(longest_rest, CASE WHEN c.probe THEN greatest(p.rest * 2, first_rest)
                                             ELSE greatest(p.rest, first_rest) END)) AS r (rest)
      WHERE model = c.model;
@@ -222,7 +223,9 @@ CREATE FUNCTION revec.learn(
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q revec.quota;
+    cost float8 := CASE of_resource WHEN 'tokens' THEN c.tokens ELSE 1 END;
     c_spent float8 := CASE of_resource WHEN 'tokens' THEN c.spent_tokens ELSE c.spent_requests END;
+    refused float8 := CASE WHEN was_429 THEN cost ELSE 0 END;  -- it was counted, and never taken
     seconds float8;
 BEGIN
     SELECT * INTO q FROM revec.quota WHERE model = c.model AND resource = of_resource;
@@ -236,14 +239,20 @@ BEGIN
     END IF;
     IF said_left IS NOT NULL THEN
         seconds := extract(epoch FROM c.at - q.said_at);
-        IF q.said IS NULL OR (c_spent > q.said_spent AND (seconds >= 1 OR was_429)) THEN
-            IF seconds >= 1 AND said_left < 0.95 * q.capacity THEN  -- a full bucket loses what flows
-                q.rate := q.rate + (1 - exp(-seconds / 15))
-                          * ((said_left - q.said + c_spent - q.said_spent) / seconds - q.rate);
-                q.rate := least(greatest(q.rate, q.capacity / 60 * 0.02), q.capacity / 60 * 1.25);
-            END IF;
-            q.said := said_left; q.said_at := c.at; q.said_spent := c_spent;
+        IF c_spent > q.said_spent OR q.said IS NULL THEN
             q.level := said_left - (q.spent - c_spent); q.at := c.at;
+            -- A word within a second of the last one says too little of the rate; a bucket that was full in
+            -- between lost what flowed.
+            IF q.said IS NULL OR seconds >= 1 THEN
+                IF q.said + q.rate * seconds < 0.95 * q.capacity AND said_left < 0.95 * q.capacity THEN
+                    q.rate := q.rate + (1 - exp(-seconds / 15))
+                              * ((said_left - q.said + c_spent - refused - q.said_spent) / seconds - q.rate);
+                    q.rate := least(greatest(q.rate, q.capacity / 60 * 0.02), q.capacity / 60 * 1.25);
+                END IF;
+                q.said := said_left; q.said_at := c.at; q.said_spent := c_spent;
+            END IF;
+        ELSIF was_429 THEN
+            q.level := least(q.level, said_left); q.at := greatest(q.at, c.at);
         END IF;
     ELSIF was_429 AND of_resource = 'tokens' THEN
         q.level := 0; q.at := moment; q.said := NULL;
