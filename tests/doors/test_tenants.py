@@ -16,7 +16,7 @@ from tests.loopback import Loopback
 def revec(dsn: str, tmp_path: Path, loopback: Loopback) -> Shell:
     """A collection of three tenants, indexed."""
     shell = Shell(tmp_path, REVEC_DSN=dsn, OPENAI_BASE_URL=loopback.url, OPENAI_API_KEY="k")
-    shell("collections", "create", "c", "--model", "openai:fake-64")
+    shell("collections", "create", "c", "--model", "openai:text-embedding-3-small", "--dims", "64")
     lines = [{"id": n, "text": f"text {n}", "tenant": "abc"[n % 3]} for n in range(9)]
     (tmp_path / "docs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     shell("ingest", "c", "docs.jsonl")
@@ -46,6 +46,15 @@ def test_what_is_said_of_tenants_is_listed(revec: Shell) -> None:
         "b",
         "c",
     ]
+
+
+def test_a_budget_that_nobody_could_keep_is_refused(revec: Shell) -> None:
+    """Dollars want a price; nothing is said of the tenant then."""
+    revec("collections", "create", "d", "--model", "openai:fake-64")
+    revec("worker", "--drain", "--quiet")
+    said = revec("tenants", "set", "d", "a", "--tier", "gold", "--budget", "5", code=1)
+    assert "nobody knows the price of openai:fake-64" in said
+    assert revec.json("tenants", "list", "d")["tenants"] == []
 
 
 REFUSED = [
