@@ -1,6 +1,8 @@
 -- name: exists
--- NULL before the first file.
-SELECT to_regclass('revec.schema_file') AS ledger;
+-- NULL before the first file. Read from the catalog: to_regclass may answer from a cache that has not
+-- heard of what another session committed while we waited for the lock.
+SELECT (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'revec' AND c.relname = 'schema_file') AS ledger;
 
 -- name: applied
 SELECT name, checksum FROM revec.schema_file ORDER BY name;

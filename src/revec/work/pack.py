@@ -336,11 +336,8 @@ class Worksite:
     ) -> None:
         """The provider failed, or has no room: nobody's attempt is burnt, nobody waits for our payment.
 
-        What was paid for before it failed is kept.
+        What it answered before is written by now, and the chunks of what is not whole are kept.
         """
-        await self._keep(
-            [piece for piece in left if vectors.keys() >= set(piece.hashes)], vectors, payment.token
-        )
         unpaid = sorted(payment.mine - vectors.keys())
         async with self.database.transaction("worker") as conn:
             await queue.close_payment(conn, self.index.space.id, payment.token, unpaid, {})
