@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from revec.app import App
-from revec.migrate import backfill
+from revec.migrate import backfill, outlook
 from revec.model.index import Collection
 from revec.model.migration import State
 from revec.postgres import tenants
@@ -176,6 +176,28 @@ async def test_a_tenant_that_is_paused_in_mid_page_holds_up_no_window(
     found = await progress(app, made)
     assert (found["a"].state, found["a"].done, found["b"].state) == ("active", 0, "complete")
     await app.commands.resume_tenants(made, ["a"], "done")
+    await to_the_end(app, made)
+
+
+async def test_a_page_between_two_looks_is_in_both_or_in_none(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No work before it and no document left after it would read as: nothing is to be done."""
+    made = await migrating(app, a=5)
+    migration = await world.migration(app, made)
+    real = queue.open_work
+
+    async def a_page_comes_then(*asked: Any) -> Any:
+        found = await real(*asked)
+        await backfill.enqueue_page(app.database, migration)
+        return found
+
+    monkeypatch.setattr(queue, "open_work", a_page_comes_then)
+    seen = await outlook.snapshot(app.database, app.store, migration, app.limits)
+    assert (seen.cursor_done, seen.backfill_open) == (False, 0)
+    monkeypatch.setattr(queue, "open_work", real)
+    seen = await outlook.snapshot(app.database, app.store, migration, app.limits)
+    assert (seen.cursor_done, seen.backfill_open) == (True, 5)
     await to_the_end(app, made)
 
 

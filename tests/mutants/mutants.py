@@ -16,7 +16,7 @@ from psycopg import sql
 
 from revec.app import App
 from revec.capture import projector
-from revec.migrate import backfill, decide, verify
+from revec.migrate import backfill, decide, outlook, verify
 from revec.model.chunking import Count
 from revec.model.errors import InputRefused
 from revec.model.index import Index
@@ -252,6 +252,11 @@ orders, failures = test_interleavings, test_provider_failures
 controls, paused, healthy, braking = test_control, test_pause_source, test_health, test_brake
 
 MUTANTS: dict[str, Mutant] = {
+    # looking
+    "a migration is looked at piece by piece": Mutant(
+        without(outlook.SQL, "one_moment", " ISOLATION LEVEL REPEATABLE READ"),
+        pages.test_a_page_between_two_looks_is_in_both_or_in_none,
+    ),
     # acknowledging
     "what was claimed is acknowledged, by key": Mutant(
         both(without(queue.SQL, "settle", REV, TOKEN), attribute(Claim, "only", whole)),

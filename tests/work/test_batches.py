@@ -122,14 +122,13 @@ async def unverified(app: App) -> None:
 
 
 async def assert_paid_once(app: App, made: Collection, loopback: Loopback) -> None:
-    """By batches alone, each text once, and all is written. A vector that was kept when its collector was
-    killed may stay for its day.
-    """
+    """By batches alone, each text once; all is written, and nothing is left beside it."""
     paid = bill(loopback, batch=True)
     assert paid.keys() == await texts(app)
     assert max(paid.values()) == 1
-    assert await steps.rows(app, "SELECT FROM revec.batch_member") == []
     assert set(await states(app)) == {"done"}
+    assert await steps.rows(app, "SELECT FROM revec.batch_member") == []
+    assert await steps.rows(app, "SELECT FROM revec.paid WHERE vector IS NOT NULL") == []
     await steps.assert_oracle(app, made)
 
 

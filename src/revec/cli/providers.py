@@ -85,7 +85,7 @@ async def spending(name: str | None = None, /, *, json: Json = False) -> int:
     if json:
         show_json(rows)
     elif rows:
-        table([{key: _shown(value) for key, value in row.items()} for row in rows])
+        table([{key: _shown(value) for key, value in _named(row).items()} for row in rows])
         out.print("Dollars are the list price of what was counted; unanswered calls count as billed.")
     else:
         out.print("Nothing was paid for yet.")
@@ -101,6 +101,11 @@ def _health(row: dict[str, object]) -> str:
 
 def _flow(limit_: float | None, flowing: float | None) -> str:
     return "not known" if limit_ is None else f"{limit_:,.0f}, {flowing or 0:,.0f} of it for us"
+
+
+def _named(row: dict[str, object]) -> dict[str, object]:
+    """No tenant's is what was asked to prove something."""
+    return row | {"tenant": row["tenant"] or "(verification)"} if "tenant" in row else row
 
 
 def _shown(value: object) -> str:

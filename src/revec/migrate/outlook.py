@@ -34,8 +34,9 @@ class Limits:
 
 
 async def snapshot(database: Database, store: Store, migration: Migration, limits: Limits) -> Snapshot:
-    """The migration as it is now."""
+    """The migration as it is at one moment: an enqueued page between two looks would be in neither."""
     async with database.transaction() as conn:
+        await conn.execute(SQL.one_moment)
         migration = await migrations.by_id(conn, migration.id)
         name = next(c.name for c in await collections.listed(conn) if c.id == migration.collection_id)
         index = migration.new_index and await indexes.by_id(conn, migration.new_index)
@@ -134,6 +135,7 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
                 moving -= sum(each.documents for each in await batches.under_way(conn, [index.id]))
             if moving > 0 and index.fault is None and not index.held:
                 reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
+        reasons += [f"a batch of {model} is to be closed" for model in await batches.unfinished(conn)]
         gone = await (await conn.execute(SQL.leftovers)).fetchall()
     reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
     for migration in under_way:

@@ -1,3 +1,7 @@
+-- name: one_moment
+-- All that this transaction reads is of its first look.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+
 -- name: drop_seconds
 -- Until the old index may go: the asked time, and never before the requests that may still read it are over.
 SELECT CASE WHEN m.drop_after IS NOT NULL THEN

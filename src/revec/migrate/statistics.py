@@ -23,8 +23,8 @@ def binomial_lower_bound(hits: int, trials: int, alpha: float = 0.05) -> float:
 
 
 def rule_of_three(trials: int) -> float:
-    """With 0 bad of n, the bad rate is below 3/n at 95%."""
-    return 3 / trials if trials else 1.0
+    """With 0 bad of n, the bad rate is below 3/n at 95%; a rate is never above 1."""
+    return min(1.0, 3 / trials) if trials else 1.0
 
 
 def _at_least(hits: int, trials: int, p: float) -> float:

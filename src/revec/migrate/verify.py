@@ -177,8 +177,9 @@ def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
         return Verdict(FIDELITY, Outcome.INCONCLUSIVE, why, evidence)
     if not cosines:
         return Verdict(FIDELITY, Outcome.PASSED, "nothing is stored", evidence)
-    why = f"0 of {len(cosines)} differ, so fewer than {100 * rule_of_three(len(cosines)):.1f}% do"
-    return Verdict(FIDELITY, Outcome.PASSED, why, evidence)
+    bound = rule_of_three(len(cosines))
+    rest = f"so fewer than {100 * bound:.1f}% do" if bound < 1 else "too few to say more"
+    return Verdict(FIDELITY, Outcome.PASSED, f"0 of {len(cosines)} differ, {rest}", evidence)
 
 
 async def _sampled(

@@ -60,10 +60,14 @@ class Database:
         `fresh`: the schema came just now, so older connections do not know its types.
         """
         if fresh:
-            await self._pool.drain()
+            await self.renew()
         async with self._pool.connection() as conn:
             row = await (await conn.execute("SELECT two_layers FROM revec.installation")).fetchone()
             self.two_layers = bool(row and row.two_layers)
+
+    async def renew(self) -> None:
+        """Other connections in place of these: a client's buffers never shrink below the largest row."""
+        await self._pool.drain()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Connection]:

@@ -313,6 +313,11 @@ async def under_way(conn: Connection, index_ids: list[int]) -> list[Any]:
     return await (await conn.execute(SQL.under_way, {"indexes": index_ids})).fetchall()
 
 
+async def unfinished(conn: Connection) -> list[str]:
+    """Models of batches of which all is written, and that nobody has closed yet."""
+    return [row.model for row in await (await conn.execute(SQL.unfinished)).fetchall()]
+
+
 def told(batch: Any) -> str:
     """Of one that is under way."""
     since = batch.submitted_at.astimezone()

@@ -40,11 +40,12 @@ SELECT b.*, extract(epoch FROM clock_timestamp() - b.submitted_at)::float8 AS ag
  WHERE b.state <> 'done' AND (b.look_at <= clock_timestamp() OR NOT i.writing) ORDER BY b.id;
 
 -- name: looked
--- The longer a batch takes, the more rarely it is looked at.
+-- The longer a batch takes, the more rarely it is looked at; what it brought is written in a moment.
 UPDATE revec.batch
    SET answered = greatest(answered, %(answered)s),
        look_at = clock_timestamp() + make_interval(secs => least(%(longest)s, greatest(%(first)s,
-                     extract(epoch FROM clock_timestamp() - submitted_at) / 10)))
+                     CASE WHEN state <> 'collected'
+                          THEN extract(epoch FROM clock_timestamp() - submitted_at) / 10 END)))
  WHERE id = %(batch)s;
 
 -- name: look_now
@@ -158,6 +159,14 @@ WITH ended AS (
      WHERE p.space_id = %(space)s AND p.text_hash = written.text_hash
 )
 SELECT id FROM ended;
+
+-- name: unfinished
+-- Models of batches whose documents are all written: their notes are still to go.
+SELECT b.model FROM revec.batch b
+ WHERE b.state = 'collected'
+   AND NOT EXISTS (SELECT FROM revec.batch_member m
+                     JOIN revec.work w ON w.index_id = m.index_id AND w.doc_id = m.doc_id AND w.rev = m.rev
+                    WHERE m.batch_id = b.id);
 
 -- name: under_way
 -- Batches that their provider has, and how many documents still wait for them.

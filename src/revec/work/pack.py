@@ -39,6 +39,7 @@ BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is ov
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
 OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at once
+ALONE_TRIES = 5  # with smaller packs each time
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
 TOGETHER = psycopg.errors.UniqueViolation  # with another worker: our lease had run out, or its
@@ -95,15 +96,18 @@ class Worksite:
         return self.done
 
     async def _work_off_some(self, claim: Claim, sized: dict[int, Measure], costs: dict[int, int]) -> None:
-        """A document that alone takes more than the system gives has had its try."""
+        """A document that alone takes more than the system gives has its tries, and no more."""
         try:
             async with self.memory.admitted(sum(costs[doc_id] for doc_id in sized)):
                 pieces = await self._read(claim, sized)
                 await self._embed_and_write(claim, pieces)
         except MoreThanThereIs:
-            if len(sized) > 1:
-                raise
-            await self._bury(claim, sized)
+            job, *more = claim.only(sized).jobs
+            if not more and job.attempts >= ALONE_TRIES:
+                await self._bury(claim, sized)
+                return
+            await self._give_back(claim.only(sized), OUTAGE_PAUSE, blameless=bool(more))
+            raise
 
     async def _bury(self, claim: Claim, longest: dict[int, Measure]) -> None:
         """A text that would take the worker's memory is a dead letter without being read."""
@@ -162,7 +166,7 @@ class Worksite:
                 await send_all(wanted, partial(self._embed, order), partial(self._refused, order))
         except (ProviderError, MemoryError):
             await self._let_go([*unfinished.values()], (), vectors, payment)
-            await self._give_up(claim, list(unfinished.values()), vectors, payment)
+            await self._stop_paying(vectors, payment)
             raise
 
     async def _let_go(
@@ -323,26 +327,17 @@ class Worksite:
             async with self.database.transaction("worker") as conn:
                 await queue.close_payment(conn, self.index.space.id, payment, [], kept)
 
-    async def _give_back(self, claim: Claim, delay: float) -> None:
+    async def _give_back(self, claim: Claim, delay: float, *, blameless: bool = True) -> None:
         async with self.database.transaction("worker") as conn:
-            await queue.release(conn, claim, delay=delay, blameless=True)
+            await queue.release(conn, claim, delay=delay, blameless=blameless)
 
-    async def _give_up(
-        self,
-        claim: Claim,
-        left: list[Piece],
-        vectors: dict[bytes, Vector],
-        payment: queue.Payment,
-    ) -> None:
-        """The provider failed, or has no room: nobody's attempt is burnt, nobody waits for our payment.
-
-        What it answered before is written by now, and the chunks of what is not whole are kept.
+    async def _stop_paying(self, vectors: dict[bytes, Vector], payment: queue.Payment) -> None:
+        """The provider failed, or there is no room: nobody waits for our payment. What it answered before
+        is written by now, and the chunks of what is not whole are kept.
         """
         unpaid = sorted(payment.mine - vectors.keys())
         async with self.database.transaction("worker") as conn:
             await queue.close_payment(conn, self.index.space.id, payment.token, unpaid, {})
-            left_ids = {piece.job.doc_id for piece in left}
-            await queue.release(conn, claim.only(left_ids), delay=OUTAGE_PAUSE, blameless=True)
 
     @asynccontextmanager
     async def _kept(self, claim: Claim) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,7 +36,7 @@ class Claim:
     token: UUID
     jobs: tuple[Job, ...]
 
-    def only(self, doc_ids: set[int]) -> Claim:
+    def only(self, doc_ids: Container[int]) -> Claim:
         jobs = tuple(job for job in self.jobs if job.doc_id in doc_ids)
         return Claim(self.index_id, self.lane, self.token, jobs)
 

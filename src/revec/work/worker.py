@@ -220,6 +220,7 @@ class Worker:
             events.emit(events.ProviderFailed(index.space.address, str(error)))
         except MemoryError as error:
             self._note(error)  # packs are smaller from now on
+            await self._database.renew()
         finally:
             self._at_work -= 1
             self.summary.add(site.done)
