@@ -24,6 +24,7 @@ from revec.postgres import schema
 from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
+from revec.search.lexical import Folder
 from revec.search.pulse import Pulse
 from revec.search.retriever import Retriever
 from revec.settings import Settings
@@ -138,7 +139,7 @@ class App:
         return await self.commands.start(planned, budget=budget)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are the projector, the tenants' query, batches and the conductor."""
+        """A worker whose duties are the projector, the tenants' query, batches, the conductor and folds."""
         holder = uuid4()
         concurrency = pace.get("concurrency") or self.settings.concurrency
         memory = Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency)
@@ -160,6 +161,7 @@ class App:
                 partial(tenants.refresh, self.database),
                 batcher.tick,
                 ticking.tick,
+                Folder(self.database).tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(

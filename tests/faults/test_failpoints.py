@@ -13,6 +13,7 @@ from tests.faults.harness import COMMAND, IN_FLIGHT, Stage, Trial
 
 pytestmark = pytest.mark.stress
 OF_BATCHES = [name for name in failpoints.NAMES if name.startswith("batch_")]
+ELSEWHERE = {*OF_BATCHES, "folded"}
 # A day of a provider's, in seconds of a test.
 QUICK = (
     "from revec.work import batches as b; b.PAUSES, b.LOOK_EVERY, b.WAIT, b.SURE = (0.05, 0.1), 0.05, 1.0, 3.0; "
@@ -20,7 +21,7 @@ QUICK = (
 )
 
 
-@pytest.mark.parametrize("name", [name for name in failpoints.NAMES if name not in OF_BATCHES])
+@pytest.mark.parametrize("name", [name for name in failpoints.NAMES if name not in ELSEWHERE])
 async def test_a_worker_killed_at_a_failpoint_loses_nothing(stage: Stage, name: str) -> None:
     """In a backfill under live writes; another worker goes on, and the bill stays within bounds."""
     await stage.trials(f"kill -9 at {name}", partial(_killed_at, name))

@@ -21,6 +21,7 @@ NAMES = (
     "vectors_written",  # worker: in the transaction, before the work is settled
     "before_commit",  # worker: all is written, nothing is committed
     "after_commit",  # worker: written and settled
+    "folded",  # lexical leg: before the commit
     "batch_intended",  # batches: written down, nothing sent
     "batch_uploaded",  # batches: the texts are there, nothing is begun
     "batch_submitted",  # batches: begun, and its id not written down
