@@ -162,7 +162,7 @@ async def speed(database: Database, worlds: list[Judged], size: int) -> list[Fig
     async with database.alone() as conn:
         for number, query in enumerate(queries):
             began = time.perf_counter()
-            await (await conn.execute(lexical.SQL.search, asked | {"query": query})).fetchall()
+            await (await conn.execute(lexical.SQL.search, asked | {"words": query})).fetchall()
             middle = time.perf_counter()
             async with database.transaction("reader", tenant="default") as own:
                 await ranked(own, made, query, limit=100)

@@ -47,6 +47,7 @@ class CollectionTable(BaseModel):
     tenants: str | None = None  # SELECT tenant, tier, priority, weight: read again each minute
     chunk: str | None = None  # "512 tokens, 64 overlap"
     truncate: int | None = Field(default=None, ge=1)  # tokens
+    language: str | None = None  # a text search configuration, or none; else what the collection has
     sources: list[SourceTable] = []
 
 

@@ -26,7 +26,7 @@ from revec.postgres import documents, indexes, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
-from revec.search import pulse
+from revec.search import lexical, pulse
 from revec.search.retriever import Retriever
 from revec.stores import pgvector
 from revec.stores.base import ChunkSet
@@ -39,6 +39,7 @@ from revec.work.queue import Claim
 from revec.work.reading import Piece
 from revec.work.worker import Worker
 from tests.migrate import test_backfill
+from tests.search import test_lexical
 from tests.model.test_chunking import by_bytes
 from tests.work import (
     test_batches,
@@ -247,7 +248,7 @@ CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_befo
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
 protocol, claims, fair, pages = test_write_protocol, test_claims, test_tenants, test_backfill
-chunks, packing = test_chunks, test_packing
+chunks, packing, words = test_chunks, test_packing, test_lexical
 orders, failures = test_interleavings, test_provider_failures
 controls, paused, healthy, braking = test_control, test_pause_source, test_health, test_brake
 
@@ -256,6 +257,43 @@ MUTANTS: dict[str, Mutant] = {
     "a migration is looked at piece by piece": Mutant(
         without(outlook.SQL, "one_moment", " ISOLATION LEVEL REPEATABLE READ"),
         pages.test_a_page_between_two_looks_is_in_both_or_in_none,
+    ),
+    # words
+    "a posting is found though its document was edited": Mutant(
+        without(
+            lexical.SQL, "search", "WHERE NOT EXISTS (SELECT FROM recent WHERE recent.doc_id = p.doc_id)"
+        ),
+        words.test_an_edit_and_a_delete_are_seen_at_once,
+    ),
+    "documents are counted when they are folded": Mutant(
+        instead(
+            lexical.SQL, "search", ("count(lexemes) - count(old_lexemes), sum(length - old_length)", "0, 0")
+        ),
+        words.test_a_fold_keeps_no_writer_and_no_reader_waiting,
+    ),
+    "a fold leaves old words": Mutant(
+        instead(
+            lexical.SQL,
+            "fold",
+            ("unnest(d.old_lexemes) AS u (lexeme)", "unnest(d.old_lexemes) AS u (lexeme) LIMIT 0"),
+        ),
+        words.test_an_edit_and_a_delete_are_seen_at_once,
+    ),
+    "two fold one tenant": Mutant(
+        instead(
+            lexical.SQL,
+            "claim",
+            ("SELECT pg_try_advisory_xact_lock", "SELECT true OR pg_try_advisory_xact_lock"),
+        ),
+        words.test_a_fold_keeps_no_writer_and_no_reader_waiting,
+    ),
+    "words are read anew beside a fold": Mutant(
+        instead(lexical.SQL, "share", ("pg_advisory_xact_lock_shared", "hashint8")),
+        words.test_reading_anew_waits_for_a_fold,
+    ),
+    "every update is an edit of the words": Mutant(
+        function("revec.document_words", (" AND s.rev <> d.rev", "")),
+        words.test_what_does_not_change_the_text_is_no_work,
     ),
     # acknowledging
     "what was claimed is acknowledged, by key": Mutant(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from revec.app import App
     from revec.capture.mapping import Mapping
     from revec.migrate.plan import Long
+    from revec.model.index import Collection
+    from revec.postgres.database import Connection
 
 Model = Annotated[str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")]
 Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
@@ -28,6 +30,10 @@ Chunk = Annotated[
     Parameter(help="Cut long texts into chunks, e.g. '512 tokens, 64 overlap'; none: leave them whole."),
 ]
 Truncate = Annotated[int | None, Parameter(help="Cut long texts off at so many tokens.")]
+Language = Annotated[
+    str | None,
+    Parameter(help="Of the words: a text search configuration such as english or simple; none: no words."),
+]
 # A lone - is standard input, not an option.
 File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 
@@ -36,6 +42,7 @@ TEMPLATE = """# Expressions are SQL over the table's row. `revec init` reads thi
 model = "local:wordllama-256"            # or openai:text-embedding-3-small
 # tenants = "SELECT id AS tenant, plan AS tier, rank AS priority FROM public.accounts"  # higher goes first
 # chunk = "512 tokens, 64 overlap"       # of long texts
+# language = "english"                   # of the words: a text search configuration of Postgres, or none
 
 [[collections.articles.sources]]
 table = "public.articles"                # the primary key is the key, unless: key = ["id"]
@@ -53,6 +60,7 @@ def register(app: cyclopts.App) -> None:
     collections = cyclopts.App(name="collections", help="Make and list collections.")
     collections.command(create)
     collections.command(listed, name="list")
+    collections.command(language)
     app.command(collections)
 
 
@@ -80,6 +88,7 @@ async def init() -> int:
             made = {name: await collections.create(conn, name) for name in named}
             for name, wanted in named.items():
                 await tenants.keep_query(conn, made[name], wanted.tenants)
+                await _speak(conn, made[name], wanted.language)
         for name, wanted in named.items():
             collection = made[name]
             for mapping in mappings[name]:
@@ -169,6 +178,7 @@ async def create(
     index: Kind = None,
     chunk: Chunk = None,
     truncate: Truncate = None,
+    language: Language = None,
 ) -> int:
     """Make a collection that documents are pushed into, and begin its first index.
 
@@ -186,6 +196,7 @@ async def create(
         await recipe(await app.provider(model, dims), long=long)  # refused before anything is made
         async with app.database.transaction() as conn:
             collection = await collections.create(conn, name)
+            await _speak(conn, collection, language)
             route = await indexes.route_of(conn, collection.id)
             busy = await migrations.active(conn, collection.id)
         if busy or route.serving is not None:
@@ -200,6 +211,33 @@ async def create(
     return Exit.DONE
 
 
+async def language(name: str, words: str, /) -> int:
+    """Read a collection's words by another text search configuration; none: search by vectors alone.
+
+    Writers of its documents wait until every text was read once.
+
+    Parameters
+    ----------
+    name
+        The collection.
+    words
+        A text search configuration of the server, such as german or simple.
+    """
+    from revec.postgres import collections
+
+    async with opened() as app, app.database.transaction() as conn:
+        await _speak(conn, await collections.named(conn, name), words)
+    out.print(f"{name}: its words are read as {words}; a worker folds them.", markup=False)
+    return Exit.DONE
+
+
+async def _speak(conn: Connection, collection: Collection, words: str | None) -> None:
+    from revec.search import lexical
+
+    if words is not None:
+        await lexical.speak(conn, collection, None if words == "none" else words)
+
+
 async def listed(*, json: Json = False) -> int:
     """List the collections."""
     from revec.postgres import collections
@@ -209,7 +247,8 @@ async def listed(*, json: Json = False) -> int:
     if json:
         show_json(rows)
     elif rows:
-        table([{name: row[name] for name in ("name", "serving", "epoch", "sources")} for row in rows])
+        shown = ("name", "serving", "epoch", "sources", "language")
+        table([{name: row[name] for name in shown} for row in rows])
     else:
         out.print("No collection yet: `revec collections create NAME --model MODEL`.")
     return Exit.DONE

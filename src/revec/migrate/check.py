@@ -1,7 +1,8 @@
 """`check`: the invariants as SQL. A person may run it at any moment; every test that writes ends with it.
 
 The numbers are those of the fault model: I1 whole sets, I2 nothing of the deleted, I3 right vectors,
-I4 the index sees its heap, I10 one route and one migration, I12 the standby is current.
+I4 the index sees its heap, I10 one route and one migration, I12 the standby is current, I15 the
+words are counted.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ async def check(database: Database, *, freshness: float) -> list[Breach]:
 async def _shared(database: Database, freshness: float) -> list[Breach]:
     breaches: list[Breach] = []
     async with database.transaction("worker") as conn:
-        for invariant, query in (("I2", SQL.strays), ("I10", SQL.one_route), ("I12", SQL.standby)):
+        shared = {"I2": SQL.strays, "I10": SQL.one_route, "I12": SQL.standby, "I15": SQL.lexicon}
+        for invariant, query in shared.items():
             rows = await (await conn.execute(query, {"freshness": freshness})).fetchall()
             breaches += [Breach(invariant, None, row.doc_id, row.what) for row in rows]
     return breaches

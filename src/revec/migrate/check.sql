@@ -97,3 +97,19 @@ SELECT w.doc_id, 'the standby waits longer than the freshness goal' AS what
  WHERE w.since < now() - make_interval(secs => %(freshness)s)
    AND NOT EXISTS (SELECT FROM revec.tenant p WHERE p.collection_id = i.collection_id
                       AND p.tenant = w.tenant AND p.paused_why IS NOT NULL) LIMIT 20;
+
+-- name: lexicon
+-- I15: postings and what is unfolded are together of the documents that there are.
+SELECT coalesce(d.collection_id, l.collection_id) AS doc_id,
+       'the lexicon of tenant ' || coalesce(d.tenant, l.tenant) || ' has ' || coalesce(l.n, 0)
+       || ' documents where there are ' || coalesce(d.n, 0) AS what
+  FROM (SELECT collection_id, tenant, count(*) AS n FROM revec.document
+         WHERE collection_id IN (SELECT id FROM revec.collection WHERE language IS NOT NULL)
+         GROUP BY 1, 2) AS d
+       FULL JOIN (
+           SELECT collection_id, tenant, sum(n) AS n
+             FROM (SELECT collection_id, tenant, documents AS n FROM revec.lexicon
+                   UNION ALL
+                   SELECT collection_id, tenant, count(lexemes) - count(old_lexemes) FROM revec.unfolded
+                    GROUP BY 1, 2) AS parts GROUP BY 1, 2) AS l USING (collection_id, tenant)
+ WHERE coalesce(d.n, 0) <> coalesce(l.n, 0) LIMIT 20;

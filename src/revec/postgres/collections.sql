@@ -9,7 +9,7 @@ SELECT id, name FROM revec.collection WHERE name = %(name)s;
 
 -- name: all
 -- Estimated where a count would read every document.
-SELECT c.id, c.name, r.serving, r.epoch,
+SELECT c.id, c.name, r.serving, r.epoch, coalesce(c.language, 'none') AS language,
        (SELECT count(*) FROM revec.source s WHERE s.collection_id = c.id) AS sources
   FROM revec.collection c LEFT JOIN revec.route r ON r.collection_id = c.id
  ORDER BY c.name;

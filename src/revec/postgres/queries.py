@@ -7,12 +7,21 @@ A query is `-- name: claim`, then comment lines that say why, then the statement
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import Any, LiteralString, cast
 
 from psycopg import sql
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query and its parameters, to be run by itself or as a part of another one."""
+
+    query: sql.Composable
+    parameters: dict[str, Any]
 
 
 class Queries:

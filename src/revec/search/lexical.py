@@ -15,7 +15,7 @@ from revec.model.index import Collection
 from revec.observe.failpoints import failpoint
 from revec.postgres import indexes
 from revec.postgres.database import Connection, Database
-from revec.postgres.queries import beside
+from revec.postgres.queries import Statement, beside
 
 SQL = beside(__file__)
 K1, B = 1.5, 0.75  # how soon a word's repetition, and how much a document's length, stop to count
@@ -56,12 +56,18 @@ class Folder:
         return int(row.folded) if row else 0
 
 
+def statement(collection_id: int, words: str, *, limit: int, tenant: str | None) -> Statement:
+    """(doc_id, score), best first: documents that have a word of the query; none without a lexical leg."""
+    asked = {"collection": collection_id, "tenant": tenant, "words": words, "limit": limit, "k1": K1, "b": B}
+    return Statement(SQL.search, asked)
+
+
 async def ranked(
-    conn: Connection, collection_id: int, query: str, *, limit: int, tenant: str | None
+    conn: Connection, collection_id: int, words: str, *, limit: int, tenant: str | None
 ) -> list[tuple[int, float]]:
-    """(doc_id, BM25), best first: documents that have a word of the query; none without a lexical leg."""
-    asked = {"collection": collection_id, "tenant": tenant, "query": query, "limit": limit, "k1": K1, "b": B}
-    rows = await (await conn.execute(SQL.search, asked)).fetchall()
+    """(doc_id, BM25), best first."""
+    asked = statement(collection_id, words, limit=limit, tenant=tenant)
+    rows = await (await conn.execute(asked.query, asked.parameters)).fetchall()
     return [(row.doc_id, row.score) for row in rows]
 
 

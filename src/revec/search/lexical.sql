@@ -3,7 +3,7 @@
 -- hides its documents' postings, so numbers of documents and lengths are exact at every moment.
 WITH asked AS MATERIALIZED (
     SELECT u.lexeme, u.tf AS weight
-      FROM revec.collection c CROSS JOIN LATERAL revec.terms(c.language::regconfig, %(query)s) AS t
+      FROM revec.collection c CROSS JOIN LATERAL revec.terms(c.language::regconfig, %(words)s) AS t
            CROSS JOIN LATERAL unnest(t.lexemes, t.tfs) AS u (lexeme, tf)
      WHERE c.id = %(collection)s AND c.language IS NOT NULL
 ), recent AS MATERIALIZED (

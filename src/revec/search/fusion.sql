@@ -1,0 +1,44 @@
+-- name: fused
+-- Two legs as one list. By ranks (Cormack, Clarke and Büttcher, 2009), or with alpha by scores, each over the
+-- best of its list (Bruch, Gai and Ingber, 2023): cosines from -1 on, BM25 from 0 on.
+SELECT doc_id,
+       CASE WHEN %(alpha)s::float8 IS NULL
+            THEN coalesce(1.0 / (%(k)s + v.rank), 0) + coalesce(1.0 / (%(k)s + w.rank), 0)
+            ELSE %(alpha)s * coalesce((1 + v.score) / nullif(1 + v.best, 0), 0)
+                 + (1 - %(alpha)s) * coalesce(w.score / nullif(w.best, 0), 0) END::float8 AS score,
+       v.rank AS vector_rank, v.score::float8 AS vector_score, w.rank AS word_rank, w.score::float8 AS word_score
+  FROM (SELECT doc_id, score, row_number() OVER best AS rank, max(score) OVER () AS best
+          FROM ({vectors}) AS leg WINDOW best AS (ORDER BY score DESC, doc_id)) AS v
+       FULL JOIN (
+        SELECT doc_id, score, row_number() OVER best AS rank, max(score) OVER () AS best
+          FROM ({words}) AS leg WINDOW best AS (ORDER BY score DESC, doc_id)) AS w USING (doc_id)
+ ORDER BY score DESC, doc_id
+
+-- name: given
+-- A leg that was read before.
+SELECT * FROM unnest({ids}::bigint[], {scores}::float8[]) AS given (doc_id, score)
+
+-- name: hydrated
+-- The documents that there are still; of this tenant, whatever the legs say.
+SELECT d.key, d.title, d.tenant, s.name AS source, fused.*
+  FROM ({fused}) AS fused JOIN revec.document d ON d.id = fused.doc_id
+       JOIN revec.source s ON s.id = d.source_id
+ WHERE %(tenant)s::text IS NULL OR d.tenant = %(tenant)s
+ ORDER BY fused.score DESC, fused.doc_id LIMIT %(hits)s;
+
+-- name: recent
+-- What an empty query is answered with.
+SELECT d.key, d.title, d.tenant, s.name AS source
+  FROM revec.document d JOIN revec.source s ON s.id = d.source_id
+ WHERE d.collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+   AND {matching}
+ ORDER BY d.rev DESC LIMIT %(hits)s;
+
+-- name: kept
+SELECT alpha FROM revec.fusion WHERE collection_id = %(collection)s;
+
+-- name: keep
+INSERT INTO revec.fusion (collection_id, alpha, evidence, who)
+VALUES (%(collection)s, %(alpha)s, %(evidence)s, %(who)s)
+ON CONFLICT (collection_id) DO UPDATE
+   SET alpha = excluded.alpha, evidence = excluded.evidence, who = excluded.who, at = now();
