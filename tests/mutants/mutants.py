@@ -39,8 +39,8 @@ from revec.work.queue import Claim
 from revec.work.reading import Piece
 from revec.work.worker import Worker
 from tests.migrate import test_backfill
-from tests.search import test_lexical
 from tests.model.test_chunking import by_bytes
+from tests.search import test_lexical
 from tests.work import (
     test_batches,
     test_brake,

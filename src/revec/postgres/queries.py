@@ -20,7 +20,7 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 class Statement:
     """A query and its parameters, to be run by itself or as a part of another one."""
 
-    query: sql.Composable
+    query: sql.SQL | sql.Composed
     parameters: dict[str, Any]
 
 
