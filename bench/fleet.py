@@ -47,7 +47,7 @@ from revec.migrate.verify import SENTINELS
 from revec.model.document import Draft, text_hash
 from revec.postgres import collections, documents
 from revec.postgres.server import Server
-from revec.providers.openai import PROBE
+from revec.providers._hosted import PROBE
 from revec.settings import Settings
 from tests.loopback import Loopback
 

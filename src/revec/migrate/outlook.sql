@@ -1,6 +1,6 @@
 -- name: one_moment
 -- All that this transaction reads is of its first look.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: drop_seconds
 -- Until the old index may go: the asked time, and never before the requests that may still read it are over.
