@@ -82,7 +82,7 @@ async def answer(app: App, query: str, role: Role, tenant: str | None = None) ->
         return await (await conn.execute(query)).fetchall()
 
 
-@pytest.mark.parametrize("table", ["document", "vectors_1"])
+@pytest.mark.parametrize("table", ["document", "vectors_1", "unfolded"])
 async def test_a_reader_sees_one_tenant(shared: App, table: str) -> None:
     """Its own rows; with no tenant, or an unknown one, none at all: it fails closed."""
     tenants = sql.SQL("SELECT DISTINCT tenant FROM {}").format(sql.Identifier("revec", table)).as_string()
@@ -96,8 +96,9 @@ async def test_a_reader_sees_one_tenant(shared: App, table: str) -> None:
 
 async def test_a_reader_sees_nothing_of_the_machinery(shared: App) -> None:
     """No right at all on what tells of other tenants."""
-    open_to_all = {"document", "vectors_1", "collection", "source", "space", "index", "route", "installation"}
-    hidden = {row.name for row in await steps.rows(shared, TABLES)} - open_to_all
+    of_its_tenant = {"document", "vectors_1", "posting", "unfolded", "lexicon"}
+    open_to_all = {"collection", "source", "space", "index", "route", "installation", "fusion"}
+    hidden = {row.name for row in await steps.rows(shared, TABLES)} - of_its_tenant - open_to_all
     assert len(hidden) > 20
     for table in hidden:
         look = sql.SQL("SELECT FROM {}").format(sql.Identifier("revec", table)).as_string()
