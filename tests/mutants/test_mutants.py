@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
+from revec.model.index import Kind
 from revec.work import calls, control, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
@@ -37,6 +38,11 @@ async def test_a_mutant_is_noticed(
         "monkeypatch": monkeypatch,
         "desk": Desk(app),
         "place": 77,
+        "kind": Kind.HNSW,
+        "how": "visible",
+        "mode": "force_generic_plan",
+        "tenant": "tiny",
+        "value": 0.4,
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
@@ -50,6 +56,7 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
     """It is collected and passes among ours, so it is the mutant that fails it."""
     scenario = MUTANTS[name].scenario
     module = sys.modules[scenario.__module__]
-    assert module.__name__.startswith(("tests.work.test_", "tests.migrate.test_"))
+    rooms = ("work", "migrate", "search", "stores")
+    assert module.__name__.startswith(tuple(f"tests.{room}.test_" for room in rooms))
     assert getattr(module, scenario.__name__) is scenario
     assert scenario.__name__.startswith("test_")

@@ -61,7 +61,7 @@ class Ledger:
             line = self._lines.popleft()
             try:
                 await self._put(line)
-            except (*DATABASE_TROUBLE, psycopg.DataError, TimeoutError) as error:
+            except (psycopg.Error, *DATABASE_TROUBLE, TimeoutError) as error:
                 self.dropped += 1
                 events.emit(events.TryAgain(f"a query's call stays unreported: {first_line(error)}"))
 
