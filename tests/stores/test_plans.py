@@ -94,8 +94,8 @@ async def test_the_trap_is_there(app: App) -> None:
     for query in randomly(20, seed=9):
         async with app.database.transaction("reader", tenant="tiny") as conn:
             await conn.execute(
-                "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
-                " set_config('enable_sort', 'off', true)"
+                "SELECT set_config('plan_cache_mode', 'force_generic_plan', true) AS plan,"
+                " set_config('enable_sort', 'off', true) AS sort"
             )
             found = await pgvector._Scan(conn, here.index, query, "tiny", None)._rows(pgvector.SQL.scan, 10)
             short += len(found) < 10
@@ -157,7 +157,7 @@ async def test_where_the_walk_ends_early_all_rows_are_scanned(
         expected, _ = await searched(here, "tiny", query, mode="auto", exactly=True)
         async with app.database.transaction("reader", tenant="tiny") as conn:
             await conn.execute(
-                "SELECT set_config('hnsw.max_scan_tuples', '50', true), set_config('enable_sort', 'off', true)"
+                "SELECT set_config('hnsw.max_scan_tuples', '50', true) AS most, set_config('enable_sort', 'off', true) AS sort"
             )
             near = await here.store.nearest(conn, here.index, query, limit=10, tenant="tiny")
         assert [doc_id for doc_id, _ in near] == expected

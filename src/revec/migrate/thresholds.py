@@ -106,4 +106,5 @@ def _similarity(one: Sequence[Vector], other: Sequence[Vector]) -> float:
 
 def _cosine(a: Any, b: Any) -> float:
     a, b = a.astype("float32"), b.astype("float32")
-    return float(a @ b) / float(a @ a * (b @ b)) ** 0.5
+    cosine: float = float(a @ b) / float(a @ a * (b @ b)) ** 0.5
+    return cosine

@@ -12,12 +12,12 @@ from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 
-# What a range asks, in the JSON path language: lax, so that of a list one element is enough.
+# What a range asks of each element, in the JSON path language; strict, which looks into no list in a list.
 PATHS = {
-    Operator.GT: "$ ? (@ > $value)",
-    Operator.GTE: "$ ? (@ >= $value)",
-    Operator.LT: "$ ? (@ < $value)",
-    Operator.LTE: "$ ? (@ <= $value)",
+    Operator.GT: "strict $[*] ? (@ > $value)",
+    Operator.GTE: "strict $[*] ? (@ >= $value)",
+    Operator.LT: "strict $[*] ? (@ < $value)",
+    Operator.LTE: "strict $[*] ? (@ <= $value)",
 }
 
 

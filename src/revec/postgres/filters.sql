@@ -6,9 +6,10 @@ true
 coalesce((d.metadata -> {field}::text) @> ANY ({values}::jsonb[]), false)
 
 -- name: in_range
--- Numbers as numbers, texts by code point whatever the collation; of another type: no match.
-coalesce(jsonb_path_exists(d.metadata -> {field}::text, {path}::jsonpath,
-                           jsonb_build_object('value', {value}::jsonb)), false)
+-- Numbers as numbers, texts by code point whatever the collation; of another type, or missing: no match.
+jsonb_path_exists(CASE jsonb_typeof(d.metadata -> {field}::text) WHEN 'array' THEN d.metadata -> {field}::text
+                  ELSE jsonb_build_array(d.metadata -> {field}::text) END,
+                  {path}::jsonpath, jsonb_build_object('value', {value}::jsonb))
 
 -- name: negation
 NOT ({part})

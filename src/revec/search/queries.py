@@ -92,7 +92,7 @@ class Queries:
             return []
         if len(chunks) > MOST_CHUNKS:
             raise BadInput(f"the text makes {len(chunks)} chunks, {MOST_CHUNKS} are allowed: ask with a part")
-        return await self._shared(Key(space.id, None, text), provider, chunks, "document", tenant)
+        return list(await self._shared(Key(space.id, None, text), provider, chunks, "document", tenant))
 
     async def close(self) -> None:
         """Nobody waits any more."""

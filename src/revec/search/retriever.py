@@ -289,7 +289,8 @@ class Retriever:
                     conn, index, vector, limit=limit + 1, tenant=wanted.tenant, where=wanted.where
                 ):
                     best[doc_id] = max(score, best.get(doc_id, score))
-            best.pop(start.itself, None)
+            if start.itself is not None:
+                best.pop(start.itself, None)
             return sorted(best.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
         return leg

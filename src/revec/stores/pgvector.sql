@@ -70,7 +70,7 @@ SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS scan,
 -- name: is_small
 -- Entries of the index by tenant are counted, to one more than asked.
 SELECT count(*) <= %(most)s AS small
-  FROM (SELECT FROM {vectors} WHERE tenant = %(tenant)s LIMIT %(most)s + 1) AS some;
+  FROM (SELECT FROM {vectors} WHERE tenant = %(tenant)s LIMIT %(most)s + 1) AS counted;
 
 -- name: vectors
 SELECT doc_id, embedding FROM {vectors} WHERE doc_id = ANY (%(ids)b::bigint[]) ORDER BY doc_id, chunk_no;
