@@ -13,6 +13,7 @@ from revec.model.index import Kind
 from revec.work import calls, control, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
+from tests.search.test_queries import Model
 from tests.work import test_batches
 from tests.work.test_calls import Desk
 
@@ -41,7 +42,8 @@ async def test_a_mutant_is_noticed(
         "kind": Kind.HNSW,
         "how": "visible",
         "mode": "force_generic_plan",
-        "tenant": "tiny",
+        "tenant": "middling",
+        "model": Model(),
         "value": 0.4,
     }
     asked = inspect.signature(mutant.scenario).parameters
