@@ -24,8 +24,10 @@ from revec.postgres import schema
 from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
+from revec.search.ledger import Ledger
 from revec.search.lexical import Folder
 from revec.search.pulse import Pulse
+from revec.search.queries import Queries
 from revec.search.retriever import Retriever
 from revec.settings import Settings
 from revec.stores.base import Store
@@ -65,7 +67,13 @@ class App:
             raise
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
-        self.retriever = Retriever(self.database, self.store, self.provider, pulse.note)
+        ledger = Ledger(self.database)
+        self._exits.push_async_callback(ledger.close)
+        queries = Queries(self.provider, ledger)
+        self._exits.push_async_callback(queries.close)
+        self.retriever = Retriever(
+            self.database, self.store, queries, pulse.note, deadline=self.settings.request_deadline
+        )
         self.commands = Commands(
             database=self.database,
             store=self.store,

@@ -265,8 +265,8 @@ async def in_flight(app: App, made: Collection, monkeypatch: pytest.MonkeyPatch)
     reached, go_on = asyncio.Event(), asyncio.Event()
     embedded = app.retriever.embedded
 
-    async def held(index: Index, query: str) -> Any:
-        vector = await embedded(index, query)
+    async def held(index: Index, query: str, **how: Any) -> Any:
+        vector = await embedded(index, query, **how)
         if query == QUERY and not reached.is_set():
             reached.set()
             await go_on.wait()

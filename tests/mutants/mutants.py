@@ -17,18 +17,20 @@ from psycopg import sql
 from revec.app import App
 from revec.capture import projector
 from revec.migrate import backfill, decide, outlook, verify
+from revec.migrate import thresholds as carrying
 from revec.model.chunking import Count
 from revec.model.errors import InputRefused
+from revec.model.filter import Either, Filter
 from revec.model.index import Index
-from revec.model.space import Space
+from revec.model.space import QueryRecipe, Space
 from revec.observe import events
-from revec.postgres import documents, indexes, pulses
+from revec.postgres import documents, filters, indexes, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
-from revec.search import lexical, pulse
+from revec.search import lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
-from revec.stores import pgvector
+from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
 from revec.work import batches, brake, calls, control, gather, health, pack, queue, reading, worker
 from revec.work.control import Control
@@ -38,9 +40,10 @@ from revec.work.packing import Load
 from revec.work.queue import Claim
 from revec.work.reading import Piece
 from revec.work.worker import Worker
-from tests.migrate import test_backfill
+from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
-from tests.search import test_lexical
+from tests.search import test_filters, test_lexical, test_queries, test_similar
+from tests.stores import test_plans
 from tests.work import (
     test_batches,
     test_brake,
@@ -236,6 +239,46 @@ async def all_are_current(_: Connection, ids: Sequence[int], __: Sequence[bytes]
     return set(ids)
 
 
+def one_is_enough(*given: Filter | None) -> Filter | None:
+    parts = tuple(each for each in given if each is not None)
+    return Either(parts) if parts else None
+
+
+async def as_far_as_it_went(self: pgvector._Scan, limit: int) -> list[tuple[int, float]]:
+    await self.conn.execute(pgvector.SQL.scan_settings, {"limit": limit})
+    return pgvector._scored(await self._rows(pgvector.SQL.scan, limit))
+
+
+def of_no_space(_: str, recipe: QueryRecipe | None, text: str) -> queries.Key:
+    return KEY("", recipe, text)
+
+
+class Unshielded:
+    """asyncio, without the shield."""
+
+    create_task, gather, to_thread, Task = (
+        asyncio.create_task,
+        asyncio.gather,
+        asyncio.to_thread,
+        asyncio.Task,
+    )
+
+    @staticmethod
+    def shield(flight: Any) -> Any:
+        return flight
+
+
+async def from_memory(self: Retriever, index: Index, query: str, **_: Any) -> Any:
+    return await self._queries.of_query(index, query)
+
+
+@asynccontextmanager
+async def one_layer(app: App) -> AsyncIterator[None]:
+    app.database.two_layers = False
+    yield
+
+
+KEY, START = queries.Key, similar.Start
 COLLECT = _openai_batches.OpenAIBatches.collect
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
@@ -250,6 +293,13 @@ CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 protocol, claims, fair, pages = test_write_protocol, test_claims, test_tenants, test_backfill
 chunks, packing, words = test_chunks, test_packing, test_lexical
 orders, failures = test_interleavings, test_provider_failures
+filtered, asked, alike, plans, carried = (
+    test_filters,
+    test_queries,
+    test_similar,
+    test_plans,
+    test_thresholds,
+)
 controls, paused, healthy, braking = test_control, test_pause_source, test_health, test_brake
 
 MUTANTS: dict[str, Mutant] = {
@@ -294,6 +344,90 @@ MUTANTS: dict[str, Mutant] = {
     "every update is an edit of the words": Mutant(
         function("revec.document_words", (" AND s.rev <> d.rev", "")),
         words.test_what_does_not_change_the_text_is_no_work,
+    ),
+    # reading
+    "a field that is missing makes a condition NULL": Mutant(
+        instead(filters.SQL, "one_of", ("coalesce(", "("), (", false)", ")")),
+        filtered.test_any_filter_means_what_the_pages_say,
+    ),
+    "types are not told apart": Mutant(
+        instead(
+            filters.SQL, "one_of", ("d.metadata -> {field}::text", "to_jsonb(d.metadata ->> {field}::text)")
+        ),
+        filtered.test_any_filter_means_what_the_pages_say,
+    ),
+    "what is asked for widens what may be seen": Mutant(
+        attribute(retriever, "both", one_is_enough), filtered.test_what_may_be_seen_is_not_widened
+    ),
+    "what a leg found is not asked again": Mutant(
+        without(documents.SQL, "hydrate", " AND {matching}"),
+        filtered.test_a_leg_that_forgets_the_filter_shows_nothing_more,
+    ),
+    "what the store cannot do is dropped": Mutant(
+        attribute(retriever, "require", lambda *_: None), filtered.test_what_the_store_cannot_do_is_refused
+    ),
+    "a small tenant goes through everybody's graph": Mutant(
+        attribute(pgvector, "SMALL_TENANT", 0), plans.test_a_small_tenant_is_scanned_wholly
+    ),
+    "a walk that ended early is the answer": Mutant(
+        attribute(pgvector._Scan, "approximately", as_far_as_it_went),
+        plans.test_where_the_walk_ends_early_all_rows_are_scanned,
+    ),
+    "queries that are written differently are different": Mutant(
+        attribute(queries, "normalised", str), asked.test_equal_queries_are_paid_for_once
+    ),
+    "what is remembered is of no space": Mutant(
+        attribute(queries, "Key", of_no_space), asked.test_another_space_or_recipe_is_another_query
+    ),
+    "a failed call is remembered": Mutant(
+        attribute(queries.Queries, "_landed", lambda *_: None),
+        asked.test_a_failed_call_is_everybody_s_and_is_not_remembered,
+    ),
+    "who leaves takes the call along": Mutant(
+        attribute(queries, "asyncio", Unshielded), asked.test_a_waiter_that_leaves_takes_nobody_with_it
+    ),
+    "what is remembered has no weight": Mutant(
+        attribute(queries, "_weight", lambda *_: 0), asked.test_what_is_remembered_is_bounded_by_its_bytes
+    ),
+    "a rehearsal is content with what is remembered": Mutant(
+        attribute(Retriever, "embedded", from_memory), asked.test_the_rehearsal_asks_the_model_itself
+    ),
+    "a model that rests is asked": Mutant(
+        attribute(Retriever, "_require_awake", lambda *_: None), asked.test_a_model_that_rests_is_not_asked
+    ),
+    "a query draws on no limit": Mutant(
+        instead(calls.SQL, "note", ("- c.cost", "- 0")),
+        asked.test_a_query_draws_on_the_limit_and_does_not_wait_for_it,
+    ),
+    "a hidden document may be asked about": Mutant(
+        without(documents.SQL, "of_key", " AND {matching}"),
+        alike.test_what_may_not_be_seen_is_no_start_either,
+    ),
+    "a tenant may ask about another's document": Mutant(
+        both(
+            instead(documents.SQL, "of_key", ("d.tenant = %(tenant)s", "true")),
+            one_layer,
+        ),
+        alike.test_a_tenant_finds_its_own_and_starts_from_its_own,
+    ),
+    "a document finds itself": Mutant(
+        attribute(similar, "Start", lambda vectors, *_: START(vectors)), alike.test_like_a_document
+    ),
+    "a vector of another space is compared": Mutant(
+        attribute(similar, "of_vector", lambda _, like: START([base.vector(like.vector)])),
+        alike.test_a_vector_of_another_space_is_refused,
+    ),
+    "a threshold of another space counts": Mutant(
+        attribute(similar, "threshold_of", nothing),
+        alike.test_a_threshold_of_another_space_is_not_used,
+    ),
+    "the threshold goes along as it is": Mutant(
+        attribute(carrying, "carried", lambda _, threshold: threshold),
+        carried.test_a_cutover_keeps_the_hit_rate,
+    ),
+    "pairs are of two tenants": Mutant(
+        without(documents.SQL, "mates", " AND tenant = %(tenant)s"),
+        carried.test_pairs_are_of_one_tenant_and_in_both_indexes,
     ),
     # acknowledging
     "what was claimed is acknowledged, by key": Mutant(

@@ -9,9 +9,11 @@ import sys
 import pytest
 
 from revec.app import App
+from revec.model.index import Kind
 from revec.work import calls, control, pack
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
+from tests.search.test_queries import Model
 from tests.work import test_batches
 from tests.work.test_calls import Desk
 
@@ -37,6 +39,12 @@ async def test_a_mutant_is_noticed(
         "monkeypatch": monkeypatch,
         "desk": Desk(app),
         "place": 77,
+        "kind": Kind.HNSW,
+        "how": "visible",
+        "mode": "force_generic_plan",
+        "tenant": "middling",
+        "model": Model(),
+        "value": 0.4,
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

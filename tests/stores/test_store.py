@@ -543,9 +543,10 @@ async def test_a_transaction_leaves_no_setting_behind(any_app: App, engine: Any)
     await here.put(*(chunks(n, vector) for n, vector in enumerate(vectors)))
     await here.build()
     async with app.database.transaction("reader", tenant="default") as conn:
-        await here.store.nearest(conn, here.index, vectors[0], limit=500, tenant="default")
+        await here.store.nearest(conn, here.index, vectors[0], limit=500, tenant=None)
         changed = await _settings(conn)
     assert (changed["hnsw.ef_search"], changed["hnsw.iterative_scan"]) == ("500", "relaxed_order")
+    assert changed["plan_cache_mode"] == "force_custom_plan"
     with pytest.raises(psycopg.DataError):
         await here.nearest(np.ones(3, np.float32), limit=500, tenant="default")
     for _ in range(12):  # every connection that the pooler keeps

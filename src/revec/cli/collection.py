@@ -61,6 +61,7 @@ def register(app: cyclopts.App) -> None:
     collections.command(create)
     collections.command(listed, name="list")
     collections.command(language)
+    collections.command(tune)
     app.command(collections)
 
 
@@ -251,6 +252,48 @@ async def listed(*, json: Json = False) -> int:
         table([{name: row[name] for name in shown} for row in rows])
     else:
         out.print("No collection yet: `revec collections create NAME --model MODEL`.")
+    return Exit.DONE
+
+
+async def tune(
+    name: str,
+    /,
+    *,
+    threshold: Annotated[
+        float | None, Parameter(help="From this score on `similar` calls documents similar.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Set how a collection is searched, or show how it is.
+
+    The threshold is of the space that serves now. A cutover carries it to the new space by the share of pairs
+    that reach it; after a rollback the old one counts again.
+
+    Parameters
+    ----------
+    name
+        The collection.
+    """
+    from revec.cli.reading import require_similarity
+    from revec.postgres import thresholds
+    from revec.postgres.thresholds import Threshold
+
+    if threshold is not None:
+        require_similarity(threshold)
+    async with opened() as app:
+        index = await app.serving(name)
+        async with app.database.transaction() as conn:
+            if threshold is not None:
+                said = Threshold(threshold, None, {})
+                await thresholds.keep(conn, index.collection_id, index.space.id, said)
+            kept = (await thresholds.kept(conn, index.collection_id)).get(index.space.id)
+    if json:
+        show_json({"index": index.name, "space": index.space.id, "threshold": kept})
+    elif kept is None:
+        out.print(f"{name}: no threshold, `similar` shows whatever is nearest (space {index.space.id})")
+    else:
+        how = f", which keeps the hit rate of {kept.evidence['was']:g} before" if kept.carried_from else ""
+        out.print(f"{name}: `similar` shows scores from {kept.value:g}{how} (space {index.space.id})")
     return Exit.DONE
 
 

@@ -1,4 +1,4 @@
-"""Verbs that read: search and eval."""
+"""Verbs that read: search, similar and eval."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, err, opened, out, show_json, table
+from revec.model import filter as filters
 from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput
+from revec.model.filter import Filter
+from revec.model.reading import Reading
 
 Tenant = Annotated[str, Parameter(help="Whose documents; nobody else's are seen.")]
 AllTenants = Annotated[bool, Parameter(help="Every tenant's documents: for operators.")]
 MOST_HITS = 1_000
+K = Annotated[int, Parameter(name=["--k", "-k"], help="How many hits.")]
+Where = Annotated[
+    str | None,
+    Parameter(name="--filter", help='Only documents with this metadata, e.g. {"lang": "en"}.'),
+]
 Mode = Annotated[Literal["vector"], Parameter(help="How to search.")]
 
 
 def register(app: cyclopts.App) -> None:
     app.command(search)
+    app.command(similar)
     app.command(evaluate, name="eval")
 
 
@@ -30,9 +39,10 @@ async def search(
     query: str,
     /,
     *,
-    k: Annotated[int, Parameter(name=["--k", "-k"], help="How many hits.")] = 10,
+    k: K = 10,
     tenant: Tenant = DEFAULT_TENANT,
     all_tenants: AllTenants = False,
+    filter: Where = None,  # noqa: A002 - the option's name
     mode: Mode = "vector",
     json: Json = False,
 ) -> int:
@@ -46,20 +56,23 @@ async def search(
         The words.
     """
     _ = mode
-    if not 1 <= k <= MOST_HITS:
-        raise BadInput(f"--k takes 1 to {MOST_HITS}")
+    _require_k(k)
+    where = _filter(filter)
     if not query.strip():
         raise BadInput("the query is empty: say what you look for")
     async with opened() as app:
-        reading = await app.retriever.search(name, query, k=k, tenant=None if all_tenants else tenant)
+        whose = None if all_tenants else tenant
+        reading = await app.retriever.search(name, query, k=k, tenant=whose, where=where)
         others = [] if reading.hits or all_tenants else await _tenants(app, name)
     if json:
-        facts = asdict(reading)
-        show_json({key: facts[key] for key in ("collection", "index", "epoch", "hits")})
+        _show(reading, "collection", "index", "epoch", "degraded", "why", "hits")
         return Exit.DONE
-    table([{"score": f"{hit.score:.3f}", "id": hit.id, "title": hit.title[:100]} for hit in reading.hits])
+    _draw(reading)
+    if reading.why:
+        err.print(f"revec: {reading.why}", markup=False)
     if not reading.hits:
-        err.print(f"No documents of tenant {tenant!r} are searchable in {name}.", markup=False)
+        such = " that the filter lets through" if where else ""
+        err.print(f"No documents of tenant {tenant!r}{such} are searchable in {name}.", markup=False)
         if others and tenant not in others:
             err.print(
                 f"It has {', '.join(others)}: pass --tenant, or --all-tenants as an operator.",
@@ -70,6 +83,99 @@ async def search(
         f"{reading.embed_seconds * 1000:.0f} ms, searched in {reading.search_seconds * 1000:.0f} ms[/dim]"
     )
     return Exit.DONE
+
+
+async def similar(
+    name: str,
+    /,
+    *,
+    id: Annotated[str | None, Parameter(help="Like the document of this key.")] = None,  # noqa: A002
+    source: Annotated[str | None, Parameter(help="The key's source, where several have it.")] = None,
+    text: Annotated[str | None, Parameter(help="Like this text, embedded as a document.")] = None,
+    vector: Annotated[Path | None, Parameter(help="Like the vector in this file: a JSON list.")] = None,
+    space: Annotated[str | None, Parameter(help="The id of the vector's space.")] = None,
+    threshold: Annotated[
+        float | None, Parameter(help="The lowest score; else what `collections tune` keeps for the space.")
+    ] = None,
+    k: K = 10,
+    tenant: Tenant = DEFAULT_TENANT,
+    all_tenants: AllTenants = False,
+    filter: Where = None,  # noqa: A002 - the option's name
+    json: Json = False,
+) -> int:
+    """Show documents like another one: with a threshold, its duplicates.
+
+    Parameters
+    ----------
+    name
+        The collection.
+    """
+    from revec.search.similar import ByKey, ByText, ByVector, Like
+
+    asked: list[Like] = []
+    if id is not None:
+        asked.append(ByKey(id, source))
+    if text is not None:
+        asked.append(ByText(text))
+    if vector is not None:
+        asked.append(ByVector(_vector(vector), space))
+    if len(asked) != 1:
+        raise BadInput("like what? Say one of --id KEY, --text TEXT, --vector FILE")
+    _require_k(k)
+    if threshold is not None:
+        require_similarity(threshold)
+    where = _filter(filter)
+    async with opened() as app:
+        whose = None if all_tenants else tenant
+        reading = await app.retriever.similar(
+            name, asked[0], k=k, tenant=whose, threshold=threshold, where=where
+        )
+    if json:
+        _show(reading, "collection", "index", "epoch", "threshold", "hits")
+        return Exit.DONE
+    _draw(reading)
+    least = "no threshold" if reading.threshold is None else f"scores from {reading.threshold:g}"
+    if not reading.hits:
+        err.print(f"Nothing of tenant {tenant!r} is that similar.", markup=False)
+    out.print(f"[dim]{reading.index}, epoch {reading.epoch}, {least}[/dim]")
+    return Exit.DONE
+
+
+def require_similarity(threshold: float) -> None:
+    """
+    Raises:
+        BadInput: no two vectors have such a score.
+    """
+    if not -1 <= threshold <= 1:
+        raise BadInput(f"--threshold is a cosine similarity, -1 to 1, not {threshold:g}")
+
+
+def _require_k(k: int) -> None:
+    if not 1 <= k <= MOST_HITS:
+        raise BadInput(f"--k takes 1 to {MOST_HITS}")
+
+
+def _filter(text: str | None) -> Filter | None:
+    return None if text is None else filters.read(text)
+
+
+def _vector(file: Path) -> list[float]:
+    try:
+        value = json_of.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"cannot read a vector from {file}: {error}") from error
+    if not isinstance(value, list):
+        raise BadInput(f"{file} holds no vector: write a JSON list of numbers")
+    return value
+
+
+def _show(reading: Reading, *names: str) -> None:
+    facts = asdict(reading)
+    show_json({name: facts[name] for name in names})
+
+
+def _draw(reading: Reading) -> None:
+    table([{"score": f"{hit.score:.3f}", "id": hit.id, "title": hit.title[:100]} for hit in reading.hits])
 
 
 async def _tenants(app: Any, name: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from revec.migrate import conductor, verify
+from revec.migrate import conductor, thresholds, verify
 from revec.migrate.decide import way_on
 from revec.migrate.outlook import EVIDENCE_LASTS, Limits
 from revec.migrate.plan import Plan
@@ -222,6 +222,8 @@ class Commands:
             "gates": {gate: str(verdict.outcome) for gate, (verdict, _) in verdicts.items()},
             "rehearsal": rehearsal.evidence,
         }
+        if carried := await self._carry_threshold(migration):
+            evidence["threshold"] = carried
         return await self._flip(migration, State.LIVE, why, evidence)
 
     async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
@@ -363,7 +365,7 @@ class Commands:
                 ]
             probe = row.text if row else "rehearsal"
             for index in sides:
-                await self.retriever.read(collection.name, seen, index, probe, k=1, tenant=None)
+                await self.retriever.read(collection.name, seen, index, probe, k=1, tenant=None, fresh=True)
             began = time.perf_counter()
             async with self.database.transaction() as conn, conn.transaction(force_rollback=True):
                 flipped = await indexes.flip(
@@ -379,6 +381,17 @@ class Commands:
         async with self.database.transaction() as conn:
             await migrations.record(conn, migration, verdict)
         return verdict
+
+    async def _carry_threshold(self, migration: Migration) -> dict[str, Any] | None:
+        """What was called similar is called so afterwards; kept by space, so a rollback needs nothing."""
+        if migration.old_index is None or migration.new_index is None:
+            return None
+        async with self.database.transaction() as conn:
+            old, new = [
+                await indexes.by_id(conn, index_id) for index_id in (migration.old_index, migration.new_index)
+            ]
+        threshold = await thresholds.carry(self.database, self.store, old, new)
+        return None if threshold is None else {"value": threshold.value, **threshold.evidence}
 
     async def _flip(
         self, migration: Migration, to: State, why: str, evidence: dict[str, Any]

@@ -24,7 +24,7 @@ from revec.observe import events
 from revec.postgres import indexes, leases, migrations
 from revec.postgres.database import Connection, Database, first_line, is_gone
 from revec.postgres.queries import beside
-from revec.search.retriever import ProviderFor
+from revec.search.queries import ProviderFor
 from revec.stores.base import Store
 from revec.work import queue
 

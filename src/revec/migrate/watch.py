@@ -12,7 +12,7 @@ from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import Database
 from revec.postgres.queries import beside
-from revec.search.retriever import ProviderFor
+from revec.search.queries import ProviderFor
 
 SQL = beside(__file__)
 EVERY = 3600.0  # seconds between two looks at a model

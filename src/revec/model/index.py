@@ -43,3 +43,4 @@ class Route:
     epoch: int
     serving: int | None
     previous: int | None
+    resting: str | None = None  # why the model of what serves is not to be asked for a while

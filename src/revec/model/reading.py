@@ -25,3 +25,6 @@ class Reading:
     hits: list[Hit]
     embed_seconds: float
     search_seconds: float
+    degraded: bool = False  # the query has no vector: the words alone answered
+    why: str | None = None  # it is degraded
+    threshold: float | None = None  # hits below it were left out

@@ -10,6 +10,8 @@ from typing import Any
 from psycopg import sql
 
 from revec.model.document import Content, Draft
+from revec.model.filter import Filter
+from revec.postgres import filters
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
@@ -92,10 +94,36 @@ async def lock_current(conn: Connection, ids: Sequence[int], hashes: Sequence[by
     return {row.id for row in await rows.fetchall()}
 
 
-async def hydrate(conn: Connection, ids: Sequence[int], tenant: str | None) -> dict[int, Any]:
-    """The live documents among `ids`; what was deleted meanwhile is not among them."""
-    rows = await conn.execute(SQL.hydrate, {"ids": list(ids), "tenant": tenant})
+async def hydrate(
+    conn: Connection, ids: Sequence[int], tenant: str | None, where: Filter | None = None
+) -> dict[int, Any]:
+    """The live documents among `ids` that the filter lets through; what was deleted is not among them."""
+    matching, parameters = filters.condition(where)
+    asked = {"ids": BigInts(ids), "tenant": tenant}
+    rows = await conn.execute(SQL.hydrate.format(matching=matching), asked | parameters)
     return {row.doc_id: row for row in await rows.fetchall()}
+
+
+async def of_key(
+    conn: Connection,
+    collection_id: int,
+    key: str,
+    *,
+    source: str | None,
+    tenant: str | None,
+    where: Filter | None,
+) -> list[Any]:
+    """doc_id, source: of each document of this key that may be seen."""
+    matching, parameters = filters.condition(where)
+    asked = {"collection": collection_id, "key": key, "source": source, "tenant": tenant}
+    rows = await conn.execute(SQL.of_key.format(matching=matching), asked | parameters)
+    return await rows.fetchall()
+
+
+async def mates(conn: Connection, collection_id: int, tenant: str, chances: Sequence[float]) -> list[int]:
+    """Some documents of the tenant; each chance in [0, 1) leads to one."""
+    asked = {"collection": collection_id, "tenant": tenant, "chances": list(chances)}
+    return [row.doc_id for row in await (await conn.execute(SQL.mates, asked)).fetchall()]
 
 
 async def last_rev(conn: Connection) -> int:

@@ -73,10 +73,30 @@ SELECT d.id FROM revec.document d
    FOR SHARE OF d SKIP LOCKED;
 
 -- name: hydrate
+-- Whatever a leg found: only what is there now, is the tenant's, and is let through by the filter, is shown.
 SELECT d.id AS doc_id, d.key, d.title, d.tenant, s.name AS source
   FROM revec.document d JOIN revec.source s ON s.id = d.source_id
- WHERE d.id = ANY (%(ids)s::bigint[])
-   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s);
+ WHERE d.id = ANY (%(ids)b::bigint[])
+   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching};
+
+-- name: of_key
+-- Documents of this key, one a source at most.
+SELECT d.id AS doc_id, s.name AS source
+  FROM revec.source s JOIN revec.document d ON d.source_id = s.id AND d.key = %(key)s
+ WHERE s.collection_id = %(collection)s AND (%(source)s::text IS NULL OR s.name = %(source)s)
+   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching}
+ ORDER BY s.name;
+
+-- name: mates
+-- Documents of the same tenant by chance: each is one look at the index.
+SELECT DISTINCT d.id AS doc_id
+  FROM (SELECT min(id) AS first, max(id) AS last FROM revec.document
+         WHERE collection_id = %(collection)s AND tenant = %(tenant)s) AS ids,
+       unnest(%(chances)s::float8[]) AS chance,
+       LATERAL (SELECT id FROM revec.document
+                 WHERE collection_id = %(collection)s AND tenant = %(tenant)s
+                   AND id >= ids.first + floor(chance * (ids.last - ids.first + 1))::bigint
+                 ORDER BY id LIMIT 1) AS d;
 
 -- name: last_rev
 -- The horizon: what was drawn so far.

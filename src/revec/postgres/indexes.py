@@ -64,7 +64,7 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
     row = await (await conn.execute(SQL.route, {"collection": collection})).fetchone()
     if row is None:
         raise NotFound(f"no collection is named {collection!r}: `revec collections list` shows all")
-    route = Route(row.collection_id, row.epoch, row.serving, row.previous)
+    route = Route(row.collection_id, row.epoch, row.serving, row.previous, row.resting)
     return route, None if row.serving is None else _index(row)
 
 

@@ -27,11 +27,13 @@ SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORD
 -- name: route
 -- Read once per request: which index answers, and how it wants to be asked.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
-       i.writing, i.held, i.fault
+       i.writing, i.held, i.fault,
+       CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id
        LEFT JOIN revec.index i ON i.id = r.serving
        LEFT JOIN revec.space s ON s.id = i.space_id
+       LEFT JOIN revec.provider p ON p.model = i.query->>'address'
  WHERE c.name = %(collection)s;
 
 -- name: flip

@@ -2,48 +2,175 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from revec.model.errors import NotFound, Refused
+from revec.model.errors import AnswerInvalid, NotFound, ProviderError, ProviderUnavailable, Refused, Trouble
+from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Reading
 from revec.postgres import documents, indexes
-from revec.postgres.database import Database, Role
-from revec.providers.base import Provider, TextInput
+from revec.postgres.database import Connection, Database, Role
+from revec.search import similar
+from revec.search.queries import Queries
+from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
 
-ProviderFor = Callable[[str, int], Awaitable[Provider]]  # address and dims → the model
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
+Scored = list[tuple[int, float]]  # (doc_id, score), best first, each document once
+Leg = Callable[[Connection, int], Awaitable[Scored]]  # in a transaction, the best so many
 
 SPARE_HITS = 10  # fetched beyond k, for documents deleted since their vectors were written
 
 
+class Lexical(Protocol):
+    """Documents by their words: (doc_id, score), best first; fewer than k only where there are no more."""
+
+    async def __call__(
+        self,
+        conn: Connection,
+        collection_id: int,
+        query: str,
+        *,
+        k: int,
+        tenant: str | None,
+        where: Filter | None,
+    ) -> Scored: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What answers this request, as it was when the request came."""
+
+    collection: str
+    route: Route
+    index: Index
+
+    def reading(self, hits: list[Hit], began: float, embedded: float, **more: Any) -> Reading:
+        """`began`, `embedded`: moments of `perf_counter`."""
+        return Reading(
+            collection=self.collection,
+            index=self.index.name,
+            index_id=self.index.id,
+            epoch=self.route.epoch,
+            hits=hits,
+            embed_seconds=embedded - began,
+            search_seconds=time.perf_counter() - embedded,
+            **more,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many documents, whose (None: everybody's), and which of them."""
+
+    k: int
+    tenant: str | None
+    where: Filter | None = None
+    least: float | None = None  # the lowest score
+
+    @property
+    def role(self) -> Role:
+        return "worker" if self.tenant is None else "reader"
+
+
 class Retriever:
     def __init__(
-        self, database: Database, store: Store, provider_for: ProviderFor, note: Note = lambda *_: None
+        self,
+        database: Database,
+        store: Store,
+        queries: Queries,
+        note: Note = lambda *_: None,
+        *,
+        lexical: Lexical | None = None,
+        deadline: float = 5.0,
     ) -> None:
         self._database = database
         self._store = store
-        self._provider_for = provider_for
+        self._queries = queries
         self._note = note
+        self._lexical = lexical
+        self._deadline = deadline
 
-    async def search(self, collection: str, query: str, *, k: int = 10, tenant: str | None) -> Reading:
+    async def search(
+        self,
+        collection: str,
+        query: str,
+        *,
+        k: int = 10,
+        tenant: str | None,
+        where: Filter | None = None,
+        visible: Filter | None = None,
+        deadline: float | None = None,
+    ) -> Reading:
         """The k nearest documents of one tenant (None: of all, for operators).
+
+        `where` is what the caller asks for, `visible` what he may see whatever he asks for. A model that
+        does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
+        to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
 
         Raises:
             NotFound: no such collection.
             Refused: nothing serves yet.
-            ProviderError: the query could not be embedded.
+            BadInput: the store cannot filter like that.
+            ProviderError: the query could not be embedded, and no other leg answers.
         """
-        route, index = await self.route(collection)
-        try:
-            reading = await self.read(collection, route, index, query, k=k, tenant=tenant)
-        except NotFound:  # the index was dropped in mid-request: the route knows the next one
-            route, index = await self.route(collection)
-            reading = await self.read(collection, route, index, query, k=k, tenant=tenant)
-        self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
-        return reading
+        wanted = Wanted(k, tenant, self._narrowed(where, visible))
+        patience = self._deadline if deadline is None and self._lexical else deadline
+
+        async def answered(served: Served) -> Reading:
+            try:
+                self._require_awake(served)
+                return await self._by_query(served, query, wanted, patience=patience)
+            except (ProviderUnavailable, AnswerInvalid) as error:
+                if self._lexical is None:
+                    raise
+                return await self._by_words(served, query, wanted, error)
+
+        return await self._routed(collection, answered)
+
+    async def similar(
+        self,
+        collection: str,
+        like: Like,
+        *,
+        k: int = 10,
+        tenant: str | None,
+        threshold: float | None = None,
+        where: Filter | None = None,
+        visible: Filter | None = None,
+    ) -> Reading:
+        """The k documents most similar to a document, a text or a vector, of its several chunks the best.
+
+        Hits below the threshold (a cosine similarity in the space that serves; None: what the collection
+        keeps for it, or none) are left out.
+
+        Raises:
+            NotFound: no such collection, or no such document of this tenant.
+            Refused: nothing serves yet, the document has no vectors yet, or the collection's threshold is
+                of another space.
+            BadInput: the vector cannot be of the space that serves, or the store cannot filter like that.
+            ProviderError: the text could not be embedded.
+        """
+        narrowed = self._narrowed(where, visible)
+
+        async def answered(served: Served) -> Reading:
+            index = served.index
+            began = time.perf_counter()
+            least = threshold
+            if least is None:
+                async with self._database.transaction("worker") as conn:
+                    least = await similar.threshold_of(conn, collection, index)
+            start = await self._start(index, like, tenant, visible)
+            embedded = time.perf_counter()
+            wanted = Wanted(k, tenant, narrowed, least)
+            hits = await self._hits(self._by_vectors(index, start, wanted), wanted)
+            return served.reading(hits, began, embedded, threshold=least)
+
+        return await self._routed(collection, answered)
 
     async def route(self, collection: str) -> tuple[Route, Index]:
         """What serves, from the database: nothing cached, nothing stale."""
@@ -57,42 +184,131 @@ class Retriever:
         return route, index
 
     async def read(
-        self, collection: str, route: Route, index: Index, query: str, *, k: int, tenant: str | None
+        self,
+        collection: str,
+        route: Route,
+        index: Index,
+        query: str,
+        *,
+        k: int,
+        tenant: str | None,
+        where: Filter | None = None,
+        fresh: bool = False,
     ) -> Reading:
-        """One reading of one index, by that index's own query model."""
-        began = time.perf_counter()
-        vector = await self.embedded(index, query)
-        embedded = time.perf_counter()
-        hits = await self._hits(index, vector, k, tenant)
-        return Reading(
-            collection=collection,
-            index=index.name,
-            index_id=index.id,
-            epoch=route.epoch,
-            hits=hits,
-            embed_seconds=embedded - began,
-            search_seconds=time.perf_counter() - embedded,
-        )
+        """One reading of one index, by that index's own query model.
 
-    async def embedded(self, index: Index, query: str) -> Vector:
+        `fresh`: the model itself is asked, whatever is remembered of the query.
+        """
+        wanted = Wanted(k, tenant, self._narrowed(where))
+        return await self._by_query(Served(collection, route, index), query, wanted, fresh=fresh)
+
+    async def embedded(
+        self, index: Index, query: str, *, tenant: str | None = None, fresh: bool = False
+    ) -> Vector:
         """The query's vector in the index's space, shape (dims,)."""
-        provider = await self._provider_for(index.query.address, index.space.dims)
-        answer = await provider.embed([TextInput(index.query.prefix + query)], kind="query")
-        vector: Vector = answer.matrix[0]
-        return vector
+        return await self._queries.of_query(index, query, tenant=tenant, fresh=fresh)
 
-    async def _hits(self, index: Index, vector: Vector, k: int, tenant: str | None) -> list[Hit]:
-        fetched = k + SPARE_HITS
-        while True:
-            role: Role = "worker" if tenant is None else "reader"
+    async def _by_query(
+        self,
+        served: Served,
+        query: str,
+        wanted: Wanted,
+        *,
+        patience: float | None = None,
+        fresh: bool = False,
+    ) -> Reading:
+        index = served.index
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(patience):
+                vector = await self.embedded(index, query, tenant=wanted.tenant, fresh=fresh)
+        except TimeoutError as error:
+            late = f"{index.query.address} did not answer within {patience:g} s"
+            raise ProviderUnavailable(late, trouble=Trouble.TIMEOUT) from error
+        embedded = time.perf_counter()
+        hits = await self._hits(self._by_vectors(index, Start([vector]), wanted), wanted)
+        return served.reading(hits, began, embedded)
+
+    def _narrowed(self, *filters: Filter | None) -> Filter | None:
+        """All have to hold, so nothing that is asked for widens what may be seen."""
+        narrowed = both(*filters)
+        if narrowed is not None:
+            require(narrowed, self._store.filters, "this store")
+        return narrowed
+
+    async def _routed(self, collection: str, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
+        try:
+            reading = await answered(Served(collection, *await self.route(collection)))
+        except NotFound:  # the index was dropped in mid-request: the route knows the next one
+            reading = await answered(Served(collection, *await self.route(collection)))
+        self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
+        return reading
+
+    def _require_awake(self, served: Served) -> None:
+        """A model that rests after a failure is not waited for where another leg answers.
+
+        Raises:
+            ProviderUnavailable: it rests.
+        """
+        if self._lexical is not None and served.route.resting:
+            raise ProviderUnavailable(f"{served.index.query.address} rests: {served.route.resting}")
+
+    async def _by_words(self, served: Served, query: str, wanted: Wanted, error: ProviderError) -> Reading:
+        """What is left of a search when its query has no vector; it says so."""
+        lexical, collection_id = self._lexical, served.index.collection_id
+        assert lexical is not None
+
+        async def leg(conn: Connection, limit: int) -> Scored:
+            return await lexical(
+                conn, collection_id, query, k=limit, tenant=wanted.tenant, where=wanted.where
+            )
+
+        began = time.perf_counter()
+        hits = await self._hits(leg, wanted)
+        why = f"only the words were searched: {error}"
+        return served.reading(hits, began, began, degraded=True, why=why)
+
+    async def _start(self, index: Index, like: Like, tenant: str | None, visible: Filter | None) -> Start:
+        if isinstance(like, ByKey):
+            role = Wanted(1, tenant).role
             async with self._database.transaction(role, tenant=tenant) as conn:
-                scored = await self._store.nearest(conn, index, vector, limit=fetched, tenant=tenant)
-                live = await documents.hydrate(conn, [doc_id for doc_id, _ in scored], tenant)
+                return await similar.of_document(
+                    conn, self._store, index, like, tenant=tenant, visible=visible
+                )
+        if isinstance(like, ByText):
+            return await similar.of_text(self._queries, index, like, tenant)
+        return similar.of_vector(index, like)
+
+    def _by_vectors(self, index: Index, start: Start, wanted: Wanted) -> Leg:
+        """Documents by their nearest pair of chunks: the best of all pairs is among the best of each."""
+
+        async def leg(conn: Connection, limit: int) -> Scored:
+            best: dict[int, float] = {}
+            for vector in start.vectors:
+                for doc_id, score in await self._store.nearest(
+                    conn, index, vector, limit=limit + 1, tenant=wanted.tenant, where=wanted.where
+                ):
+                    best[doc_id] = max(score, best.get(doc_id, score))
+            if start.itself is not None:
+                best.pop(start.itself, None)
+            return sorted(best.items(), key=lambda found: (-found[1], found[0]))[:limit]
+
+        return leg
+
+    async def _hits(self, leg: Leg, wanted: Wanted) -> list[Hit]:
+        """The best k that are there now; the leg is asked for more where it found deleted ones."""
+        fetched = wanted.k + SPARE_HITS
+        while True:
+            async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
+                scored = await leg(conn, fetched)
+                ids = [doc_id for doc_id, _ in scored]
+                live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where)
             hits = [
                 Hit(row.key, round(score, 6), row.title, row.tenant, row.source)
                 for doc_id, score in scored
-                if (row := live.get(doc_id))
+                if (row := live.get(doc_id)) and (wanted.least is None or round(score, 6) >= wanted.least)
             ]
-            if len(hits) >= k or len(scored) < fetched:
-                return hits[:k]
+            is_all = len(scored) < fetched or (wanted.least is not None and scored[-1][1] < wanted.least)
+            if len(hits) >= wanted.k or is_all:
+                return hits[: wanted.k]
             fetched *= 4

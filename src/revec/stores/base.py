@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgvector import HalfVector
+
+from revec.model.filter import Filter, Operator
 from revec.model.index import Index
 from revec.model.space import Space
 from revec.postgres.database import Connection
@@ -40,6 +43,8 @@ class Build:
 class Store(Protocol):
     """Calls that take a connection run in the caller's transaction."""
 
+    filters: frozenset[Operator]  # what of a filter it can do; a search refuses the rest
+
     async def create(self, conn: Connection, index: Index) -> None: ...
 
     async def drop(self, conn: Connection, index: Index) -> None: ...
@@ -55,14 +60,36 @@ class Store(Protocol):
         """Vectors of these texts that the space holds already, anywhere in this store."""
 
     async def nearest(
-        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
     ) -> list[tuple[int, float]]:
-        """(doc_id, cosine similarity), best first, each document once."""
+        """(doc_id, cosine similarity), best first, each document once, by its nearest chunk.
+
+        Fewer than `limit` only where there are no more. `where` is asked of the live documents.
+        """
 
     async def exact(
-        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
     ) -> list[tuple[int, float]]:
         """The same without any approximate index."""
+
+    async def vectors(
+        self, conn: Connection, index: Index, doc_ids: Sequence[int]
+    ) -> dict[int, list[Vector]]:
+        """What is stored of these documents, each chunk's vector in their order."""
 
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         """Random (doc_id, text_hash, vector) rows."""
@@ -73,6 +100,15 @@ class Store(Protocol):
     async def built(self, conn: Connection, index: Index) -> Build: ...
 
     async def bytes_stored(self, conn: Connection, index: Index) -> int: ...
+
+
+def vector(numbers: Sequence[float]) -> Vector:
+    """Numbers that somebody brought, as the store would keep them: float16.
+
+    Raises:
+        ValueError, OverflowError: one is too large.
+    """
+    return HalfVector([float(number) for number in numbers]).to_numpy()
 
 
 def half(vector: Vector) -> Vector:

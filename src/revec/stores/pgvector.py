@@ -14,9 +14,10 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from revec.model.errors import NotFound
+from revec.model.filter import Filter, Operator
 from revec.model.index import Index, Kind
 from revec.model.space import BYTES_PER_DIM, Space
-from revec.postgres import indexes
+from revec.postgres import filters, indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
@@ -25,13 +26,17 @@ from revec.stores.base import Build, ChunkSet, Vector, half
 SQL = beside(__file__)
 PLAIN_DIMS = 4_000  # a longer halfvec does not fit a page beside its row
 SMALL_TABLE = 200_000  # rows that may be sorted to draw a sample
-MORE_CHUNKS = 4  # times, when the nearest chunks were those of too few documents
+SMALL_TENANT = 5_000  # rows that are scanned though there is a graph: by it, a search of few would miss some
+MORE_CHUNKS = 4  # times, when the nearest chunks were those of too few documents, or are to be filtered
+MOST_CHUNKS = 20_000  # `hnsw.max_scan_tuples`: a walk does not go further
 GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vector
 BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
 
 
 class PgVector:
     """The default store."""
+
+    filters = frozenset(Operator)
 
     async def create(self, conn: Connection, index: Index) -> None:
         dims = sql.Literal(index.space.dims)
@@ -89,21 +94,42 @@ class PgVector:
         return found
 
     async def nearest(
-        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
     ) -> list[tuple[int, float]]:
-        chunks = limit
-        while True:
-            if index.kind is Kind.HNSW:
-                await conn.execute(SQL.scan_settings, {"limit": chunks})
-            rows = await _scan(conn, SQL.scan, index, query, limit=chunks, tenant=tenant)
-            if len(rows) >= limit or sum(row.chunks for row in rows) < chunks:
-                return _scored(rows)[:limit]
-            chunks *= MORE_CHUNKS  # some documents have several among the nearest
+        scan = _Scan(conn, index, query, tenant, where)
+        if index.kind is Kind.HNSW:
+            found = None if await scan.is_small() else await scan.approximately(limit)
+        else:
+            found = await scan.chunks(limit)
+        return found if found is not None else await scan.exactly(limit)
 
     async def exact(
-        self, conn: Connection, index: Index, query: Vector, *, limit: int, tenant: str | None
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
     ) -> list[tuple[int, float]]:
-        return _scored(await _scan(conn, SQL.scan_exactly, index, query, limit=limit, tenant=tenant))
+        return await _Scan(conn, index, query, tenant, where).exactly(limit)
+
+    async def vectors(
+        self, conn: Connection, index: Index, doc_ids: Sequence[int]
+    ) -> dict[int, list[Vector]]:
+        found: dict[int, list[Vector]] = {}
+        rows = await _asked(conn, index, SQL.vectors.format(vectors=_table(index)), {"ids": BigInts(doc_ids)})
+        for row in rows:
+            found.setdefault(row.doc_id, []).append(row.embedding.to_numpy())
+        return found
 
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
@@ -172,14 +198,60 @@ class HalfVectorsDumper(Dumper):
 psycopg.adapters.register_dumper(HalfVectors, HalfVectorsDumper)
 
 
-async def _scan(
-    conn: Connection, scan: Any, index: Index, query: Vector, *, limit: int, tenant: str | None
-) -> list[Any]:
-    try:
-        rows = await conn.execute(
-            scan.format(vectors=_table(index)),
-            {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit},
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """One query over one tenant's rows (None: over all) that a filter lets through."""
+
+    conn: Connection
+    index: Index
+    query: Vector
+    tenant: str | None
+    where: Filter | None
+
+    async def is_small(self) -> bool:
+        """Whether all of the tenant's rows are read in less time than a walk through everybody's graph
+        needs to miss some of them.
+        """
+        if self.tenant is None:
+            return False
+        counting = SQL.is_small.format(vectors=_table(self.index))
+        ((small,),) = await _asked(
+            self.conn, self.index, counting, {"tenant": self.tenant, "most": SMALL_TENANT}
         )
+        return bool(small)
+
+    async def chunks(self, limit: int) -> list[tuple[int, float]] | None:
+        """Documents of the nearest `limit` chunks; None where these are of too few documents."""
+        rows = await self._rows(SQL.scan, limit)
+        is_all = len(rows) >= limit or sum(row.chunks for row in rows) < limit
+        return _scored(rows) if is_all else None
+
+    async def approximately(self, limit: int) -> list[tuple[int, float]] | None:
+        """Through the graph; None where the walk ended before it had met so many documents."""
+        chunks = limit if self.where is None else MORE_CHUNKS * limit
+        while chunks <= MOST_CHUNKS:
+            await self.conn.execute(SQL.scan_settings, {"limit": chunks})
+            rows = await self._rows(SQL.scan, chunks)
+            if len(rows) >= limit:
+                return _scored(rows)[:limit]
+            if sum(row.chunks for row in rows) < chunks:
+                return None  # it saw all, or `hnsw.max_scan_tuples` rows: nobody can tell
+            chunks *= MORE_CHUNKS  # some documents have several among the nearest
+        return None
+
+    async def exactly(self, limit: int) -> list[tuple[int, float]]:
+        return _scored(await self._rows(SQL.scan_exactly, limit))
+
+    async def _rows(self, scan: Any, limit: int) -> list[Any]:
+        matching, parameters = filters.among(self.where)
+        asked = {"query": HalfVector(half(self.query)), "tenant": self.tenant, "limit": limit}
+        query = scan.format(vectors=_table(self.index), matching=matching)
+        return await _asked(self.conn, self.index, query, asked | parameters)
+
+
+async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[str, Any]) -> list[Any]:
+    try:
+        rows = await conn.execute(query, parameters)
     except psycopg.errors.UndefinedTable as error:
         raise NotFound(f"index {index.name} was dropped meanwhile") from error
     return await rows.fetchall()

@@ -46,24 +46,34 @@ SELECT DISTINCT ON (text_hash) text_hash, embedding FROM {vectors}
 -- name: scan
 -- Documents, not chunks: the nearest chunk speaks for its document.
 SELECT doc_id, 1 - min(distance) AS score, count(*) AS chunks
-  FROM (SELECT doc_id, embedding <=> %(query)b AS distance FROM {vectors}
-         WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+  FROM (SELECT v.doc_id, v.embedding <=> %(query)b AS distance FROM {vectors} v
+         WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND {matching}
          ORDER BY distance LIMIT %(limit)s) AS nearest
  GROUP BY doc_id ORDER BY score DESC, doc_id;
 
 -- name: scan_exactly
--- MATERIALIZED keeps the planner off the approximate index.
+-- MATERIALIZED keeps the planner off the approximate index, whatever it believes of the tenant.
 WITH rows AS MATERIALIZED (
-    SELECT doc_id, embedding <=> %(query)b AS distance FROM {vectors}
-     WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+    SELECT v.doc_id, v.embedding <=> %(query)b AS distance FROM {vectors} v
+     WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND {matching}
 )
 SELECT doc_id, 1 - min(distance) AS score FROM rows
  GROUP BY doc_id ORDER BY score DESC, doc_id LIMIT %(limit)s;
 
 -- name: scan_settings
--- An approximate scan goes on until the limit is met, also behind a tenant's filter.
+-- An approximate scan goes on until the limit is met, also behind a tenant's filter; and it is planned
+-- for this tenant, not for the average one, whatever the database's default is.
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS scan,
-       set_config('hnsw.ef_search', greatest(100, least(1000, %(limit)s))::text, true) AS ef;
+       set_config('hnsw.ef_search', greatest(100, least(1000, %(limit)s))::text, true) AS ef,
+       set_config('plan_cache_mode', 'force_custom_plan', true) AS plan;
+
+-- name: is_small
+-- Entries of the index by tenant are counted, to one more than asked.
+SELECT count(*) <= %(most)s AS small
+  FROM (SELECT FROM {vectors} WHERE tenant = %(tenant)s LIMIT %(most)s + 1) AS counted;
+
+-- name: vectors
+SELECT doc_id, embedding FROM {vectors} WHERE doc_id = ANY (%(ids)b::bigint[]) ORDER BY doc_id, chunk_no;
 
 -- name: sample
 SELECT doc_id, text_hash, embedding FROM {vectors} ORDER BY random() LIMIT %(size)s;

@@ -30,6 +30,7 @@ from revec.work.queue import BACKFILL, JIT, LIVE
 
 SQL = beside(__file__)
 
+QUERY = 4  # in the ledger only: a query is not admitted, it has left already
 PROOF = 3  # a lane of its own: it sees for itself whether the model answers, but not above its limits
 # Of a bucket, left for queries and more urgent lanes.
 RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, PROOF: 0.0}
@@ -245,6 +246,28 @@ class Caller:
                 await asyncio.wait_for(self._stopping.wait(), seconds)
         if self._stopping.is_set():
             raise NotNow("the worker leaves")
+
+
+async def note(
+    conn: Connection, *, model: str, tenant: str, inputs: int, tokens: int, price: Decimal | None
+) -> int:
+    """A call that left without asking: its number in the ledger; what it took is drawn from the buckets."""
+    await conn.execute(SQL.met, {"model": model})
+    row = await (
+        await conn.execute(
+            SQL.note,
+            {
+                "model": model,
+                "lane": QUERY,
+                "inputs": inputs,
+                "tokens": tokens,
+                "price": price,
+                "tenant": tenant,
+            },
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row.id)
 
 
 async def resting(conn: Connection, collection_id: int | None = None) -> list[Any]:

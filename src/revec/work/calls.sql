@@ -8,6 +8,30 @@ SELECT call, wait, next_in, denied, why
 SELECT revec.report(%(call)s, %(outcome)s, %(billed)s::bigint, %(limits)s::jsonb, %(retry_after)s::float8,
                     %(why)s, %(first_rest)s, %(longest_rest)s, %(now)s::timestamptz);
 
+-- name: met
+INSERT INTO revec.provider (model) VALUES (%(model)s) ON CONFLICT DO NOTHING;
+
+-- name: note
+-- As revec.admit writes a call down, but of one that has left; the provider's row is locked first, as there.
+-- A bucket may hold less than nothing afterwards: packs wait until it is filled again.
+WITH met AS MATERIALIZED (
+    SELECT model, clock_timestamp() AS at FROM revec.provider WHERE model = %(model)s FOR UPDATE
+), drawn AS (
+    UPDATE revec.quota q
+       SET level = revec.bucket(q, m.at) - c.cost, at = greatest(q.at, m.at), spent = q.spent + c.cost
+      FROM met m, (VALUES ('tokens', %(tokens)s::float8), ('requests', 1)) AS c (resource, cost)
+     WHERE q.model = m.model AND q.resource = c.resource
+    RETURNING q.resource, q.spent
+)
+INSERT INTO revec.call (model, lane, at, inputs, tokens, price, tenants, shares, spent_tokens, spent_requests,
+                        probe)
+SELECT m.model, %(lane)s, m.at, %(inputs)s, %(tokens)s, %(price)s::numeric, ARRAY[%(tenant)s::text],
+       ARRAY[%(tokens)s::bigint],
+       coalesce((SELECT spent FROM drawn WHERE resource = 'tokens'), 0),
+       coalesce((SELECT spent FROM drawn WHERE resource = 'requests'), 0), false
+  FROM met m
+RETURNING id;
+
 -- name: providers
 -- How each model is, and what its buckets hold.
 SELECT p.model, p.failures, p.rest, p.trouble, p.why, p.since,

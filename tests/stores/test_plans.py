@@ -1,0 +1,175 @@
+"""How pgvector searches: a small tenant wholly, a large one by the graph, whatever the planner believes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from psycopg import sql
+
+from revec.app import App
+from revec.model.filter import parsed
+from revec.model.index import Kind
+from revec.stores import pgvector
+from revec.stores.pgvector import PgVector
+from tests.stores.test_store import KINDS, Shelf, chunks, randomly, shelf, unit
+
+SIZES = {"tiny": 29, "little": 303, "middling": 2_500, "large": 6_000}
+PLANS = pytest.mark.parametrize("mode", ["auto", "force_generic_plan"])
+
+
+class Explaining:
+    """A connection that has each scan explained, and then runs it."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+        self.scans: list[str] = []
+
+    async def execute(self, query: Any, parameters: Any = None, **more: Any) -> Any:
+        if "<=>" in query.as_string(None):
+            rows = await (await self._conn.execute(sql.SQL("EXPLAIN ") + query, parameters)).fetchall()
+            self.scans.append("\n".join(row[0] for row in rows))
+        return await self._conn.execute(query, parameters, **more)
+
+
+async def crowded(app: App) -> Shelf:
+    """One graph of four tenants in 60 clusters; the small ones are where nobody asks for them."""
+    here = await shelf(app, PgVector, kind=Kind.HNSW)
+    chance = np.random.default_rng(3)
+    number = 0
+    for tenant, size in SIZES.items():
+        centres = randomly(60, seed=5)[chance.integers(0, 60, size)]
+        vectors = centres + 0.1 * chance.standard_normal(centres.shape).astype(np.float32)
+        await here.put(*(chunks(number + n, vector, tenant=tenant) for n, vector in enumerate(vectors)))
+        number += size
+    await here.build()
+    return here
+
+
+async def searched(
+    here: Shelf, tenant: str, query: Any, *, mode: str, exactly: bool = False
+) -> tuple[list[int], str]:
+    """The ten nearest, and how the last scan was planned, where the database prefers generic plans or not."""
+    async with here.app.database.transaction("reader", tenant=tenant) as conn:
+        await conn.execute("SELECT set_config('plan_cache_mode', %s, true)", (mode,))
+        explaining: Any = Explaining(conn)
+        ask = here.store.exact if exactly else here.store.nearest
+        found = await ask(explaining, here.index, query, limit=10, tenant=tenant)
+        return [doc_id for doc_id, _ in found], explaining.scans[-1]
+
+
+@PLANS
+@pytest.mark.parametrize("tenant", ["tiny", "little", "middling"])
+async def test_a_small_tenant_is_scanned_wholly(app: App, mode: str, tenant: str) -> None:
+    """Recall 1.0, ten hits, and the graph is not in the plan: by the server's own words."""
+    here = await crowded(app)
+    for query in randomly(20, seed=9):
+        expected, _ = await searched(here, tenant, query, mode="auto", exactly=True)
+        found, plan = await searched(here, tenant, query, mode=mode)
+        assert found == expected
+        assert len(found) == 10
+        assert "_hnsw" not in plan, plan
+        assert "by_tenant" in plan, plan
+
+
+@PLANS
+async def test_a_large_tenant_is_searched_by_the_graph(app: App, mode: str) -> None:
+    """Iteratively, so that it is never short of hits; and it finds nearly all that there is."""
+    here = await crowded(app)
+    right = 0
+    for query in randomly(60, seed=5)[:20] + 0.1 * randomly(20, seed=9):
+        expected, _ = await searched(here, "large", query, mode="auto", exactly=True)
+        found, plan = await searched(here, "large", query, mode=mode)
+        assert len(found) == 10
+        assert "_hnsw" in plan, plan
+        right += len(set(found) & set(expected))
+    assert right >= 190
+
+
+async def test_the_trap_is_there(app: App) -> None:
+    """The control: a generic plan and a walk that ends early leave a small tenant without its hits."""
+    here = await crowded(app)
+    short = 0
+    for query in randomly(20, seed=9):
+        async with app.database.transaction("reader", tenant="tiny") as conn:
+            await conn.execute(
+                "SELECT set_config('plan_cache_mode', 'force_generic_plan', true) AS plan,"
+                " set_config('enable_sort', 'off', true) AS sort"
+            )
+            found = await pgvector._Scan(conn, here.index, query, "tiny", None)._rows(pgvector.SQL.scan, 10)
+            short += len(found) < 10
+    assert short > 10
+
+
+async def test_a_tenant_is_small_up_to_a_bound(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own rows, chunks counted; nobody else's count, and all tenants together are never small."""
+    monkeypatch.setattr(pgvector, "SMALL_TENANT", 4)
+    here = await shelf(app, PgVector, kind=Kind.HNSW)
+    rows = randomly(30)
+    await here.put(chunks(1, *rows[:4], tenant="four"), chunks(2, *rows[4:9], tenant="five"))
+    async with app.database.transaction() as conn:
+        small = [
+            await pgvector._Scan(conn, here.index, rows[0], tenant, None).is_small()
+            for tenant in ("four", "five", "nobody", None)
+        ]
+    assert small == [True, False, True, False]
+
+
+@KINDS
+@pytest.mark.parametrize("tenant", [None, "default"])
+@pytest.mark.parametrize("small", [0, 5_000], ids=["by the graph", "all rows"])
+async def test_a_document_of_many_near_chunks_hides_nobody(
+    app: App, kind: Kind, tenant: str | None, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three documents own the nearest 150 chunks; the ten nearest documents are ten all the same."""
+    monkeypatch.setattr(pgvector, "SMALL_TENANT", small)
+    here = await shelf(app, PgVector, kind=kind)
+    near = unit(*([1, 0.001 * n] for n in range(150)))
+    far = unit(*([1, 0.5 + 0.01 * n] for n in range(40)))
+    await here.put(
+        *(chunks(n, *near[50 * n : 50 * n + 50]) for n in range(3)),
+        *(chunks(10 + n, vector) for n, vector in enumerate(far)),
+    )
+    await here.build()
+    found = await here.nearest(unit([1])[0], limit=10, tenant=tenant)
+    assert [doc_id for doc_id, _ in found] == [0, 1, 2, *range(10, 17)]
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+    everything = await here.nearest(unit([1])[0], limit=1_000, tenant=tenant)
+    assert [doc_id for doc_id, _ in everything] == [0, 1, 2, *range(10, 50)]
+
+
+async def test_where_the_walk_ends_early_all_rows_are_scanned(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter that no document passes, on rows that are of no document: looked at, and nothing found."""
+    monkeypatch.setattr(pgvector, "SMALL_TENANT", 0)
+    here = await crowded(app)
+    async with app.database.transaction("reader", tenant="tiny") as conn:
+        await conn.execute("SELECT set_config('hnsw.max_scan_tuples', '50', true)")
+        explaining: Any = Explaining(conn)
+        found = await here.store.nearest(
+            explaining, here.index, randomly(1)[0], limit=10, tenant="tiny", where=parsed({"a": 1})
+        )
+    assert found == []
+    assert "CTE" in explaining.scans[-1]
+    for query in randomly(10, seed=9):
+        expected, _ = await searched(here, "tiny", query, mode="auto", exactly=True)
+        async with app.database.transaction("reader", tenant="tiny") as conn:
+            await conn.execute(
+                "SELECT set_config('hnsw.max_scan_tuples', '50', true) AS most, set_config('enable_sort', 'off', true) AS sort"
+            )
+            near = await here.store.nearest(conn, here.index, query, limit=10, tenant="tiny")
+        assert [doc_id for doc_id, _ in near] == expected
+
+
+async def test_vectors_are_as_they_are_stored(app: App) -> None:
+    """Each document's chunks in their order; of others nothing."""
+    here = await shelf(app, PgVector)
+    rows = randomly(6)
+    await here.put(chunks(1, *rows[:3]), chunks(2, *rows[3:5]), chunks(3, rows[5]))
+    async with app.database.transaction("worker") as conn:
+        found = await here.store.vectors(conn, here.index, [2, 1, 9])
+    assert found.keys() == {1, 2}
+    for doc_id, expected in ((1, rows[:3]), (2, rows[3:5])):
+        assert np.array_equal(np.stack(found[doc_id]), expected.astype(np.float16))
