@@ -84,8 +84,8 @@ async def fill(database: Database, name: str, texts: dict[str, str]) -> tuple[Co
     return made, (put - began) / count, (time.perf_counter() - put) / count
 
 
-async def ranked(conn: Connection, made: Collection, query: str, limit: int = 10) -> list[tuple[int, float]]:
-    return await lexical.ranked(conn, made.id, query, limit=limit, tenant="default")
+async def ranked(conn: Connection, made: Collection, query: str, k: int = 10) -> list[tuple[int, float]]:
+    return await lexical.ranked(conn, made.id, query, k=k, tenant="default")
 
 
 async def ours(database: Database, made: Collection, world: Judged) -> dict[str, list[str]]:
@@ -156,16 +156,16 @@ async def speed(database: Database, worlds: list[Judged], size: int) -> list[Fig
     rng = random.Random(1)
     queries = [rng.choice(list(world.queries.values())) for world in worlds for _ in range(200)]
     bare, whole = [], []
-    asked = {"collection": made.id, "tenant": "default", "limit": 100, "k1": lexical.K1, "b": lexical.B}
     async with database.transaction() as conn:
         await conn.execute("ANALYZE")
     async with database.alone() as conn:
         for number, query in enumerate(queries):
             began = time.perf_counter()
-            await (await conn.execute(lexical.SQL.search, asked | {"words": query})).fetchall()
+            asked = lexical.statement(made.id, query, k=100, tenant="default")
+            await (await conn.execute(asked.query, asked.parameters)).fetchall()
             middle = time.perf_counter()
             async with database.transaction("reader", tenant="default") as own:
-                await ranked(own, made, query, limit=100)
+                await ranked(own, made, query, k=100)
             if number >= 20:
                 bare.append(1000 * (middle - began))
                 whole.append(1000 * (time.perf_counter() - middle))
@@ -210,12 +210,12 @@ async def exactness(database: Database, worlds: list[Judged]) -> list[Figure]:
     await folding
     queries = [query for world in worlds for query in list(world.queries.values())[:100]]
     async with database.transaction() as conn:
-        before = [await ranked(conn, made, query, limit=1000) for query in queries]
+        before = [await ranked(conn, made, query, k=1000) for query in queries]
         await lexical.build(conn, made)
     while await folder.tick():
         pass
     async with database.transaction() as conn:
-        after = [await ranked(conn, made, query, limit=1000) for query in queries]
+        after = [await ranked(conn, made, query, k=1000) for query in queries]
     same = sum(_equal(one, other) for one, other in zip(before, after, strict=True))
     return [at_least("answers as a fresh build's after 10,000 edits", same / len(queries), 1.0)]
 

@@ -24,8 +24,8 @@ from revec.postgres import schema
 from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
+from revec.search import lexical
 from revec.search.ledger import Ledger
-from revec.search.lexical import Folder
 from revec.search.pulse import Pulse
 from revec.search.queries import Queries
 from revec.search.retriever import Retriever
@@ -72,7 +72,12 @@ class App:
         queries = Queries(self.provider, ledger)
         self._exits.push_async_callback(queries.close)
         self.retriever = Retriever(
-            self.database, self.store, queries, pulse.note, deadline=self.settings.request_deadline
+            self.database,
+            self.store,
+            queries,
+            pulse.note,
+            words=lexical.ranked,
+            deadline=self.settings.request_deadline,
         )
         self.commands = Commands(
             database=self.database,
@@ -169,7 +174,7 @@ class App:
                 partial(tenants.refresh, self.database),
                 batcher.tick,
                 ticking.tick,
-                Folder(self.database).tick,
+                lexical.Folder(self.database).tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(

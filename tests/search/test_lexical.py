@@ -57,7 +57,7 @@ async def found(
 ) -> dict[int, float]:
     role: Any = "worker" if tenant is None else "reader"
     async with app.database.transaction(role, tenant=tenant) as conn:
-        return dict(await lexical.ranked(conn, collection.id, query, limit=1000, tenant=tenant, **how))
+        return dict(await lexical.ranked(conn, collection.id, query, k=1000, tenant=tenant, **how))
 
 
 async def keys(app: App, collection: Collection, query: str, tenant: str | None = "default") -> set[str]:
@@ -263,7 +263,7 @@ async def test_a_tenant_sees_and_counts_its_own(app: App) -> None:
         assert next(iter(alone.values())) < 0.2  # all of b's documents have it
         assert await keys(app, collection, "apple", None) == {"0", "1", "2", "x"}
         async with app.database.transaction("reader", tenant="b") as conn:
-            hits = await lexical.ranked(conn, collection.id, "apple", limit=10, tenant=None)
+            hits = await lexical.ranked(conn, collection.id, "apple", k=10, tenant=None)
         assert [doc_id for doc_id, _ in hits] == list(alone)
         await fold(app)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_of
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
@@ -15,17 +15,22 @@ from revec.model import filter as filters
 from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput
 from revec.model.filter import Filter
-from revec.model.reading import Reading
+from revec.model.reading import Mode, Reading
+
+if TYPE_CHECKING:
+    from revec.search.judge import Qrels
 
 Tenant = Annotated[str, Parameter(help="Whose documents; nobody else's are seen.")]
 AllTenants = Annotated[bool, Parameter(help="Every tenant's documents: for operators.")]
+SURE = 0.05  # the p below which chance is no explanation
 MOST_HITS = 1_000
 K = Annotated[int, Parameter(name=["--k", "-k"], help="How many hits.")]
 Where = Annotated[
     str | None,
     Parameter(name="--filter", help='Only documents with this metadata, e.g. {"lang": "en"}.'),
 ]
-Mode = Annotated[Literal["vector"], Parameter(help="How to search.")]
+How = Annotated[Literal["hybrid", "vector", "lexical"], Parameter(help="By vectors, by words, or by both.")]
+Explain = Annotated[bool, Parameter(help="Show where each leg had a hit.")]
 
 
 def register(app: cyclopts.App) -> None:
@@ -43,31 +48,29 @@ async def search(
     tenant: Tenant = DEFAULT_TENANT,
     all_tenants: AllTenants = False,
     filter: Where = None,  # noqa: A002 - the option's name
-    mode: Mode = "vector",
+    mode: How = "hybrid",
+    explain: Explain = False,
     json: Json = False,
 ) -> int:
-    """Search a collection.
+    """Search a collection, by meaning and by words.
 
     Parameters
     ----------
     name
         The collection.
     query
-        The words.
+        The words; empty: what was written last.
     """
-    _ = mode
     _require_k(k)
     where = _filter(filter)
-    if not query.strip():
-        raise BadInput("the query is empty: say what you look for")
     async with opened() as app:
         whose = None if all_tenants else tenant
-        reading = await app.retriever.search(name, query, k=k, tenant=whose, where=where)
+        reading = await app.retriever.search(name, query, k=k, tenant=whose, mode=Mode(mode), where=where)
         others = [] if reading.hits or all_tenants else await _tenants(app, name)
     if json:
         _show(reading, "collection", "index", "epoch", "degraded", "why", "hits")
         return Exit.DONE
-    _draw(reading)
+    _draw(reading, explain=explain)
     if reading.why:
         err.print(f"revec: {reading.why}", markup=False)
     if not reading.hits:
@@ -174,8 +177,20 @@ def _show(reading: Reading, *names: str) -> None:
     show_json({name: facts[name] for name in names})
 
 
-def _draw(reading: Reading) -> None:
-    table([{"score": f"{hit.score:.3f}", "id": hit.id, "title": hit.title[:100]} for hit in reading.hits])
+def _draw(reading: Reading, *, explain: bool = False) -> None:
+    """A fusion's scores differ in the third place."""
+    table(
+        [
+            {"score": f"{hit.score:.{4 if hit.matched_by else 3}f}"}
+            | ({"vector": _rank(hit.vector_rank), "lexical": _rank(hit.lexical_rank)} if explain else {})
+            | {"id": hit.id, "title": hit.title[:100]}
+            for hit in reading.hits
+        ]
+    )
+
+
+def _rank(rank: int | None) -> str:
+    return "" if rank is None else f"#{rank}"
 
 
 async def _tenants(app: Any, name: str) -> list[str]:
@@ -191,46 +206,76 @@ async def evaluate(
     *,
     queries: Annotated[Path, Parameter(help='Lines of {"id", "text"}.')],
     qrels: Annotated[Path, Parameter(help="Tab-separated: query id, document id, grade.")],
-    mode: Mode = "vector",
+    mode: How = "hybrid",
     tenant: Tenant = DEFAULT_TENANT,
     all_tenants: AllTenants = False,
     json: Json = False,
 ) -> int:
-    """Measure the quality of a collection's search against judgements.
+    """Measure the quality of a collection's search against judgements; of hybrid search each leg's too.
 
     Parameters
     ----------
     name
         The collection.
     """
-    from revec.search.judge import figures, judged
+    from revec.search.judge import judged
 
-    _ = mode
     texts, grades = _queries(queries), _qrels(qrels)
-    rankings: dict[str, list[str]] = {}
+    if missing := [query for query in judged(grades) if query not in texts]:
+        raise BadInput(f"{qrels} judges query {missing[0]!r}, which {queries} does not have")
+    legs = list(Mode) if mode == "hybrid" else [Mode(mode)]
+    rankings: dict[Mode, dict[str, list[str]]] = {leg: {} for leg in legs}
     async with opened() as app:
         route, index = await app.retriever.route(name)
         for query in judged(grades):
-            if query not in texts:
-                raise BadInput(f"{qrels} judges query {query!r}, which {queries} does not have")
-            reading = await app.retriever.read(
-                name, route, index, texts[query], k=10, tenant=None if all_tenants else tenant
-            )
-            rankings[query] = [hit.id for hit in reading.hits]
+            for leg in legs:
+                whose = None if all_tenants else tenant
+                reading = await app.retriever.read(
+                    name, route, index, texts[query], k=10, tenant=whose, mode=leg
+                )
+                rankings[leg][query] = [hit.id for hit in reading.hits]
+    reports = {leg: _report(rankings[leg], grades, leg, index.name) for leg in legs}
+    if json:
+        show_json(reports[Mode(mode)] | ({"legs": list(reports.values())} if len(legs) > 1 else {}))
+        return Exit.DONE
+    table(list(reports.values()))
+    if len(legs) > 1 and (why := _dragged(rankings, grades)):
+        out.print(why, markup=False)
+    return Exit.DONE
+
+
+def _report(rankings: dict[str, list[str]], grades: Qrels, mode: Mode, index: str) -> dict[str, object]:
+    from revec.search.judge import figures
+
     found = figures(rankings, grades)
-    report = {
+    return {
+        "mode": str(mode),
         "queries": found.queries,
         "ndcg@10": round(found.ndcg_at_10, 4),
         "recall@3": round(found.recall_at_3, 4),
         "recall@10": round(found.recall_at_10, 4),
         "mrr@10": round(found.mrr_at_10, 4),
-        "index": index.name,
+        "index": index,
     }
-    if json:
-        show_json(report)
-    else:
-        table([report])
-    return Exit.DONE
+
+
+def _dragged(rankings: dict[Mode, dict[str, list[str]]], grades: Qrels) -> str | None:
+    """Said where one leg alone is better than both, and chance does not explain it."""
+    from revec.search.judge import judged, ndcg, paired
+
+    per_query = {
+        leg: [ndcg(ranking[query], grades[query], 10) for query in judged(grades)]
+        for leg, ranking in rankings.items()
+    }
+    fused = per_query.pop(Mode.HYBRID)
+    alone = max(per_query, key=lambda leg: sum(per_query[leg]))
+    lost, p = paired(per_query[alone], fused)
+    if lost <= 0 or p >= SURE:
+        return None
+    return (
+        f"The other leg drags the fusion {lost:.3f} nDCG@10 below {alone} alone (p = {p:.3f}, "
+        f"{len(fused)} queries): `--mode {alone}` searches by it alone."
+    )
 
 
 def _queries(file: Path) -> dict[str, str]:
@@ -244,7 +289,7 @@ def _queries(file: Path) -> dict[str, str]:
     return texts
 
 
-def _qrels(file: Path) -> dict[str, dict[str, int]]:
+def _qrels(file: Path) -> Qrels:
     grades: dict[str, dict[str, int]] = {}
     for number, line in enumerate(_lines(file), start=1):
         try:

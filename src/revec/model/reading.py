@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """Which legs answer."""
+
+    HYBRID = "hybrid"
+    VECTOR = "vector"
+    LEXICAL = "lexical"
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     id: str  # the document's key as text; a JSON array where the key is composite
-    score: float  # cosine similarity in this index's space: never comparable between spaces
+    score: float  # cosine similarity in this index's space, or of a fusion: never comparable between spaces
     title: str
     tenant: str
     source: str
+    vector_rank: int | None = None  # of a hybrid answer: where each leg had it, None: not among its best
+    lexical_rank: int | None = None
+
+    @property
+    def matched_by(self) -> list[str]:
+        """The legs of a hybrid answer that had it."""
+        ranks = {Mode.VECTOR: self.vector_rank, Mode.LEXICAL: self.lexical_rank}
+        return [str(leg) for leg, rank in ranks.items() if rank is not None]
 
 
 @dataclass(frozen=True, slots=True)

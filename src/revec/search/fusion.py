@@ -8,6 +8,8 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from revec.model.filter import Filter
+from revec.postgres import filters
 from revec.postgres.database import Connection
 from revec.postgres.queries import Statement, beside
 
@@ -16,12 +18,6 @@ RANKS = 60  # a rank counts 1 / (60 + rank): the first is worth little more than
 DEPTH = 100  # documents of each leg
 
 Scored = Sequence[tuple[int, float]]  # (doc_id, score), best first, each document once
-
-
-async def alpha(conn: Connection, collection_id: int) -> float | None:
-    """The vectors' share of a collection's scores; None: ranks decide."""
-    row = await (await conn.execute(SQL.kept, {"collection": collection_id})).fetchone()
-    return None if row is None else row.alpha
 
 
 async def keep(
@@ -36,17 +32,26 @@ async def hits(
     vectors: Statement,
     words: Statement,
     *,
-    alpha: float | None,
     tenant: str | None,
     limit: int,
 ) -> list[Any]:
     """The best of both legs that are there still, in one statement: key, title, tenant, source, score, and
     the rank and score of each leg (None: not among its best).
     """
-    fused = SQL.fused.format(vectors=vectors.query, words=words.query)
-    asked = {"alpha": alpha, "k": RANKS, "tenant": tenant, "hits": limit}
+    fused = SQL.fused.format(vectors=vectors.query, words=words.query, alpha=SQL.kept)
+    asked = {"k": RANKS, "tenant": tenant, "hits": limit}
     parameters = vectors.parameters | words.parameters | asked
     return await (await conn.execute(SQL.hydrated.format(fused=fused), parameters)).fetchall()
+
+
+async def recent(
+    conn: Connection, collection_id: int, *, tenant: str | None, where: Filter | None, limit: int
+) -> list[Any]:
+    """The documents that were written last: key, title, tenant, source."""
+    matching, parameters = filters.condition(where)
+    asked = {"collection": collection_id, "tenant": tenant, "hits": limit}
+    query = SQL.recent.format(matching=matching)
+    return await (await conn.execute(query, asked | parameters)).fetchall()
 
 
 def given(leg: str, scored: Scored) -> Statement:

@@ -2,11 +2,11 @@
 -- Two legs as one list. By ranks (Cormack, Clarke and Büttcher, 2009), or with alpha by scores, each over the
 -- best of its list (Bruch, Gai and Ingber, 2023): cosines from -1 on, BM25 from 0 on.
 SELECT doc_id,
-       CASE WHEN %(alpha)s::float8 IS NULL
+       CASE WHEN ({alpha}) IS NULL
             THEN coalesce(1.0 / (%(k)s + v.rank), 0) + coalesce(1.0 / (%(k)s + w.rank), 0)
-            ELSE %(alpha)s * coalesce((1 + v.score) / nullif(1 + v.best, 0), 0)
-                 + (1 - %(alpha)s) * coalesce(w.score / nullif(w.best, 0), 0) END::float8 AS score,
-       v.rank AS vector_rank, v.score::float8 AS vector_score, w.rank AS word_rank, w.score::float8 AS word_score
+            ELSE ({alpha}) * coalesce((1 + v.score) / nullif(1 + v.best, 0), 0)
+                 + (1 - ({alpha})) * coalesce(w.score / nullif(w.best, 0), 0) END::float8 AS score,
+       v.rank AS vector_rank, v.score::float8 AS vector_score, w.rank AS lexical_rank, w.score::float8 AS lexical_score
   FROM (SELECT doc_id, score, row_number() OVER best AS rank, max(score) OVER () AS best
           FROM ({vectors}) AS leg WINDOW best AS (ORDER BY score DESC, doc_id)) AS v
        FULL JOIN (
@@ -35,7 +35,12 @@ SELECT d.key, d.title, d.tenant, s.name AS source
  ORDER BY d.rev DESC LIMIT %(hits)s;
 
 -- name: kept
-SELECT alpha FROM revec.fusion WHERE collection_id = %(collection)s;
+-- The vectors' share of the score; NULL: ranks decide.
+SELECT alpha FROM revec.fusion WHERE collection_id = %(collection)s
+
+-- name: tried
+-- One that is only tried out.
+SELECT %(alpha)s::float8
 
 -- name: keep
 INSERT INTO revec.fusion (collection_id, alpha, evidence, who)

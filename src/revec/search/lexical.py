@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import psycopg
 
 from revec.model.errors import BadInput
+from revec.model.filter import Filter
 from revec.model.index import Collection
 from revec.observe.failpoints import failpoint
-from revec.postgres import indexes
+from revec.postgres import filters, indexes
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import Statement, beside
 
@@ -56,17 +57,26 @@ class Folder:
         return int(row.folded) if row else 0
 
 
-def statement(collection_id: int, words: str, *, limit: int, tenant: str | None) -> Statement:
+def statement(
+    collection_id: int, query: str, *, k: int, tenant: str | None, where: Filter | None = None
+) -> Statement:
     """(doc_id, score), best first: documents that have a word of the query; none without a lexical leg."""
-    asked = {"collection": collection_id, "tenant": tenant, "words": words, "limit": limit, "k1": K1, "b": B}
-    return Statement(SQL.search, asked)
+    matching, parameters = filters.among(where)
+    asked = {"collection": collection_id, "tenant": tenant, "words": query, "limit": k, "k1": K1, "b": B}
+    return Statement(SQL.search.format(matching=matching), asked | parameters)
 
 
 async def ranked(
-    conn: Connection, collection_id: int, words: str, *, limit: int, tenant: str | None
+    conn: Connection,
+    collection_id: int,
+    query: str,
+    *,
+    k: int,
+    tenant: str | None,
+    where: Filter | None = None,
 ) -> list[tuple[int, float]]:
     """(doc_id, BM25), best first."""
-    asked = statement(collection_id, words, limit=limit, tenant=tenant)
+    asked = statement(collection_id, query, k=k, tenant=tenant, where=where)
     rows = await (await conn.execute(asked.query, asked.parameters)).fetchall()
     return [(row.doc_id, row.score) for row in rows]
 

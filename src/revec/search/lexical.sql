@@ -31,11 +31,12 @@ WITH asked AS MATERIALIZED (
     SELECT lexeme, ln(1 + (size.documents - count(*) + 0.5) / (count(*) + 0.5)) AS idf
       FROM found, size GROUP BY lexeme, size.documents
 )
-SELECT found.doc_id,
-       sum(found.weight * rarity.idf * found.tf
-           / (found.tf + %(k1)s * (1 - %(b)s + %(b)s * found.length / size.mean)))::float8 AS score
-  FROM found JOIN rarity ON rarity.lexeme = found.lexeme CROSS JOIN size
- GROUP BY found.doc_id ORDER BY score DESC, found.doc_id LIMIT %(limit)s;
+SELECT v.doc_id,
+       sum(v.weight * rarity.idf * v.tf
+           / (v.tf + %(k1)s * (1 - %(b)s + %(b)s * v.length / size.mean)))::float8 AS score
+  FROM found v JOIN rarity ON rarity.lexeme = v.lexeme CROSS JOIN size
+ WHERE {matching}
+ GROUP BY v.doc_id ORDER BY score DESC, v.doc_id LIMIT %(limit)s;
 
 -- name: waiting
 -- Tenants with something unfolded, by a loose scan of its index; those who waited longest first.

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from revec.model.errors import AnswerInvalid, NotFound, ProviderError, ProviderUnavailable, Refused, Trouble
+from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Refused, Trouble
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
-from revec.model.reading import Hit, Reading
+from revec.model.reading import Hit, Mode, Reading
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection, Database, Role
-from revec.search import similar
+from revec.search import fusion, lexical, similar
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
@@ -85,14 +85,14 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
-        lexical: Lexical | None = None,
+        words: Lexical | None = None,
         deadline: float = 5.0,
     ) -> None:
         self._database = database
         self._store = store
         self._queries = queries
         self._note = note
-        self._lexical = lexical
+        self._lexical = words
         self._deadline = deadline
 
     async def search(
@@ -102,11 +102,12 @@ class Retriever:
         *,
         k: int = 10,
         tenant: str | None,
+        mode: Mode = Mode.VECTOR,
         where: Filter | None = None,
         visible: Filter | None = None,
         deadline: float | None = None,
     ) -> Reading:
-        """The k nearest documents of one tenant (None: of all, for operators).
+        """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
         `where` is what the caller asks for, `visible` what he may see whatever he asks for. A model that
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
@@ -122,13 +123,18 @@ class Retriever:
         patience = self._deadline if deadline is None and self._lexical else deadline
 
         async def answered(served: Served) -> Reading:
+            if not query.strip():
+                return await self._latest(served, wanted)
+            if mode is Mode.LEXICAL:
+                return await self._by_words(served, query, wanted)
             try:
                 self._require_awake(served)
-                return await self._by_query(served, query, wanted, patience=patience)
+                return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             except (ProviderUnavailable, AnswerInvalid) as error:
                 if self._lexical is None:
                     raise
-                return await self._by_words(served, query, wanted, error)
+                why = f"only the words were searched: {error}"
+                return await self._by_words(served, query, wanted, degraded=True, why=why)
 
         return await self._routed(collection, answered)
 
@@ -192,6 +198,7 @@ class Retriever:
         *,
         k: int,
         tenant: str | None,
+        mode: Mode = Mode.VECTOR,
         where: Filter | None = None,
         fresh: bool = False,
     ) -> Reading:
@@ -200,7 +207,10 @@ class Retriever:
         `fresh`: the model itself is asked, whatever is remembered of the query.
         """
         wanted = Wanted(k, tenant, self._narrowed(where))
-        return await self._by_query(Served(collection, route, index), query, wanted, fresh=fresh)
+        served = Served(collection, route, index)
+        if mode is Mode.LEXICAL:
+            return await self._by_words(served, query, wanted)
+        return await self._by_query(served, query, wanted, mode=mode, fresh=fresh)
 
     async def embedded(
         self, index: Index, query: str, *, tenant: str | None = None, fresh: bool = False
@@ -214,6 +224,7 @@ class Retriever:
         query: str,
         wanted: Wanted,
         *,
+        mode: Mode = Mode.VECTOR,
         patience: float | None = None,
         fresh: bool = False,
     ) -> Reading:
@@ -226,8 +237,39 @@ class Retriever:
             late = f"{index.query.address} did not answer within {patience:g} s"
             raise ProviderUnavailable(late, trouble=Trouble.TIMEOUT) from error
         embedded = time.perf_counter()
-        hits = await self._hits(self._by_vectors(index, Start([vector]), wanted), wanted)
+        if mode is Mode.HYBRID:
+            hits = await self._fused(index, query, vector, wanted)
+        else:
+            hits = await self._hits(self._by_vectors(index, Start([vector]), wanted), wanted)
         return served.reading(hits, began, embedded)
+
+    async def _fused(self, index: Index, query: str, vector: Vector, wanted: Wanted) -> list[Hit]:
+        """Both legs in one statement where the store can; deeper where too many documents are gone."""
+        depth, before = max(fusion.DEPTH, wanted.k + SPARE_HITS), -1
+        tenant, where = wanted.tenant, wanted.where
+        while True:
+            async with self._database.transaction(wanted.role, tenant=tenant) as conn:
+                vectors = self._store.statement(index, vector, limit=depth, tenant=tenant, where=where)
+                if vectors is None:
+                    nearest = await self._store.nearest(
+                        conn, index, vector, limit=depth, tenant=tenant, where=where
+                    )
+                    vectors = fusion.given("vectors", nearest)
+                words = lexical.statement(index.collection_id, query, k=depth, tenant=tenant, where=where)
+                rows = await fusion.hits(conn, vectors, words, tenant=tenant, limit=wanted.k)
+            if len(rows) >= wanted.k or len(rows) == before:
+                return [_hit(row) for row in rows]
+            depth, before = depth * 4, len(rows)
+
+    async def _latest(self, served: Served, wanted: Wanted) -> Reading:
+        """What an empty query is answered with: no order of likeness, so no scores."""
+        began = time.perf_counter()
+        async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
+            rows = await fusion.recent(
+                conn, served.index.collection_id, tenant=wanted.tenant, where=wanted.where, limit=wanted.k
+            )
+        hits = [Hit(row.key, 0.0, row.title, row.tenant, row.source) for row in rows]
+        return served.reading(hits, began, began)
 
     def _narrowed(self, *filters: Filter | None) -> Filter | None:
         """All have to hold, so nothing that is asked for widens what may be seen."""
@@ -253,20 +295,16 @@ class Retriever:
         if self._lexical is not None and served.route.resting:
             raise ProviderUnavailable(f"{served.index.query.address} rests: {served.route.resting}")
 
-    async def _by_words(self, served: Served, query: str, wanted: Wanted, error: ProviderError) -> Reading:
-        """What is left of a search when its query has no vector; it says so."""
-        lexical, collection_id = self._lexical, served.index.collection_id
-        assert lexical is not None
+    async def _by_words(self, served: Served, query: str, wanted: Wanted, **more: Any) -> Reading:
+        """By the words alone; also what is left of a search when its query has no vector."""
+        words, collection_id = self._lexical or lexical.ranked, served.index.collection_id
 
         async def leg(conn: Connection, limit: int) -> Scored:
-            return await lexical(
-                conn, collection_id, query, k=limit, tenant=wanted.tenant, where=wanted.where
-            )
+            return await words(conn, collection_id, query, k=limit, tenant=wanted.tenant, where=wanted.where)
 
         began = time.perf_counter()
         hits = await self._hits(leg, wanted)
-        why = f"only the words were searched: {error}"
-        return served.reading(hits, began, began, degraded=True, why=why)
+        return served.reading(hits, began, began, **more)
 
     async def _start(self, index: Index, like: Like, tenant: str | None, visible: Filter | None) -> Start:
         if isinstance(like, ByKey):
@@ -312,3 +350,9 @@ class Retriever:
             if len(hits) >= wanted.k or is_all:
                 return hits[: wanted.k]
             fetched *= 4
+
+
+def _hit(row: Any) -> Hit:
+    return Hit(
+        row.key, round(row.score, 6), row.title, row.tenant, row.source, row.vector_rank, row.lexical_rank
+    )

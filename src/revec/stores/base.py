@@ -12,6 +12,7 @@ from revec.model.filter import Filter, Operator
 from revec.model.index import Index
 from revec.model.space import Space
 from revec.postgres.database import Connection
+from revec.postgres.queries import Statement
 
 if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
     from numpy.typing import NDArray
@@ -72,6 +73,19 @@ class Store(Protocol):
         """(doc_id, cosine similarity), best first, each document once, by its nearest chunk.
 
         Fewer than `limit` only where there are no more. `where` is asked of the live documents.
+        """
+
+    def statement(
+        self,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
+    ) -> Statement | None:
+        """The same as a part of a larger statement, where the store is in this database and one scan is
+        the whole answer.
         """
 
     async def exact(

@@ -20,7 +20,7 @@ from revec.model.space import BYTES_PER_DIM, Space
 from revec.postgres import filters, indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
-from revec.postgres.queries import beside
+from revec.postgres.queries import Statement, beside
 from revec.stores.base import Build, ChunkSet, Vector, half
 
 SQL = beside(__file__)
@@ -109,6 +109,19 @@ class PgVector:
         else:
             found = await scan.chunks(limit)
         return found if found is not None else await scan.exactly(limit)
+
+    def statement(
+        self,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
+    ) -> Statement | None:
+        if index.kind is not Kind.EXACT:
+            return None  # a walk may have to be repeated
+        return _statement(SQL.scan_exactly, index, query, limit=limit, tenant=tenant, where=where)
 
     async def exact(
         self,
@@ -243,10 +256,16 @@ class _Scan:
         return _scored(await self._rows(SQL.scan_exactly, limit))
 
     async def _rows(self, scan: Any, limit: int) -> list[Any]:
-        matching, parameters = filters.among(self.where)
-        asked = {"query": HalfVector(half(self.query)), "tenant": self.tenant, "limit": limit}
-        query = scan.format(vectors=_table(self.index), matching=matching)
-        return await _asked(self.conn, self.index, query, asked | parameters)
+        asked = _statement(scan, self.index, self.query, limit=limit, tenant=self.tenant, where=self.where)
+        return await _asked(self.conn, self.index, asked.query, asked.parameters)
+
+
+def _statement(
+    scan: sql.SQL, index: Index, query: Vector, *, limit: int, tenant: str | None, where: Filter | None
+) -> Statement:
+    matching, parameters = filters.among(where)
+    asked = {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit}
+    return Statement(scan.format(vectors=_table(index), matching=matching), asked | parameters)
 
 
 async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[str, Any]) -> list[Any]:
