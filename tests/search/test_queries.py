@@ -271,13 +271,14 @@ async def test_a_query_is_in_the_ledger(app: App, loopback: Loopback) -> None:
 async def test_a_query_s_failure_is_everybody_s_knowledge(app: App, loopback: Loopback) -> None:
     """The model rests for the workers too, and its next answer ends that."""
     await steps.filled(app, 3)
+    route, index = await app.retriever.route("c")
     loopback.fault("503", times=1)
     with pytest.raises(ProviderUnavailable):
-        await app.retriever.search("c", "x", tenant="default")
+        await app.retriever.read("c", route, index, "x", k=3, tenant="default")
     assert [row.outcome for row in await written(app, 1)] == ["server"]
     rests = "SELECT resting_until IS NOT NULL AS rests, failures FROM revec.provider WHERE model = 'openai:fake-64'"
     assert await steps.rows(app, rests) == [(True, 1)]
-    await app.retriever.search("c", "x", tenant="default")
+    await app.retriever.read("c", route, index, "x", k=3, tenant="default")
     await written(app, 2)
     assert await steps.rows(app, rests) == [(False, 0)]
 
