@@ -142,7 +142,7 @@ async def until(condition: Callable[[], Awaitable[object]], patience: float) -> 
 async def worker(app: App) -> AsyncIterator[asyncio.subprocess.Process]:
     """`revec worker` in a process of its own; killed at the end if it still runs."""
     environment = {
-        "PATH": os.environ["PATH"],
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
         "REVEC_DSN": app.database.dsn,
         "REVEC_LEASE": str(app.settings.lease),
         "REVEC_CONDUCTOR_LEASE": str(app.settings.conductor_lease),
