@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from revec.model.space import QueryRecipe, Space
 
@@ -43,3 +44,8 @@ class Route:
     epoch: int
     serving: int | None
     previous: int | None
+
+    def role_of(self, index_id: int) -> Literal["serving", "previous", "next"]:
+        if index_id == self.serving:
+            return "serving"
+        return "previous" if index_id == self.previous else "next"

@@ -64,6 +64,11 @@ class Store(Protocol):
     ) -> list[tuple[int, float]]:
         """The same without any approximate index."""
 
+    async def stored(
+        self, conn: Connection, index: Index, doc_ids: Sequence[int], *, tenant: str | None
+    ) -> dict[int, list[list[float]]]:
+        """Documents' vectors as they are kept, chunk by chunk."""
+
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         """Random (doc_id, text_hash, vector) rows."""
 

@@ -105,6 +105,19 @@ class PgVector:
     ) -> list[tuple[int, float]]:
         return _scored(await _scan(conn, SQL.scan_exactly, index, query, limit=limit, tenant=tenant))
 
+    async def stored(
+        self, conn: Connection, index: Index, doc_ids: Sequence[int], *, tenant: str | None
+    ) -> dict[int, list[list[float]]]:
+        query = SQL.stored.format(vectors=_table(index))
+        try:
+            rows = await conn.execute(query, {"ids": BigInts(doc_ids), "tenant": tenant}, binary=True)
+        except psycopg.errors.UndefinedTable as error:
+            raise NotFound(f"index {index.name} was dropped meanwhile") from error
+        found: dict[int, list[list[float]]] = {}
+        for row in await rows.fetchall():
+            found.setdefault(row.doc_id, []).append(row.embedding.to_list())
+        return found
+
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0

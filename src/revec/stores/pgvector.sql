@@ -60,6 +60,12 @@ WITH rows AS MATERIALIZED (
 SELECT doc_id, 1 - min(distance) AS score FROM rows
  GROUP BY doc_id ORDER BY score DESC, doc_id LIMIT %(limit)s;
 
+-- name: stored
+-- The vectors themselves: never part of a search unless an operator asks.
+SELECT doc_id, embedding FROM {vectors}
+ WHERE doc_id = ANY (%(ids)b::bigint[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+ ORDER BY doc_id, chunk_no;
+
 -- name: scan_settings
 -- An approximate scan goes on until the limit is met, also behind a tenant's filter.
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS scan,

@@ -1,0 +1,90 @@
+"""Search: the question as it stands in the address or in JSON, one answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from revec.app import App
+from revec.model.access import Caller, Role
+from revec.model.errors import NotAllowed, NotFound
+from revec.model.reading import Reading
+from revec.postgres import documents, indexes
+from revec.postgres.database import Role as DatabaseRole
+from revec.web import bodies
+from revec.web.asking import CollectionName, TheApp, Viewer, require_reach, tenant
+
+router = APIRouter(prefix="/v1/collections/{name}/search", tags=["search"])
+UNSET = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
+
+
+@router.get("", **UNSET)
+async def search(
+    app: TheApp, caller: Viewer, name: CollectionName, question: Annotated[bodies.Question, Query()]
+) -> dict[str, Any]:
+    """The k nearest documents of the caller's tenant."""
+    return await answered(app, caller, name, question)
+
+
+@router.post("", **UNSET)
+async def search_by_body(
+    app: TheApp, caller: Viewer, name: CollectionName, question: bodies.Question
+) -> dict[str, Any]:
+    """The same; nothing of the question is in an access log."""
+    return await answered(app, caller, name, question)
+
+
+async def answered(app: App, caller: Caller, name: str, question: bodies.Question) -> dict[str, Any]:
+    """The one place where a question becomes a search."""
+    require_reach(caller, name)
+    if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
+        raise NotAllowed("`index` and `vectors` are for operators: leave them out")
+    whose = tenant(caller, question.tenant)
+    if question.index:
+        reading = await _read(app, name, question, whose)
+    else:
+        reading = await app.retriever.search(name, question.q, k=question.k, tenant=whose)
+    vectors = await _vectors(app, reading, whose) if question.vectors else {}
+    return {
+        "collection": reading.collection,
+        "index": reading.index,
+        "epoch": reading.epoch,
+        "hits": [
+            {
+                "id": hit.id,
+                "score": hit.score,
+                "title": hit.title,
+                "tenant": hit.tenant,
+                "source": hit.source,
+                **({"vectors": vectors.get((hit.source, hit.id), [])} if question.vectors else {}),
+            }
+            for hit in reading.hits
+        ],
+    }
+
+
+async def _read(app: App, name: str, question: bodies.Question, whose: str | None) -> Reading:
+    """From the index that the operator names, whether it serves or not.
+
+    Raises:
+        NotFound: the collection has no such index, or no more.
+    """
+    async with app.database.transaction("worker") as conn:
+        route, _ = await indexes.serving(conn, name)
+        written = await indexes.writing(conn, route.collection_id)
+    for index in written:
+        if question.index in {index.name, str(index.id)}:
+            return await app.retriever.read(name, route, index, question.q, k=question.k, tenant=whose)
+    there_is = ", ".join(index.name for index in written) or "none"
+    raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
+
+
+async def _vectors(app: App, reading: Reading, whose: str | None) -> dict[tuple[str, str], list[list[float]]]:
+    """(source, id) → the document's vectors, in the index that answered."""
+    role: DatabaseRole = "worker" if whose is None else "reader"
+    async with app.database.transaction(role, tenant=whose) as conn:
+        index = await indexes.by_id(conn, reading.index_id)
+        ids = await documents.ids_of_hits(conn, index.collection_id, reading.hits, whose)
+        found = await app.store.stored(conn, index, list(ids), tenant=whose)
+    return {ids[doc_id]: vectors for doc_id, vectors in found.items()}
