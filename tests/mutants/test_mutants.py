@@ -50,6 +50,6 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
     """It is collected and passes among ours, so it is the mutant that fails it."""
     scenario = MUTANTS[name].scenario
     module = sys.modules[scenario.__module__]
-    assert module.__name__.startswith(("tests.work.test_", "tests.migrate.test_"))
+    assert module.__name__.startswith(("tests.work.test_", "tests.migrate.test_", "tests.web.test_"))
     assert getattr(module, scenario.__name__) is scenario
     assert scenario.__name__.startswith("test_")

@@ -101,7 +101,7 @@ async def serve(
         logs.configure()
         events.listen(logs.log_json)
     else:
-        events.listen(_say)
+        events.listen(_say_of_requests)
     async with opened() as app:
         keeper = await doorkeeper(app.database, tokens(app.settings), host=host, no_auth=no_auth)
         stopped = asyncio.Event()
@@ -116,6 +116,13 @@ async def serve(
             )
             await stopped.wait()
     return Exit.DONE
+
+
+def _say_of_requests(event: Any) -> None:
+    if isinstance(event, events.TurnedAway):
+        err.print(f"turned away: {event.why}", markup=False)
+    elif isinstance(event, events.RequestFailed):
+        err.print(f"{event.route} failed: {event.why}", markup=False)
 
 
 def _say(event: Any) -> None:
@@ -137,10 +144,6 @@ def _line(event: Any) -> str | None:
         case events.Braked():
             slow = f"the backfill yields, {event.speed:.0%} of its speed: {event.why}"
             return slow if event.why else "the backfill goes at full speed again"
-        case events.TurnedAway():
-            return f"turned away: {event.why}"
-        case events.RequestFailed():
-            return f"{event.route} failed: {event.why}"
         case _:
             return _trouble(event)
 

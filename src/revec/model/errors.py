@@ -7,7 +7,7 @@ RevecError
 ├── GateNotMet            a required gate did not pass, or cannot tell yet
 ├── NotIdentified         who asks is not known: no key, or one that opens nothing
 ├── NotAllowed            who asks is known, and may not
-├── TooMuch               more than the caller's share: later again
+├── TooMuch               the caller's purse is empty: later again
 ├── Unavailable           the database or a server cannot be reached
 ├── MissingExtra          a package of an optional extra is not installed
 └── ProviderError         something went wrong between us and an embedding model
@@ -51,7 +51,7 @@ class NotAllowed(RevecError):
 
 
 class TooMuch(RevecError):
-    """More than the caller's share of requests."""
+    """The caller's purse of requests is empty."""
 
     def __init__(self, sentence: str, *, retry_after: float) -> None:
         super().__init__(sentence)

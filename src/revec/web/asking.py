@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
@@ -12,6 +13,8 @@ from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
 from revec.model.index import Collection
 from revec.postgres import collections, indexes
+from revec.postgres.database import Connection
+from revec.postgres.database import Role as DatabaseRole
 from revec.web.bodies import LONGEST_NAME, LONGEST_WAIT, Name, Problem
 from revec.web.problems import CONTENT_TYPE
 
@@ -31,7 +34,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         413: "Too large",
         415: "Packed, or not JSON",
         422: "Understood, and not possible",
-        429: "More than the caller's share",
+        429: "The caller's purse is empty",
         431: "Too much of a head",
         500: "Something that nobody thought of",
         501: "A package is not installed here",
@@ -108,6 +111,14 @@ async def collection(app: App, caller: Caller, name: str) -> Collection:
             return await collections.named(conn, name)
         except NotFound:  # its own sentence lists what there is
             raise indexes.no_collection(name) from None
+
+
+@asynccontextmanager
+async def reading(app: App, whose: str | None) -> AsyncIterator[Connection]:
+    """A transaction that sees the content of one tenant and nothing else; None: of all, for operators."""
+    role: DatabaseRole = "worker" if whose is None else "reader"
+    async with app.database.transaction(role, tenant=whose) as conn:
+        yield conn
 
 
 def tenant(caller: Caller, asked: str | None) -> str | None:

@@ -15,8 +15,7 @@ from revec.model.errors import BadInput, NotFound
 from revec.model.index import Collection
 from revec.postgres import documents
 from revec.postgres.collections import PUSH
-from revec.postgres.database import Role as DatabaseRole
-from revec.web import bodies
+from revec.web import asking, bodies
 from revec.web.asking import Admin, CollectionName, Operator, TheApp, Wait, collection
 from revec.web.entrance import extend
 
@@ -45,8 +44,7 @@ async def read(
 ) -> dict[str, Any]:
     """One document as it is kept."""
     found = await collection(app, caller, name)
-    role: DatabaseRole = "worker" if caller.tenant is None else "reader"
-    async with app.database.transaction(role, tenant=caller.tenant) as conn:
+    async with asking.reading(app, caller.tenant) as conn:
         row = await documents.one(conn, found.id, source, id, caller.tenant)
     if row is None:
         raise _no_document(name, id)

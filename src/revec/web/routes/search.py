@@ -11,9 +11,8 @@ from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
 from revec.model.reading import Reading
 from revec.postgres import documents, indexes
-from revec.postgres.database import Role as DatabaseRole
-from revec.web import bodies
-from revec.web.asking import CollectionName, TheApp, Viewer, require_reach, tenant
+from revec.web import asking, bodies
+from revec.web.asking import CollectionName, TheApp, Viewer
 
 router = APIRouter(prefix="/v1/collections/{name}/search", tags=["search"])
 UNSET = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
@@ -37,10 +36,10 @@ async def search_by_body(
 
 async def answered(app: App, caller: Caller, name: str, question: bodies.Question) -> dict[str, Any]:
     """The one place where a question becomes a search."""
-    require_reach(caller, name)
+    asking.require_reach(caller, name)
     if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
         raise NotAllowed("`index` and `vectors` are for operators: leave them out")
-    whose = tenant(caller, question.tenant)
+    whose = asking.tenant(caller, question.tenant)
     if question.index:
         reading = await _read(app, name, question, whose)
     else:
@@ -82,8 +81,7 @@ async def _read(app: App, name: str, question: bodies.Question, whose: str | Non
 
 async def _vectors(app: App, reading: Reading, whose: str | None) -> dict[tuple[str, str], list[list[float]]]:
     """(source, id) → the document's vectors, in the index that answered."""
-    role: DatabaseRole = "worker" if whose is None else "reader"
-    async with app.database.transaction(role, tenant=whose) as conn:
+    async with asking.reading(app, whose) as conn:
         index = await indexes.by_id(conn, reading.index_id)
         ids = await documents.ids_of_hits(conn, index.collection_id, reading.hits, whose)
         found = await app.store.stored(conn, index, list(ids), tenant=whose)
