@@ -43,9 +43,8 @@ def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
     )
     api.state.revec = revec
     api.state.unready = once_a_second(lambda: unready(revec.database))
-    for routes in (search, documents, collections, migrations):
+    for routes in (search, documents, collections, migrations, health):
         api.include_router(routes.router, responses=PROBLEMS)
-    api.include_router(health.router)
     api.add_middleware(
         Entrance,
         doorkeeper=doorkeeper,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -45,7 +45,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 assert Problem.__name__ == "Problem"  # what PROBLEMS refers to
 
 
-def app_of(request: Request) -> App:
+# Async, all of them: the framework sends others to a thread.
+async def app_of(request: Request) -> App:
     app: App = request.app.state.revec
     return app
 
@@ -53,10 +54,10 @@ def app_of(request: Request) -> App:
 TheApp = Annotated[App, Depends(app_of)]
 
 
-def at_least(role: Role) -> Callable[[Request], Caller]:
+def at_least(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     """The caller, if it may do what this role may."""
 
-    def caller(request: Request) -> Caller:
+    async def caller(request: Request) -> Caller:
         found: Caller = request.state.caller
         if not found.role.covers(role):
             raise NotAllowed(f"this wants {role} and {found.name} is {found.role}: ask with another key")
@@ -65,11 +66,12 @@ def at_least(role: Role) -> Callable[[Request], Caller]:
     return caller
 
 
-def of_all_tenants(role: Role) -> Callable[[Request], Caller]:
+def of_all_tenants(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     """The same, where what is asked for concerns every tenant."""
+    has_role = at_least(role)
 
-    def caller(request: Request) -> Caller:
-        found = at_least(role)(request)
+    async def caller(request: Request) -> Caller:
+        found = await has_role(request)
         if found.tenant is not None:
             raise NotAllowed(f"this concerns all tenants, and {found.name} is one of them")
         return found

@@ -69,8 +69,10 @@ class Server(uvicorn.Server):
         self.listens = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listens.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ async def livez() -> str:
     return "ok\n"
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "Why it is not", "content": {"text/plain": {}}}})
 async def readyz(request: Request) -> PlainTextResponse:
     """Its own database and schema answer; asked once a second, whoever asks."""
     why = await request.app.state.unready()
