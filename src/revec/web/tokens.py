@@ -77,7 +77,7 @@ class Tokens:
                 options={"require": REQUIRED, "enforce_minimum_key_length": True},
             )
             return self._described(claims)
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise NotIdentified(type(error).__name__) from None
 
     def _described(self, claims: dict[str, Any]) -> Caller:
