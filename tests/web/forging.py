@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 ISSUER, AUDIENCE = "https://issuer.example", "revec"
-SECRET = "a secret of more than thirty-two bytes, which nobody guesses"
+SECRET = "a secret of more than sixty-four bytes, so that every hash would take it"
 GONE = object()  # a claim that is left out
 
 RSA = rsa.generate_private_key(65537, 2048)

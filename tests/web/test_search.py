@@ -132,8 +132,7 @@ async def test_a_body_that_is_none(app: App, loopback: Loopback, body: bytes, st
     viewer = await door.holder(app) | {"content-type": "application/json"}
     async with door.door(app) as client:
         answer = await client.post("/v1/collections/c/search", content=body, headers=viewer)
-        assert door.said(answer, answer.status_code)["status"] in {400, 422}
-        assert status in {400, 422}
+        door.said(answer, status)
 
 
 async def test_nothing_serves_yet_and_nothing_there(app: App, loopback: Loopback) -> None:

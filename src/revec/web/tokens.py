@@ -27,7 +27,6 @@ from revec.settings import Settings
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 ALL_TENANTS = "*"  # said aloud: a claim that is missing is never more than one that is there
 LONGEST_NAME = 200  # characters of a subject
-SHORTEST_SECRET = 32  # bytes: HS256 wants as many as its hash has (RFC 7518, 3.2)
 BY_SECRET = ("HS256", "HS384", "HS512")
 BY_PUBLIC_KEY = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
@@ -202,9 +201,11 @@ def tokens(settings: Settings) -> Tokens | None:
 def _keyring(secret: str | None, public: str, algorithms: list[str]) -> Keyring:
     if secret is None:
         return PublicKeys(_loader(public), algorithms)
-    if len(secret.encode()) < SHORTEST_SECRET:
+    # As many bytes as the hash has (RFC 7518, 3.2).
+    shortest = max(int(name.removeprefix("HS")) // 8 for name in algorithms)
+    if len(secret.encode()) < shortest:
         raise BadInput(
-            f"REVEC_JWT_SECRET has less than {SHORTEST_SECRET} bytes, and could be guessed: "
+            f"REVEC_JWT_SECRET has less than {shortest} bytes, which {algorithms[0]} wants: "
             "`openssl rand -base64 48` makes one"
         )
     return Secret(secret, algorithms)

@@ -15,7 +15,7 @@ from revec.web import asking, bodies
 from revec.web.asking import CollectionName, TheApp, Viewer
 
 router = APIRouter(prefix="/v1/collections/{name}/search", tags=["search"])
-UNSET = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
+UNSET: dict[str, Any] = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
 
 
 @router.get("", **UNSET)
