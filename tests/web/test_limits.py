@@ -45,14 +45,14 @@ async def test_a_large_body_is_refused(app: App, loopback: Loopback) -> None:
         assert (await client.post(BATCH, json=documents, headers=admin)).status_code == 202
 
 
-@pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x"])
-async def test_a_packed_body_is_not_unpacked(app: App, loopback: Loopback, packing: str) -> None:
+async def test_a_packed_body_is_not_unpacked(app: App, loopback: Loopback) -> None:
     """A few kilobytes may be gigabytes: refused by its head."""
-    admin = await door.holder(app, Role.ADMIN) | {"content-encoding": packing}
+    admin = await door.holder(app, Role.ADMIN)
+    bomb = gzip.compress(b" " * (64 << 20))
     async with door.door(app) as client:
-        bomb = gzip.compress(b" " * (64 << 20))
-        problem = door.said(await client.post(BATCH, content=bomb, headers=admin), 415)
-        assert "send it as it is" in problem["detail"]
+        for packing in ("gzip", "deflate", "br", "zstd", "gzip, gzip", "x"):
+            packed = await client.post(BATCH, content=bomb, headers=admin | {"content-encoding": packing})
+            assert "send it as it is" in door.said(packed, 415)["detail"]
 
 
 async def test_a_large_head_is_refused(app: App, loopback: Loopback) -> None:

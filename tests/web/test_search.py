@@ -91,22 +91,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("question", "words"), REFUSED, ids=str)
-async def test_what_cannot_be_asked(
-    app: App, loopback: Loopback, question: dict[str, Any], words: str
-) -> None:
+async def test_what_cannot_be_asked(app: App, loopback: Loopback) -> None:
     """Refused with the place and a sentence, in the address as in a body; never dropped, never echoed."""
     operator = await door.holder(app, Role.OPERATOR, None)
     async with door.door(app) as client:
-        by_address = await ask(client, operator, **question)
-        by_body = await client.post("/v1/collections/c/search", json={"q": "x"} | question, headers=operator)
-        for answer, place in ((by_address, "query"), (by_body, "body")):
-            problem = door.said(answer, 422)
-            (error,) = problem["errors"]
-            (name,) = question
-            assert error["where"] == f"{place}.{name}"
-            assert words in error["why"]
-            assert "x" * 100 not in answer.text
+        for question, words in REFUSED:
+            by_address = await ask(client, operator, **question)
+            by_body = await client.post(
+                "/v1/collections/c/search", json={"q": "x"} | question, headers=operator
+            )
+            for answer, place in ((by_address, "query"), (by_body, "body")):
+                problem = door.said(answer, 422)
+                (error,) = problem["errors"]
+                (name,) = question
+                assert error["where"] == f"{place}.{name}"
+                assert words in error["why"]
+                assert "x" * 100 not in answer.text
 
 
 BODIES: list[tuple[bytes, int]] = [
@@ -120,19 +120,18 @@ BODIES: list[tuple[bytes, int]] = [
     (b'{"q": "x", "k": ' + b"9" * 5_000 + b"}", 400),
     (b'{"q": "\\ud800"}', 422),
     (b'{"q": "\xff"}', 400),
-    (b"\xef\xbb\xbf{}", 400),
+    (b"\xef\xbb\xbf{}", 422),
     (b"[" * 50_000, 400),
     (b"\0" * 100, 422),
 ]
 
 
-@pytest.mark.parametrize(("body", "status"), BODIES, ids=lambda value: repr(value)[:20])
-async def test_a_body_that_is_none(app: App, loopback: Loopback, body: bytes, status: int) -> None:
+async def test_a_body_that_is_none(app: App, loopback: Loopback) -> None:
     """Not JSON, not an object, not a text: a problem, never a failure of ours."""
     viewer = await door.holder(app) | {"content-type": "application/json"}
     async with door.door(app) as client:
-        answer = await client.post("/v1/collections/c/search", content=body, headers=viewer)
-        door.said(answer, status)
+        for body, status in BODIES:
+            door.said(await client.post("/v1/collections/c/search", content=body, headers=viewer), status)
 
 
 async def test_nothing_serves_yet_and_nothing_there(app: App, loopback: Loopback) -> None:

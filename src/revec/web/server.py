@@ -13,12 +13,13 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from revec.model.errors import Unavailable
+from revec.model.errors import BadInput, Unavailable
 from revec.web import problems
 from revec.web.entrance import MOST_HEAD
 
 MOST_CONNECTIONS = 512  # further ones are answered 503 by the server itself
 PATIENCE = 10.0  # seconds for a head to come in
+LAST_PORT = 65_535
 KEEP_ALIVE = 30  # seconds between two requests of a connection
 
 
@@ -86,6 +87,7 @@ async def listening(api: FastAPI, host: str, port: int, *, deadline: float) -> A
     What was begun then is answered still, within `deadline` seconds.
 
     Raises:
+        BadInput: there is no such port.
         Unavailable: it cannot be listened at.
     """
     config = uvicorn.Config(
@@ -115,10 +117,10 @@ async def listening(api: FastAPI, host: str, port: int, *, deadline: float) -> A
 
 
 def _socket(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= LAST_PORT:
+        raise BadInput(f"{port} is no port: take one up to {LAST_PORT}, or 0 for a free one")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise Unavailable(
-            f"cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    except OSError as error:
+        raise Unavailable(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
