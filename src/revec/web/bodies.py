@@ -22,8 +22,9 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_storable)]
+_SAID = Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})  # the sentence is _storable's
+Text = Annotated[str, AfterValidator(_storable), _SAID]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_storable), _SAID]
 
 
 class In(BaseModel):
@@ -37,7 +38,13 @@ class Question(In):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"q": "reset my password", "k": 3}]})
 
-    q: Text = Field(min_length=1, max_length=LONGEST_QUERY, pattern=r"\S", description="The words.")
+    q: Text = Field(
+        min_length=1,
+        max_length=LONGEST_QUERY,
+        pattern=r"\S",
+        description="The words.",
+        json_schema_extra={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"},
+    )
     k: int = Field(default=10, ge=1, le=MOST_HITS, description="How many hits.")
     tenant: Name | None = Field(default=None, description="Only for callers of all tenants.")
     index: Name | None = Field(default=None, description="Operators: another index, by number or name.")
