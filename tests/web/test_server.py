@@ -275,6 +275,17 @@ def test_serve_without_keys_on_this_machine(dsn: str, tmp_path: Path, loopback: 
         assert running.returncode == 0
 
 
+def test_without_its_packages_serve_says_which(tmp_path: Path) -> None:
+    """One command to paste; everything else works without them."""
+    code = (
+        "import sys; sys.modules['fastapi'] = None;"
+        "from revec.cli.main import run; sys.exit(run(['serve', '--no-auth']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "revec serve needs an optional package: pip install 'revec[serve]'" in done.stderr
+
+
 KEYS_REFUSED = [
     (("--role", "viewer"), "--tenant NAME or --all-tenants"),
     (("--role", "viewer", "--tenant", "a", "--all-tenants"), "--tenant NAME or --all-tenants"),

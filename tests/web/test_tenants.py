@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -109,6 +110,16 @@ async def test_both_must_fail_before_anything_leaks(
     async with door.door(app) as client:
         with without_the_condition(monkeypatch), without_roles(app, monkeypatch):
             assert await look_around(client, operator) == set(TENANTS)
+
+
+async def test_through_a_pooler_and_as_a_plain_owner(any_app: App, loopback: Loopback) -> None:
+    """Sixty at a time, two keys: a tenant that was set for one request is never another's."""
+    await door.two_tenants(any_app)
+    held = {tenant: await door.holder(any_app, tenant=tenant) for tenant in TENANTS}
+    async with door.door(any_app, requests_per_second=1_000.0) as client:
+        asked = [TENANTS[n % 2] for n in range(60)]
+        answers = await asyncio.gather(*(ask(client, held[tenant]) for tenant in asked))
+        assert [door.tenants(answer) for answer in answers] == [{tenant} for tenant in asked]
 
 
 async def test_the_tenant_is_never_the_request_s_to_choose(app: App, loopback: Loopback) -> None:

@@ -119,10 +119,14 @@ async def serve(
 
 
 def _say_of_requests(event: Any) -> None:
-    if isinstance(event, events.TurnedAway):
-        err.print(f"turned away: {event.why}", markup=False)
-    elif isinstance(event, events.RequestFailed):
-        err.print(f"{event.route} failed: {event.why}", markup=False)
+    match event:
+        case events.TurnedAway():
+            err.print(f"turned away: {event.why}", markup=False)
+        case events.RequestFailed():
+            err.print(f"{event.route} failed: {event.why}", markup=False)
+        case _:
+            if line := _trouble(event):
+                err.print(line, markup=False)
 
 
 def _say(event: Any) -> None:

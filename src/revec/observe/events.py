@@ -67,7 +67,7 @@ class DatabaseLost:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """A statement was refused for now: a lock, a deadlock, a full disk."""
+    """Something was refused for now: a lock, a deadlock, a full disk, an issuer's public keys."""
 
     why: str
 

@@ -111,11 +111,18 @@ def _sentence(error: HTTPException) -> str:
 
 def _refusals(errors: Sequence[Any]) -> tuple[str, list[dict[str, str]]]:
     """Where and why, without what was sent: it may be anything, and secret."""
-    listed = [{"where": ".".join(map(str, each["loc"])), "why": _why(each)} for each in errors]
+    listed = [{"where": _where(each), "why": _why(each)} for each in errors]
     first = listed[0]
     return f"{first['where']}: {first['why']}", listed
 
 
+def _where(error: Mapping[str, Any]) -> str:
+    place, *inner = error["loc"]
+    return str(place) if error["type"] == "json_invalid" else ".".join(map(str, [place, *inner]))
+
+
 def _why(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"is not JSON, from character {error['loc'][-1]} on"
     sentence = str(error["msg"]).removeprefix("Value error, ")
     return sentence[:1].lower() + sentence[1:]

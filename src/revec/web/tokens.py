@@ -153,7 +153,7 @@ class PublicKeys:
             async with asyncio.timeout(PATIENCE):
                 keys = jwt.PyJWKSet.from_dict(await self._load()).keys
         except (jwt.PyJWTError, httpx2.HTTPError, OSError, ValueError, AttributeError) as error:
-            events.emit(events.TurnedAway(f"the public keys cannot be read: {type(error).__name__}"))
+            events.emit(events.TryAgain(f"the public keys cannot be read: {type(error).__name__}"))
             return
         self._keys = {
             key.key_id: key
