@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -64,6 +65,14 @@ async def test_a_search_over_a_socket(app: App, loopback: Loopback) -> None:
         answer = await ask(client, viewer)
         assert door.tenants(answer) == {"acme"}
         assert "server" not in answer.headers
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
+    """Its head and its body leave at once: what is accepted has Nagle's algorithm off."""
+    with server._socket(HERE, 0) as opened, socket.create_connection(opened.getsockname()):
+        accepted, _ = opened.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_what_was_begun_is_answered_before_the_end(app: App, loopback: Loopback) -> None:

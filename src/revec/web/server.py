@@ -121,6 +121,10 @@ def _socket(host: str, port: int) -> socket.socket:
         raise BadInput(f"{port} is no port: take one up to {LAST_PORT}, or 0 for a free one")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        opened = socket.create_server((host, port), family=family)
     except OSError as error:
         raise Unavailable(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+    # An answer's head and body are two writes, and the second would wait 40 ms for the client to acknowledge
+    # the first. asyncio sees to that only where a socket names its protocol; what is accepted inherits this.
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened
