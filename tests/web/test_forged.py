@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from revec.app import App
 from revec.model.access import Role
 from revec.model.errors import BadInput, NotIdentified, Unavailable
 from revec.postgres import keys
-from revec.settings import Settings
+from revec.settings import Settings, read
 from revec.web.tokens import PublicKeys, Tokens, tokens
 from tests.loopback import Loopback
 from tests.web import door, forging
@@ -328,6 +329,47 @@ async def test_public_keys_are_read_again(tmp_path: Path) -> None:
     assert await good("rsa-2")
 
 
+async def test_public_keys_at_an_address(app: App, loopback: Loopback) -> None:
+    """On this machine, or by https; while they cannot be read, nobody is told that its token is bad."""
+    await door.two_tenants(app)
+    answers = [b"HTTP/1.1 302 Found\r\nLocation: /x\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 500 No\r\n"]
+    body = json.dumps(forging.key_set()).encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+        writer.write(answers.pop(0) + head + body)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as issuer:
+        port = issuer.sockets[0].getsockname()[1]
+        made = by_secret(jwt_secret=None, jwt_jwks=f"http://127.0.0.1:{port}/keys")
+        made._keyring._clock = clock = Clock()  # type: ignore[attr-defined]
+        async with door.door(app, tokens=made) as client:
+            good = showing(by_rsa())
+            assert "cannot be read" in door.said(await ask(client, good), 503)["detail"]
+            clock.now = 20.0
+            assert door.tenants(await ask(client, good)) == {"acme"}
+            clock.now = 1_000.0  # the issuer fails, and what is known is good still
+            assert door.tenants(await ask(client, good)) == {"acme"}
+    assert answers == []
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_public_keys_in_a_file_that_is_not_there(app: App, loopback: Loopback, tmp_path: Path) -> None:
+    """503, and on: nobody is let in, nobody is told that its token is bad."""
+    missing = by_secret(jwt_secret=None, jwt_jwks=str(tmp_path / "none.json"))
+    async with door.door(app, tokens=missing) as client:
+        assert "cannot be read" in door.said(await ask(client, showing(by_rsa())), 503)["detail"]
+        assert_closed(await ask(client, showing("nonsense")))
+
+
 REFUSED = [
     ({"jwt_secret": "short"}, "less than 32 bytes"),
     ({"jwt_issuer": None}, "REVEC_JWT_ISSUER and REVEC_JWT_AUDIENCE"),
@@ -349,6 +391,17 @@ def test_half_a_setting_is_refused(changes: dict[str, object], words: str) -> No
     """Before anybody is let in by it."""
     with pytest.raises(BadInput, match=words):
         by_secret(**changes)
+
+
+def test_the_environment_says_whose_tokens_are_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Algorithms as a JSON list, the secret without its newline."""
+    monkeypatch.setenv("REVEC_JWT_SECRET", forging.SECRET)
+    monkeypatch.setenv("REVEC_JWT_ISSUER", forging.ISSUER)
+    monkeypatch.setenv("REVEC_JWT_AUDIENCE", forging.AUDIENCE)
+    monkeypatch.setenv("REVEC_JWT_ALGORITHMS", '["HS512"]')
+    made = tokens(read())
+    assert made
+    assert made._keyring.algorithms == ["HS512"]  # type: ignore[attr-defined]
 
 
 def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:

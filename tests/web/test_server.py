@@ -21,6 +21,7 @@ import pytest
 from revec.app import App
 from revec.model.access import Role
 from revec.model.errors import BadInput, Refused, Unavailable
+from revec.postgres.database import Connection
 from revec.web import server
 from revec.web.doorkeeper import doorkeeper
 from revec.web.server import listening
@@ -75,6 +76,13 @@ def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+async def somebody_waits(conn: Connection) -> None:
+    """For a lock: a request is in the middle of its work."""
+    async with asyncio.timeout(PATIENCE):
+        while not (await (await conn.execute("SELECT FROM pg_locks WHERE NOT granted")).fetchall()):
+            await asyncio.sleep(0.01)
+
+
 async def test_what_was_begun_is_answered_before_the_end(app: App, loopback: Loopback) -> None:
     """A stop waits for the request in flight, and takes no other."""
     await door.two_tenants(app)
@@ -85,9 +93,7 @@ async def test_what_was_begun_is_answered_before_the_end(app: App, loopback: Loo
         async with app.database.transaction() as conn:
             await conn.execute("LOCK TABLE revec.route IN ACCESS EXCLUSIVE MODE")
             asked = asyncio.create_task(ask(client, viewer))
-            async with asyncio.timeout(PATIENCE):
-                while not (await (await conn.execute("SELECT FROM pg_locks WHERE NOT granted")).fetchall()):
-                    await asyncio.sleep(0.01)
+            await somebody_waits(conn)
             leaving = asyncio.create_task(exits.aclose())
             async with asyncio.timeout(PATIENCE):
                 while True:
@@ -113,7 +119,7 @@ async def test_what_never_ends_does_not_hold_the_end_up(app: App, loopback: Loop
         async with app.database.transaction() as conn:
             await conn.execute("LOCK TABLE revec.route IN ACCESS EXCLUSIVE MODE")
             asked = asyncio.create_task(ask(client, viewer))
-            await asyncio.sleep(0.1)
+            await somebody_waits(conn)
             async with asyncio.timeout(PATIENCE):
                 await exits.aclose()
             door.said(await asked, 503)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -55,8 +57,8 @@ class Entrance:
             await _refuse(error, scope, body, answer)
         finally:
             self._metrics.in_flight -= 1
-            route = getattr(scope.get("route"), "path", NO_ROUTE)
-            self._metrics.note(scope["method"], route, answer.status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._metrics.note(scope["method"], _route(scope), answer.status, seconds)
 
     async def _admit(self, scope: Scope, body: Body) -> None:
         """Who asks is known from here on, except where everybody may.
@@ -120,10 +122,21 @@ async def _refuse(error: Exception, scope: Scope, body: Body, answer: Answer) ->
         error = HTTPException(408, "the body did not come in time", {"connection": "close"})
     said = problems.response(error)
     if said.status_code == 500:  # noqa: PLR2004 - what nobody thought of
-        events.emit(events.RequestFailed(scope["method"], repr(error)))
+        events.emit(events.RequestFailed(_route(scope), _told(error)))
     if not body.is_whole:  # what is still on its way is not waited for
         said.headers["connection"] = "close"
     await said(scope, body.receive, answer.send)
+
+
+def _route(scope: Scope) -> str:
+    """Its template, without anybody's names."""
+    return getattr(scope.get("route"), "path", NO_ROUTE)
+
+
+def _told(error: Exception) -> str:
+    """What it was and where, without its words: a document's text may be among them."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}"
 
 
 def _most(path: str) -> int:
