@@ -90,6 +90,16 @@ class Settings(BaseSettings):
     brake: bool = True  # the backfill yields when searches or the database become slow
     health: str | None = None  # host:port where a worker answers /livez and /readyz
     fidelity_sample: int = Field(default=299, ge=1)
+    requests_per_second: float = Field(default=50.0, gt=0)  # of a tenant, at each `revec serve`
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_secret: SecretStr | None = None  # whoever signs with it, or
+    jwt_secret_file: Path | None = None
+    jwt_jwks: str | None = None  # a file or URL of public keys
+    jwt_algorithms: list[str] = []  # none: HS256 of a secret, else RS256, ES256 and EdDSA
+    jwt_tenant_claim: str = Field(default="tenant", min_length=1)
+    jwt_role_claim: str = Field(default="role", min_length=1)
+    jwt_leeway: float = Field(default=30.0, ge=0, le=300)  # seconds that clocks may differ
     collections: dict[str, CollectionTable] = {}
 
     def api_key(self, engine: str) -> str | None:
@@ -100,15 +110,16 @@ class Settings(BaseSettings):
         """
         key: SecretStr | None = getattr(self, f"{engine}_api_key", None)
         file: Path | None = getattr(self, f"{engine}_api_key_file", None)
-        if key is not None or file is None:
-            return key.get_secret_value() if key else None
-        try:
-            return file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(
-                f"{engine.upper()}_API_KEY_FILE cannot be read ({type(error).__name__}): "
-                f"name a file that holds the key and nothing else"
-            ) from None  # the cause would show what the file holds
+        return _secret(key, file, f"{engine.upper()}_API_KEY_FILE")
+
+    @property
+    def signing_secret(self) -> str | None:
+        """What tokens are signed with, where it is a secret.
+
+        Raises:
+            BadInput: there is no such file, or it is no text.
+        """
+        return _secret(self.jwt_secret, self.jwt_secret_file, "REVEC_JWT_SECRET_FILE")
 
     def base_url(self, engine: str) -> str | None:
         url: str | None = getattr(self, f"{engine}_base_url", None)
@@ -125,6 +136,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """No .env and no secrets folder: two places are enough to look in."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _secret(key: SecretStr | None, file: Path | None, name: str) -> str | None:
+    if key is not None or file is None:
+        return key.get_secret_value() if key else None
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{name} cannot be read ({type(error).__name__}): name a file that holds the key and nothing else"
+        ) from None  # the cause would show what the file holds
 
 
 def read() -> Settings:

@@ -15,16 +15,17 @@ from typing import Any
 from psycopg import sql
 
 from revec.app import App
-from revec.capture import projector
+from revec.capture import projector, push
 from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
+from revec.model.access import Caller, Role
 from revec.model.chunking import Count
 from revec.model.errors import InputRefused
 from revec.model.filter import Either, Filter
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.observe import events
-from revec.postgres import documents, filters, indexes, pulses
+from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
@@ -32,6 +33,9 @@ from revec.search import lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
+from revec.web import app as web_app
+from revec.web import asking, doorkeeper, entrance, tokens
+from revec.web.routes import documents as pushed
 from revec.work import batches, brake, calls, control, gather, health, pack, queue, reading, worker
 from revec.work.control import Control
 from revec.work.memory import Memory
@@ -44,6 +48,10 @@ from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
 from tests.search import test_filters, test_lexical, test_queries, test_similar
 from tests.stores import test_plans
+from tests.web import test_documents as written
+from tests.web import test_forged as forged
+from tests.web import test_limits as limits
+from tests.web import test_tenants as walls
 from tests.work import (
     test_batches,
     test_brake,
@@ -301,6 +309,47 @@ filtered, asked, alike, plans, carried = (
     test_thresholds,
 )
 controls, paused, healthy, braking = test_control, test_pause_source, test_health, test_brake
+
+
+async def as_the_token_says(self: tokens.Secret, header: dict[str, Any]) -> tuple[str, list[str]]:
+    return self.secret, [header["alg"]]
+
+
+@asynccontextmanager
+async def as_a_worker(app: App, _: str | None) -> AsyncIterator[Connection]:
+    async with app.database.transaction("worker") as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def remembering_keys(_: App) -> AsyncIterator[None]:
+    """A cache, as somebody might add it for speed."""
+    was, known = keys.holder, {}
+
+    async def holder(conn: Connection, key: str) -> Caller | None:
+        if key not in known:
+            known[key] = await was(conn, key)
+        return known[key]
+
+    keys.holder = holder
+    try:
+        yield
+    finally:
+        keys.holder = was
+
+
+async def uncounted(self: entrance.Body) -> Any:
+    return await self._receive()
+
+
+class Patient(entrance.Entrance):
+    def __init__(self, *arguments: Any, deadline: float, **more: Any) -> None:
+        super().__init__(*arguments, deadline=100 * deadline, **more)
+
+
+async def not_waiting(database: Any, collection: Any, ids: Any, _: float) -> list[push.Stand]:
+    return await push.stands(database, collection, ids)
+
 
 MUTANTS: dict[str, Mutant] = {
     # looking
@@ -905,5 +954,61 @@ MUTANTS: dict[str, Mutant] = {
     "a pack waits for its turn, whoever leaves": Mutant(
         attribute(calls.Caller, "_pause", deaf),
         controls.test_a_worker_whose_packs_wait_for_their_turn_leaves_at_once,
+    ),
+    # the door
+    "a key is remembered": Mutant(remembering_keys, forged.test_a_revoked_key_opens_nothing_from_then_on),
+    "a revoked key is good": Mutant(
+        without(keys.SQL, "holder", " AND k.revoked_at IS NULL"),
+        forged.test_a_revoked_key_opens_nothing_from_then_on,
+    ),
+    "an expired key is good": Mutant(
+        without(keys.SQL, "holder", "\n   AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())"),
+        forged.test_an_expired_key_opens_nothing,
+    ),
+    "a token names its algorithm": Mutant(
+        attribute(tokens.Secret, "key", as_the_token_says), forged.test_a_forged_token_opens_nothing
+    ),
+    "a token need not end": Mutant(
+        attribute(tokens, "REQUIRED", ["iat", "iss", "aud", "sub"]), forged.test_a_forged_token_opens_nothing
+    ),
+    "the request names the tenant": Mutant(
+        attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
+        walls.test_the_tenant_is_never_the_request_s_to_choose,
+    ),
+    "another collection is there": Mutant(
+        attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none
+    ),
+    "a document is read as a worker": Mutant(
+        attribute(asking, "reading", as_a_worker), walls.test_row_security_alone_keeps_tenants_apart
+    ),
+    "a document is anybody's": Mutant(
+        without(documents.SQL, "one", " AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)"),
+        walls.test_the_queries_alone_keep_tenants_apart,
+    ),
+    "everybody may do everything": Mutant(
+        attribute(Role, "covers", lambda *_: True), walls.test_what_each_role_may
+    ),
+    "a head is not looked at": Mutant(
+        attribute(entrance, "_require_small_and_plain", lambda *_: None), limits.test_a_large_head_is_refused
+    ),
+    "a body is not counted": Mutant(
+        attribute(entrance.Body, "receive", uncounted), limits.test_a_large_body_is_refused
+    ),
+    "nothing ends a request": Mutant(
+        attribute(web_app, "Entrance", Patient), limits.test_an_answer_that_takes_too_long
+    ),
+    "all tenants have one purse": Mutant(
+        attribute(Caller, "purse", property(lambda _: "all")), limits.test_the_share_of_each_tenant
+    ),
+    "any name leads to this machine": Mutant(
+        attribute(doorkeeper, "_require_loopback", lambda *_: None),
+        limits.test_on_this_machine_anybody_may_if_that_was_asked_for,
+    ),
+    "nobody waits": Mutant(
+        attribute(pushed, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
+    ),
+    "a wait is for every index": Mutant(
+        without(push.SQL, "standing", "w.index_id = r.serving AND "),
+        written.test_a_wait_is_for_the_index_that_serves,
     ),
 }

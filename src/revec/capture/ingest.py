@@ -75,6 +75,15 @@ def draft(line: bytes) -> Draft:
         raise BadInput(f"is not UTF-8 (byte {error.start})") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"is not JSON: {error}") from error
+    return drafted(value)
+
+
+def drafted(value: Any) -> Draft:
+    """The document of one object, like `draft`.
+
+    Raises:
+        BadInput: the reason, to be shown beside its place.
+    """
     if not isinstance(value, dict):
         raise BadInput('is not an object like {"id": "1", "text": "…"}')
     if unknown := sorted(set(value) - FIELDS):

@@ -251,7 +251,7 @@ async def finish(
     reason: Why = "",
 ) -> int:
     """Drop the old index after a while; until then it is current, and --cancel is honest."""
-    wait = _duration(drop_after)
+    wait = duration(drop_after)
     async with of_collection(name) as (app, collection):
         if cancel:
             await app.commands.cancel_finish(collection, why=reason or "finish was cancelled")
@@ -313,11 +313,16 @@ def _kind(index: str | None) -> Any:
     return IndexKind(index) if index else None
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """`90d` → its length.
+
+    Raises:
+        BadInput: it is none.
+    """
     found = re.fullmatch(r"(\d+)\s*([smhd]?)", text.strip())
     if not found:
         raise BadInput(f"{text!r} is no duration: write 0, 30m, 12h or 7d")
     unit = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
     if len(found[1]) > MOST_DIGITS:
-        raise BadInput(f"{text!r} is too long a while: the old index costs disk; write 7d or 90d")
+        raise BadInput(f"{text!r} is too long a while: write 7d or 90d")
     return timedelta(**{unit: int(found[1])})

@@ -1,4 +1,4 @@
-"""Verbs that run: the worker, the embedded server, the schema."""
+"""Verbs that run: the worker, the door, the embedded server, the schema."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, err, opened, out, settings, table
-from revec.model.errors import Refused
+from revec.model.errors import MissingExtra, Refused
 from revec.observe import events
 
 
 def register(app: cyclopts.App) -> None:
     app.command(worker)
+    app.command(serve)
     app.command(up)
     schema = cyclopts.App(name="schema", help="Revec's own tables in your database.")
     schema.command(apply)
@@ -75,6 +76,57 @@ async def worker(
     if dead:
         err.print("revec: `revec queue list NAME` shows them, `retry` or `accept` settles them")
     return Exit.FAILED if drain and (dead or faults or summary.stuck) else Exit.DONE
+
+
+async def serve(
+    *,
+    host: Annotated[
+        str, Parameter(help="Where to listen; 127.0.0.1 is heard on this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="0: any free one.")] = 8080,
+    no_auth: Annotated[bool, Parameter(help="Let in whoever is on this machine, as an admin.")] = False,
+    json: Annotated[bool, Parameter(help="Say what happens as JSON lines on standard error.")] = False,
+) -> int:
+    """Answer over HTTP: search, documents, migrations. Run as many as you like, behind a proxy with TLS."""
+    try:
+        from revec.web.app import build
+        from revec.web.doorkeeper import doorkeeper
+        from revec.web.server import listening
+        from revec.web.tokens import tokens
+    except ModuleNotFoundError as error:
+        raise MissingExtra("revec serve", "serve") from error
+    if json:
+        from revec.observe import logs
+
+        logs.configure()
+        events.listen(logs.log_json)
+    else:
+        events.listen(_say_of_requests)
+    async with opened() as app:
+        keeper = await doorkeeper(app.database, tokens(app.settings), host=host, no_auth=no_auth)
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        deadline = app.settings.request_deadline
+        async with listening(build(app, keeper), host, port, deadline=deadline) as at:
+            said = f"[{host}]" if ":" in host else host
+            out.print(
+                f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
+            )
+            await stopped.wait()
+    return Exit.DONE
+
+
+def _say_of_requests(event: Any) -> None:
+    match event:
+        case events.TurnedAway():
+            err.print(f"turned away: {event.why}", markup=False)
+        case events.RequestFailed():
+            err.print(f"{event.route} failed: {event.why}", markup=False)
+        case _:
+            if line := _trouble(event):
+                err.print(line, markup=False)
 
 
 def _say(event: Any) -> None:

@@ -123,10 +123,9 @@ def _braked(workers: list[Any]) -> str | None:
 async def _index(conn: Connection, store: Store, index: Index, route: Route) -> IndexStatus:
     open_work = (await queue.open_work(conn, [index.id]))[index.id]
     dead, excluded = await queue.counts(conn, index.id)
-    roles = {route.serving: "serving", route.previous: "previous"}
     return IndexStatus(
         name=index.name,
-        role=roles.get(index.id, "next"),
+        role=route.role_of(index.id),
         kind=index.kind,
         backlog=open_work.open,
         oldest_seconds=round(open_work.oldest_seconds, 1),

@@ -5,6 +5,9 @@ RevecError
 ├── NotFound              no such collection, index, migration
 ├── Refused               right request, wrong state: the next command is named
 ├── GateNotMet            a required gate did not pass, or cannot tell yet
+├── NotIdentified         who asks is not known: no key, or one that opens nothing
+├── NotAllowed            who asks is known, and may not
+├── TooMuch               the caller's purse is empty: later again
 ├── Unavailable           the database or a server cannot be reached
 ├── MissingExtra          a package of an optional extra is not installed
 └── ProviderError         something went wrong between us and an embedding model
@@ -37,6 +40,22 @@ class Refused(RevecError):
 
 class GateNotMet(RevecError):
     """A required gate did not pass, or cannot tell yet."""
+
+
+class NotIdentified(RevecError):
+    """Nobody is known by what was shown; the sentence never says what was wrong with it."""
+
+
+class NotAllowed(RevecError):
+    """The caller is known and may not do this."""
+
+
+class TooMuch(RevecError):
+    """The caller's purse of requests is empty."""
+
+    def __init__(self, sentence: str, *, retry_after: float) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after  # seconds
 
 
 class Unavailable(RevecError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from revec.model.space import QueryRecipe, Space
 
@@ -44,3 +45,8 @@ class Route:
     serving: int | None
     previous: int | None
     resting: str | None = None  # why the model of what serves is not to be asked for a while
+
+    def role_of(self, index_id: int) -> Literal["serving", "previous", "next"]:
+        if index_id == self.serving:
+            return "serving"
+        return "previous" if index_id == self.previous else "next"

@@ -67,7 +67,7 @@ class DatabaseLost:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """A statement was refused for now: a lock, a deadlock, a full disk."""
+    """Something was refused for now: a lock, a deadlock, a full disk, an issuer's public keys."""
 
     why: str
 
@@ -80,8 +80,33 @@ class Braked:
     why: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """Somebody showed a key or a token that opens nothing; what it was is not said."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """A request met something that nobody had thought of."""
+
+    route: str
+    why: str
+
+
 Event = (
-    HeldBack | Moved | Judged | PackDone | ProviderFailed | IndexFaulted | DatabaseLost | TryAgain | Braked
+    HeldBack
+    | Moved
+    | Judged
+    | PackDone
+    | ProviderFailed
+    | IndexFaulted
+    | DatabaseLost
+    | TryAgain
+    | Braked
+    | TurnedAway
+    | RequestFailed
 )
 
 _listeners: list[Callable[[Event], None]] = []

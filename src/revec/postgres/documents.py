@@ -11,6 +11,7 @@ from psycopg import sql
 
 from revec.model.document import Content, Draft
 from revec.model.filter import Filter
+from revec.model.reading import Hit
 from revec.postgres import filters
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
@@ -51,10 +52,23 @@ async def move(conn: Connection, source_id: int, tenants: Mapping[str, str], row
         await conn.execute(SQL.upsert.format(rows=SQL.moved.format(rows=rows)), keys)
 
 
-async def delete(conn: Connection, source_id: int, keys: Sequence[str]) -> None:
-    """Delete the source's documents of these keys. Call under `lock_source`."""
-    if keys:
-        await conn.execute(SQL.delete_keys, {"source": source_id, "keys": list(keys)})
+async def delete(conn: Connection, source_id: int, keys: Sequence[str]) -> dict[str, int]:
+    """Delete the source's documents of these keys; the ids that they had. Call under `lock_source`."""
+    if not keys:
+        return {}
+    rows = await conn.execute(SQL.delete_keys, {"source": source_id, "keys": list(keys)})
+    return {row.key: row.id for row in await rows.fetchall()}
+
+
+async def ids_of(conn: Connection, source_id: int, keys: Sequence[str]) -> dict[str, int]:
+    rows = await conn.execute(SQL.ids_of, {"source": source_id, "keys": list(keys)})
+    return {row.key: row.id for row in await rows.fetchall()}
+
+
+async def one(conn: Connection, collection_id: int, source: str, key: str, tenant: str | None) -> Any:
+    """The document, if it is the tenant's; else None, whether there is one or not."""
+    asked = {"collection": collection_id, "source": source, "key": key, "tenant": tenant}
+    return await (await conn.execute(SQL.one, asked)).fetchone()
 
 
 async def keys_after(conn: Connection, source_id: int, after: str | None, limit: int) -> list[str]:
@@ -124,6 +138,20 @@ async def mates(conn: Connection, collection_id: int, tenant: str, chances: Sequ
     """Some documents of the tenant; each chance in [0, 1) leads to one."""
     asked = {"collection": collection_id, "tenant": tenant, "chances": list(chances)}
     return [row.doc_id for row in await (await conn.execute(SQL.mates, asked)).fetchall()]
+
+
+async def ids_of_hits(
+    conn: Connection, collection_id: int, hits: Sequence[Hit], tenant: str | None
+) -> dict[int, tuple[str, str]]:
+    """doc_id → (source, key) of the hits that are still there."""
+    asked = {
+        "collection": collection_id,
+        "sources": [hit.source for hit in hits],
+        "keys": [hit.id for hit in hits],
+        "tenant": tenant,
+    }
+    rows = await conn.execute(SQL.ids_of_hits, asked)
+    return {row.doc_id: (row.source, row.key) for row in await rows.fetchall()}
 
 
 async def last_rev(conn: Connection) -> int:

@@ -63,9 +63,14 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
     """The route and the index that answers, in one read."""
     row = await (await conn.execute(SQL.route, {"collection": collection})).fetchone()
     if row is None:
-        raise NotFound(f"no collection is named {collection!r}: `revec collections list` shows all")
+        raise no_collection(collection)
     route = Route(row.collection_id, row.epoch, row.serving, row.previous, row.resting)
     return route, None if row.serving is None else _index(row)
+
+
+def no_collection(name: str) -> NotFound:
+    """The same to everybody, whether there is none or it is none of theirs."""
+    return NotFound(f"no collection is named {name!r}: `revec collections list` shows all")
 
 
 async def route_of(conn: Connection, collection_id: int) -> Route:

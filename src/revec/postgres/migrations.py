@@ -77,6 +77,12 @@ async def latest(conn: Connection, collection_id: int) -> Migration | None:
     return None if row is None else _migration(row)
 
 
+async def listed(conn: Connection, collection_id: int, limit: int) -> list[Migration]:
+    """Of one collection, the newest first."""
+    rows = await conn.execute(SQL.listed, {"collection": collection_id, "limit": limit})
+    return [_migration(row) for row in await rows.fetchall()]
+
+
 async def recipe(conn: Connection, migration: Migration) -> tuple[Space, QueryRecipe]:
     row = await (await conn.execute(SQL.recipe, {"id": migration.id})).fetchone()
     assert row is not None

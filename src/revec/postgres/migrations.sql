@@ -14,6 +14,9 @@ SELECT m.* FROM revec.migration m
 -- name: latest
 SELECT m.* FROM revec.migration m WHERE m.collection_id = %(collection)s ORDER BY m.id DESC LIMIT 1;
 
+-- name: listed
+SELECT m.* FROM revec.migration m WHERE m.collection_id = %(collection)s ORDER BY m.id DESC LIMIT %(limit)s;
+
 -- name: by_id
 SELECT m.* FROM revec.migration m WHERE m.id = %(id)s;
 

@@ -1,0 +1,34 @@
+"""Who asks, and what they may do: the caller behind a key or a token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a caller may do; each may do what the ones before it may."""
+
+    VIEWER = "viewer"  # search
+    OPERATOR = "operator"  # read everything that its tenant has
+    ADMIN = "admin"  # write documents, move migrations
+
+    def covers(self, needed: Role) -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    name: str  # a key's prefix, or the subject of a token: for the history and the logs
+    role: Role
+    tenant: str | None  # None: of all tenants
+    collection: str | None = None  # None: of all collections
+
+    def reaches(self, collection: str) -> bool:
+        return self.collection in {None, collection}
+
+    @property
+    def purse(self) -> str:
+        """Whose requests these are: its tenant's, or its own where it is for all of them."""
+        return f"caller {self.name}" if self.tenant is None else f"tenant {self.tenant}"

@@ -1,0 +1,79 @@
+"""The whole of the door: routes, what stands before them, and their description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from revec import __version__
+from revec.app import App
+from revec.web import bodies, problems
+from revec.web.asking import PROBLEMS
+from revec.web.doorkeeper import Doorkeeper
+from revec.web.entrance import OPEN, Entrance
+from revec.web.metrics import Metrics
+from revec.web.purses import Purses
+from revec.web.routes import collections, documents, health, migrations, search
+from revec.work.health import once_a_second, unready
+
+ABOUT = (
+    "Search by the model that serves. Every answer that is no success is a problem (RFC 9457): "
+    "a sentence, with the way out."
+)
+REFS = "#/components/schemas/{model}"
+
+
+def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
+    """An ASGI application on an open App; it opens and closes nothing itself."""
+    # No page of documentation: its scripts would come from somewhere else.
+    api = FastAPI(
+        title="Revec",
+        version=__version__,
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _answered, RequestValidationError: _answered},
+    )
+    api.state.revec = revec
+    api.state.unready = once_a_second(lambda: unready(revec.database))
+    for routes in (search, documents, collections, migrations, health):
+        api.include_router(routes.router, responses=PROBLEMS)
+    api.add_middleware(
+        Entrance,
+        doorkeeper=doorkeeper,
+        purses=Purses(revec.settings.requests_per_second),
+        metrics=Metrics(),
+        deadline=revec.settings.request_deadline,
+    )
+    api.openapi = lambda: _described(api)  # type: ignore[method-assign]
+    return api
+
+
+async def _answered(_: Request, error: Exception) -> Response:
+    return problems.response(error)
+
+
+def _described(api: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with what a problem looks like and how a key is shown."""
+    if api.openapi_schema:
+        return api.openapi_schema
+    said = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
+    problem = bodies.Problem.model_json_schema(ref_template=REFS)
+    parts = said.setdefault("components", {})
+    parts.setdefault("schemas", {}).update({**problem.pop("$defs", {}), "Problem": problem})
+    parts["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a JWT."}
+    }
+    said["security"] = [{"bearer": []}]
+    for path in OPEN & said["paths"].keys():
+        for operation in said["paths"][path].values():
+            operation["security"] = []
+    api.openapi_schema = said
+    return said

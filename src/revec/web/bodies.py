@@ -1,0 +1,224 @@
+"""What goes over the wire, apart from the facts: shapes, limits, examples."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from revec.model.document import unstorable
+from revec.model.reading import Mode
+
+MOST_HITS = 1_000
+LONGEST_QUERY = 4_096  # characters
+LONGEST_FILTER = 8_192  # characters
+LONGEST_NAME = 1_000  # characters
+LONGEST_WAIT = 30.0  # seconds
+MOST_DOCUMENTS = 1_000  # in a batch
+
+
+def _storable(text: str) -> str:
+    if why := unstorable(text):
+        raise ValueError(why)
+    return text
+
+
+_SAID = Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})  # the sentence is _storable's
+Text = Annotated[str, AfterValidator(_storable), _SAID]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_storable), _SAID]
+
+
+class In(BaseModel):
+    """What is asked; a field that we do not know is refused, not dropped."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Question(In):
+    """A search. The tenant is the caller's own; who may see all of them may name one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"q": "reset my password", "k": 3}]})
+
+    q: Text = Field(
+        default="",
+        max_length=LONGEST_QUERY,
+        description="The words; empty: what was written last.",
+    )
+    k: int = Field(default=10, ge=1, le=MOST_HITS, description="How many hits.")
+    mode: Mode = Field(default=Mode.HYBRID, description="By vectors, by words, or by both.")
+    filter: Text | None = Field(
+        default=None,
+        max_length=LONGEST_FILTER,
+        description="Only documents with this metadata, as JSON.",
+        examples=['{"lang": "en"}'],
+    )
+    tenant: Name | None = Field(default=None, description="Only for callers of all tenants.")
+    index: Name | None = Field(default=None, description="Operators: another index, by number or name.")
+    vectors: bool = Field(default=False, description="Operators: the hits' vectors, chunk by chunk.")
+
+
+class Hit(BaseModel):
+    id: str
+    score: float = Field(
+        description="Of the fusion, or of one leg (cosine, BM25); never comparable between indexes."
+    )
+    matched_by: list[str] = Field(default=[], description="Of a hybrid answer: the legs that had it.")
+    vector_rank: int | None = None
+    lexical_rank: int | None = None
+    title: str
+    tenant: str
+    source: str
+    vectors: list[list[float]] | None = None
+
+
+class Answer(BaseModel):
+    """Wholly of one index, at one epoch of the route."""
+
+    collection: str
+    index: str
+    epoch: int
+    degraded: bool = Field(default=False, description="The query has no vector: the words alone answered.")
+    why: str | None = None
+    hits: list[Hit]
+
+
+class Index(BaseModel):
+    id: int
+    name: str
+    kind: str
+    role: Literal["serving", "previous", "next"]
+
+
+class Collection(BaseModel):
+    name: str
+    epoch: int
+    serving: str | None
+    indexes: list[Index] = Field(description="All that can be asked by `index`.")
+
+
+class Collections(BaseModel):
+    collections: list[Collection]
+
+
+class DocumentIn(In):
+    """A document, without its id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"title": "Reset", "text": "How to reset a password", "tenant": "acme"}]
+        }
+    )
+
+    title: Text = ""
+    text: Text
+    tenant: Name = "default"
+    metadata: dict[str, Any] = {}
+
+
+class Identified(DocumentIn):
+    """The same with its id, as a batch has it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "1", "text": "How to reset a password"}]}
+    )
+
+    id: Name
+
+
+class Batch(In):
+    """All of it or nothing."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"put": [{"id": "1", "text": "How to reset a password"}], "delete": ["2"]}]
+        }
+    )
+
+    put: list[Identified] = Field(default=[], max_length=MOST_DOCUMENTS)
+    delete: list[Name] = Field(default=[], max_length=MOST_DOCUMENTS)
+
+
+class Document(BaseModel):
+    id: str
+    source: str
+    title: str
+    text: str
+    tenant: str
+    metadata: dict[str, Any]
+    changed_at: datetime
+
+
+class Written(BaseModel):
+    id: str
+    standing: str = Field(
+        description="pending, searchable, excluded, dead or gone, in the index that serves."
+    )
+    why: str | None = None
+
+
+class Receipt(BaseModel):
+    """With 200 the index that serves has nothing left to do for these documents; with 202 it has."""
+
+    collection: str
+    documents: list[Written]
+
+
+class Migration(BaseModel):
+    id: int
+    state: str
+    target: str
+    paused: str | None
+    hold: str | None
+    started_at: datetime
+    changed_at: datetime
+
+
+class Migrations(BaseModel):
+    migrations: list[Migration]
+
+
+class Event(BaseModel):
+    at: datetime
+    who: str
+    was: str
+    became: str | None
+    why: str
+    evidence: Any
+
+
+class History(BaseModel):
+    migration: int
+    events: list[Event]
+
+
+class Start(In):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"to": "local:minilm-384"}]})
+
+    to: Name = Field(description="The model to move to.")
+    dims: int | None = Field(default=None, ge=1, le=16_000)
+    index: Literal["exact", "hnsw"] | None = None
+
+
+class Order(In):
+    """Why, for the history."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "the gates passed"}]})
+
+    reason: Annotated[Text, Field(min_length=1, max_length=LONGEST_NAME)]
+    drop_after: float = Field(default=7 * 86_400, ge=0, le=365 * 86_400, description="Of finish: seconds.")
+
+
+class Where(BaseModel):
+    where: str
+    why: str
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    detail: str = Field(description="A sentence with the way out.")
+    errors: list[Where] | None = None

@@ -1,0 +1,163 @@
+"""What every request passes before a route sees it, and what every answer passes on its way out.
+
+In this order: its head is small and plain, its body will be small, who asks is known and has a request
+left, and there is an end to it. Nothing of a body is read before all that is so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from revec.observe import events
+from revec.web import problems
+from revec.web.doorkeeper import Doorkeeper
+from revec.web.metrics import Metrics
+from revec.web.purses import Purses
+
+MOST_HEAD = 16 << 10  # bytes: of all headers, and of the address
+MOST_BODY = 64 << 10  # bytes
+MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
+OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
+NO_ROUTE = "none"
+
+
+class Entrance:
+    def __init__(
+        self, app: ASGIApp, *, doorkeeper: Doorkeeper, purses: Purses, metrics: Metrics, deadline: float
+    ) -> None:
+        self._app = app
+        self._doorkeeper = doorkeeper
+        self._purses = purses
+        self._metrics = metrics
+        self._deadline = deadline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        body, answer = Body(receive, _most(scope["path"])), Answer(send)
+        self._metrics.in_flight += 1
+        try:
+            async with asyncio.timeout(self._deadline) as patience:
+                scope["state"] = {"patience": patience, "metrics": self._metrics}
+                await self._admit(scope, body)
+                await self._app(scope, body.receive, answer.send)
+        except Exception as error:
+            if answer.status:  # too late for another one: the server ends the connection
+                raise
+            await _refuse(error, scope, body, answer)
+        finally:
+            self._metrics.in_flight -= 1
+            seconds = time.perf_counter() - began
+            self._metrics.note(scope["method"], _route(scope), answer.status, seconds)
+
+    async def _admit(self, scope: Scope, body: Body) -> None:
+        """Who asks is known from here on, except where everybody may.
+
+        Raises:
+            HTTPException: the request's form.
+            NotIdentified: nobody that is known asks.
+            TooMuch: or too often.
+        """
+        _require_small_and_plain(scope, body)
+        if scope["path"] not in OPEN:
+            caller = await self._doorkeeper.caller(scope["headers"])
+            self._purses.take(caller.purse)
+            scope["state"]["caller"] = caller
+
+
+class Body:
+    """What is received of a request, as far as it is let in."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive = receive
+        self._size = 0
+        self.most = most
+        self.is_whole = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            if self._size > self.most:
+                raise self.too_large()
+            self.is_whole = not message.get("more_body", False)
+        return message
+
+    def too_large(self) -> HTTPException:
+        return HTTPException(413, f"a body here has at most {self.most >> 10:,} kB: send it in parts")
+
+
+class Answer:
+    """What is sent, and its status; 0 before there is one."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def extend(request: Request, seconds: float) -> None:
+    """Give a request that said so longer than others have."""
+    patience: asyncio.Timeout = request.state.patience
+    now = asyncio.get_running_loop().time()
+    patience.reschedule(max(patience.when() or now, now + seconds))
+
+
+async def _refuse(error: Exception, scope: Scope, body: Body, answer: Answer) -> None:
+    if isinstance(error, TimeoutError) and not body.is_whole and scope["method"] not in {"GET", "DELETE"}:
+        error = HTTPException(408, "the body did not come in time", {"connection": "close"})
+    said = problems.response(error)
+    if said.status_code == 500:  # noqa: PLR2004 - what nobody thought of
+        events.emit(events.RequestFailed(_route(scope), _told(error)))
+    if not body.is_whole:  # what is still on its way is not waited for
+        said.headers["connection"] = "close"
+    await said(scope, body.receive, answer.send)
+
+
+def _route(scope: Scope) -> str:
+    """Its template, without anybody's names."""
+    return getattr(scope.get("route"), "path", NO_ROUTE)
+
+
+def _told(error: Exception) -> str:
+    """What it was and where, without its words: a document's text may be among them."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}"
+
+
+def _most(path: str) -> int:
+    return MOST_DOCUMENTS if path.startswith("/v1/") and "/documents" in path else MOST_BODY
+
+
+def _require_small_and_plain(scope: Scope, body: Body) -> None:
+    """By what the head says, before anything else is read.
+
+    Raises:
+        HTTPException: 413, 415, 431.
+    """
+    headers = scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers)
+    if size + len(scope["path"]) + len(scope["query_string"]) > MOST_HEAD:
+        raise HTTPException(431, f"the address and the headers have at most {MOST_HEAD >> 10} kB together")
+    said: dict[bytes, Any] = dict(headers)
+    if said.get(b"content-encoding", b"identity") != b"identity":
+        # A few kilobytes may unpack to gigabytes: whoever unpacks has to count, and we need not.
+        raise HTTPException(
+            415, "a packed body is not read: send it as it is", {"accept-encoding": "identity"}
+        )
+    if int(said.get(b"content-length", b"0")) > body.most:
+        raise body.too_large()

@@ -1,0 +1,148 @@
+"""Documents that are handed in: single or in batches, with a wait for those who read what they wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from revec.app import App
+from revec.capture.ingest import drafted
+from revec.capture.push import push, settled
+from revec.model.document import Draft
+from revec.model.errors import BadInput, NotFound
+from revec.model.index import Collection
+from revec.postgres import documents
+from revec.postgres.collections import PUSH
+from revec.web import asking, bodies
+from revec.web.asking import Admin, CollectionName, Operator, TheApp, Wait, collection
+from revec.web.entrance import extend
+
+router = APIRouter(prefix="/v1/collections/{name}/documents", tags=["documents"])
+RECEIPT: dict[str, Any] = {
+    "response_model": bodies.Receipt,
+    "response_model_exclude_none": True,
+    "responses": {
+        200: {"description": "The index that serves has nothing left to do for them"},
+        202: {"description": "Kept; a worker will do the rest", "model": bodies.Receipt},
+    },
+}
+Id = Annotated[bodies.Name, Path(description="The document's id; it may hold slashes.")]
+
+
+@router.get("/{id:path}", response_model=bodies.Document)
+async def read(
+    *,
+    app: TheApp,
+    caller: Operator,
+    name: CollectionName,
+    id: Id,  # noqa: A002 - what everybody calls it
+    source: Annotated[
+        bodies.Name, Query(description="Of which source; pushed documents unless said.")
+    ] = PUSH,
+) -> dict[str, Any]:
+    """One document as it is kept."""
+    found = await collection(app, caller, name)
+    async with asking.reading(app, caller.tenant) as conn:
+        row = await documents.one(conn, found.id, source, id, caller.tenant)
+    if row is None:
+        raise _no_document(name, id)
+    return {
+        "id": row.key,
+        "source": row.source,
+        "title": row.title,
+        "text": row.body,
+        "tenant": row.tenant,
+        "metadata": row.metadata,
+        "changed_at": row.changed_at,
+    }
+
+
+@router.put("/{id:path}", **RECEIPT)
+async def put(
+    *,
+    request: Request,
+    response: Response,
+    app: TheApp,
+    caller: Admin,
+    name: CollectionName,
+    id: Id,  # noqa: A002
+    document: bodies.DocumentIn,
+    wait: Wait = 0.0,
+) -> bodies.Receipt:
+    """Insert it, or put it in the place of the one with this id."""
+    extend(request, app.settings.request_deadline + wait)
+    found = await collection(app, caller, name)
+    draft = drafted({"id": id, **document.model_dump()})
+    return await _receipt(app, found, response, await push(app.database, found, [draft]), wait)
+
+
+@router.delete("/{id:path}", **RECEIPT)
+async def delete(
+    *,
+    request: Request,
+    response: Response,
+    app: TheApp,
+    caller: Admin,
+    name: CollectionName,
+    id: Id,  # noqa: A002
+    wait: Wait = 0.0,
+) -> bodies.Receipt:
+    """Delete it; from this answer on no search shows it, whatever the wait."""
+    extend(request, app.settings.request_deadline + wait)
+    found = await collection(app, caller, name)
+    ids = await push(app.database, found, [], [id])
+    if not ids:
+        raise _no_document(name, id)
+    return await _receipt(app, found, response, ids, wait)
+
+
+@router.post("/batch", **RECEIPT)
+async def batch(
+    *,
+    request: Request,
+    response: Response,
+    app: TheApp,
+    caller: Admin,
+    name: CollectionName,
+    wanted: bodies.Batch,
+    wait: Wait = 0.0,
+) -> bodies.Receipt:
+    """Put and delete many, all or nothing; what was to be deleted and is not there is not answered for."""
+    extend(request, app.settings.request_deadline + wait)
+    found = await collection(app, caller, name)
+    ids = await push(app.database, found, _drafts(wanted.put), wanted.delete)
+    return await _receipt(app, found, response, ids, wait)
+
+
+async def _receipt(
+    app: App, found: Collection, response: Response, ids: Mapping[str, int], wait: float
+) -> bodies.Receipt:
+    stands = await settled(app.database, found, ids, wait)
+    if any(stand.open for stand in stands):
+        response.status_code = 202
+    return bodies.Receipt(
+        collection=found.name,
+        documents=[bodies.Written(id=each.key, standing=each.standing, why=each.why) for each in stands],
+    )
+
+
+def _drafts(documents: Sequence[bodies.Identified]) -> list[Draft]:
+    """All of them, or none.
+
+    Raises:
+        BadInput: the first that cannot be kept, by its place.
+    """
+    drafts = []
+    for number, document in enumerate(documents):
+        try:
+            drafts.append(drafted(document.model_dump()))
+        except BadInput as error:
+            raise BadInput(f"document {number} {error}; nothing was written") from None
+    return drafts
+
+
+def _no_document(name: str, key: str) -> NotFound:
+    """The same whether it is another tenant's or nobody's."""
+    return NotFound(f"{name} has no document {key!r} for you")
