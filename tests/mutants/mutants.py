@@ -968,6 +968,10 @@ MUTANTS: dict[str, Mutant] = {
     "a token names its algorithm": Mutant(
         attribute(tokens.Secret, "key", as_the_token_says), forged.test_a_forged_token_opens_nothing
     ),
+    "any published key will do": Mutant(
+        attribute(tokens.PublicKeys, "_is_ours", lambda *_: True),
+        forged.test_a_token_forged_for_public_keys_opens_nothing,
+    ),
     "a token need not end": Mutant(
         attribute(tokens, "REQUIRED", ["iat", "iss", "aud", "sub"]), forged.test_a_forged_token_opens_nothing
     ),

@@ -35,8 +35,8 @@ def by_secret(**more: object) -> Tokens:
     return made
 
 
-def by_public_keys(folder: Path, **more: object) -> Tokens:
-    file = folder / "keys.json"
+def by_public_keys(**more: object) -> Tokens:
+    file = Path("keys.json")  # every test has a folder of its own
     file.write_text(json.dumps(forging.key_set()))
     given = {"jwt_issuer": forging.ISSUER, "jwt_audience": forging.AUDIENCE, "jwt_jwks": str(file)}
     made = tokens(Settings(**given | more))  # type: ignore[arg-type]
@@ -158,11 +158,9 @@ SIGNED_WITH_A_PRIVATE_KEY: dict[str, Callable[[], str]] = {
 }
 
 
-async def test_a_token_forged_for_public_keys_opens_nothing(
-    app: App, loopback: Loopback, tmp_path: Path
-) -> None:
+async def test_a_token_forged_for_public_keys_opens_nothing(app: App, loopback: Loopback) -> None:
     """The key decides the algorithm; the token has no say."""
-    async with door.door(app, tokens=by_public_keys(tmp_path)) as client:
+    async with door.door(app, tokens=by_public_keys()) as client:
         forged = {name: make() for name, make in SIGNED_WITH_A_PRIVATE_KEY.items()}
         assert await opened_by(client, forged) == []
 
@@ -233,10 +231,10 @@ async def test_a_good_token_opens_what_it_says(app: App, loopback: Loopback) -> 
         door.said(await client.get("/v1/collections", headers=showing(token())), 403)
 
 
-async def test_each_kind_of_public_key_is_taken(app: App, loopback: Loopback, tmp_path: Path) -> None:
+async def test_each_kind_of_public_key_is_taken(app: App, loopback: Loopback) -> None:
     """The control of the others: RSA, elliptic, Edwards."""
     await door.two_tenants(app)
-    async with door.door(app, tokens=by_public_keys(tmp_path)) as client:
+    async with door.door(app, tokens=by_public_keys()) as client:
         for key, algorithm, kid in (
             (forging.RSA, "RS256", "rsa"),
             (forging.ELLIPTIC, "ES256", "elliptic"),

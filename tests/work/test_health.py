@@ -140,7 +140,7 @@ async def test_only_so_many_are_listened_to_at_once() -> None:
     ("address", "host", "port"),
     [
         ("7341", "127.0.0.1", 7341),
-        ("0.0.0.0:80", "0.0.0.0", 80),
+        ("0.0.0.0:80", "0.0.0.0", 80),  # noqa: S104 - asked for
         ("[::1]:7341", "::1", 7341),
         ("localhost:7341", "localhost", 7341),
     ],

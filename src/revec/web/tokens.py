@@ -144,6 +144,10 @@ class PublicKeys:
             raise NotIdentified("an unknown key is named")
         return found, [found.algorithm_name]
 
+    def _is_ours(self, key: jwt.PyJWK) -> bool:
+        """Made for signatures, by an algorithm that is pinned: no secret, nothing for encryption."""
+        return key.algorithm_name in self._algorithms and key.public_key_use in {None, "sig"}
+
     def _lacks(self, name: str) -> bool:
         return self._age() >= LASTS or name not in self._keys
 
@@ -155,11 +159,7 @@ class PublicKeys:
         except (jwt.PyJWTError, httpx2.HTTPError, OSError, ValueError, AttributeError) as error:
             events.emit(events.TryAgain(f"the public keys cannot be read: {type(error).__name__}"))
             return
-        self._keys = {
-            key.key_id: key
-            for key in keys
-            if key.key_id and key.algorithm_name in self._algorithms and key.public_key_use in {None, "sig"}
-        }
+        self._keys = {key.key_id: key for key in keys if key.key_id and self._is_ours(key)}
         self._read_at = self._clock()
 
     def _age(self) -> float:
