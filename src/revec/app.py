@@ -77,7 +77,7 @@ class App:
             queries,
             pulse.note,
             words=lexical.ranked,
-            deadline=self.settings.request_deadline,
+            deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )
         self.commands = Commands(
             database=self.database,

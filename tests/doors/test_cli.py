@@ -32,7 +32,7 @@ class Shell:
             if not name.startswith(("REVEC_", "OPENAI_", "PG"))
         }
         self.folder = folder
-        self.environment = {**kept, "REVEC_IDLE": "0.02", "REVEC_REQUEST_DEADLINE": "0.2", **environment}
+        self.environment = {**kept, "REVEC_IDLE": "0.02", "REVEC_REQUEST_DEADLINE": "1", **environment}
 
     def run(self, *arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -125,7 +125,7 @@ def test_the_whole_job_on_a_database_of_ones_own(shell: Shell, tmp_path: Path) -
     """With REVEC_DSN: every verb of the job, as processes."""
     before, after = whole_job(shell, corpus(tmp_path), *judgements(tmp_path), documents=31, excluded=1)
     assert before["queries"] == after["queries"] == 1
-    assert before.keys() == {"queries", "ndcg@10", "recall@3", "recall@10", "mrr@10", "index"}
+    assert before.keys() == {"mode", "queries", "ndcg@10", "recall@3", "recall@10", "mrr@10", "index", "legs"}
     history = shell.json("history", "c")
     assert [event["became"] for event in history if event["became"]][-4:] == [
         "ready",
@@ -136,6 +136,12 @@ def test_the_whole_job_on_a_database_of_ones_own(shell: Shell, tmp_path: Path) -
     assert all(event["who"] and event["why"] for event in history)
 
 
+def of_vectors(report: Any) -> float:
+    (leg,) = [leg for leg in report["legs"] if leg["mode"] == "vector"]
+    figure: float = leg["ndcg@10"]
+    return figure
+
+
 def test_the_whole_job_on_a_real_corpus(home: str, tmp_path: Path) -> None:
     """Without REVEC_DSN, on Cranfield: the quality is the models' own."""
     if not CRANFIELD.is_dir():
@@ -144,8 +150,9 @@ def test_the_whole_job_on_a_real_corpus(home: str, tmp_path: Path) -> None:
     files = CRANFIELD / "docs.jsonl", str(CRANFIELD / "queries.jsonl"), str(CRANFIELD / "qrels.tsv")
     before, after = whole_job(revec, *files, documents=1400, excluded=2)
     assert before["queries"] == after["queries"] == 225
-    assert before["ndcg@10"] == pytest.approx(0.307, abs=0.005)
-    assert after["ndcg@10"] == pytest.approx(0.376, abs=0.010)
+    assert of_vectors(before) == pytest.approx(0.307, abs=0.005)
+    assert before["ndcg@10"] > of_vectors(before)  # with the words
+    assert of_vectors(after) == pytest.approx(0.376, abs=0.010)
 
 
 def test_a_bad_line_is_named_and_the_good_ones_go_in(shell: Shell, tmp_path: Path) -> None:
@@ -176,7 +183,6 @@ BAD_INPUT = (
     (["collections", "create", "c", "--model", "openai:fake-b-64"], 1, "revec start c --to"),
     (["ingest", "nobody", "x.jsonl"], 1, "no file"),
     (["search", "nobody", "words"], 1, "no collection is named"),
-    (["search", "c", "  "], 1, "empty"),
     (["search", "c", "words", "--k", "0"], 1, "--k"),
     (["status", "nobody"], 1, "no collection is named 'nobody' (there is c)"),
     (["start", "c", "--to", "local:nope"], 1, "local:minilm-384"),

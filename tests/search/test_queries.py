@@ -346,7 +346,7 @@ async def test_a_model_that_is_down_leaves_the_answer_to_the_words(app: App, loo
     await steps.filled(app, 5)
     searching = with_words(app)
     loopback.fault("503", times=1)
-    reading = await searching.search("c", "x", k=3, tenant="default")
+    reading = await searching.search("c", "x", k=3, tenant="default", mode=Mode.HYBRID)
     assert [hit.id for hit in reading.hits] == ["0", "1", "2"]
     assert reading.degraded
     assert reading.why is not None
@@ -354,7 +354,7 @@ async def test_a_model_that_is_down_leaves_the_answer_to_the_words(app: App, loo
     assert "503" in reading.why
     await written(app, 1)
     await steps.rows(app, "UPDATE revec.provider SET resting_until = now() RETURNING 1")
-    reading = await searching.search("c", "x", k=3, tenant="default")
+    reading = await searching.search("c", "x", k=3, tenant="default", mode=Mode.HYBRID)
     assert (reading.degraded, reading.why) == (False, None)
 
 
@@ -365,7 +365,7 @@ async def test_a_model_that_rests_is_not_asked(app: App, loopback: Loopback) -> 
     rest = "UPDATE revec.provider SET resting_until = now() + interval '1 hour', why = 'it is on fire' RETURNING 1"
     await steps.rows(app, rest)
     loopback.clear()
-    reading = await searching.search("c", "x", tenant="default")
+    reading = await searching.search("c", "x", tenant="default", mode=Mode.HYBRID)
     assert reading.degraded
     assert reading.why == "only the words were searched: openai:fake-64 rests: it is on fire"
     assert loopback.log() == []
@@ -386,14 +386,14 @@ async def test_a_model_that_is_late_leaves_the_answer_to_the_words(
 
     monkeypatch.setattr(app.retriever._queries, "_provider_for", provider_for)
     searching = with_words(app, deadline=0.05)
-    reading = await searching.search("c", "x", tenant="default")
+    reading = await searching.search("c", "x", tenant="default", mode=Mode.HYBRID)
     assert reading.degraded
     assert reading.why == "only the words were searched: openai:fake-64 did not answer within 0.05 s"
     with pytest.raises(ProviderUnavailable, match=r"did not answer within 0\.01 s") as late:
         await app.retriever.search("c", "x", tenant="default", deadline=0.01)
     assert late.value.trouble is Trouble.TIMEOUT
     model.gate.set()
-    reading = await searching.search("c", "x", tenant="default", deadline=10)
+    reading = await searching.search("c", "x", tenant="default", mode=Mode.HYBRID, deadline=10)
     assert not reading.degraded
     assert model.asked == ["x"]
 
@@ -407,7 +407,9 @@ async def test_a_degraded_search_is_filtered_like_any_other(app: App, loopback: 
         app, made, [steps.Draft("3", "document 3", "text of document 3", metadata={"lang": "en"})]
     )
     loopback.fault("503", times=1)
-    reading = await with_words(app).search("c", "x", k=2, tenant="default", visible=parsed({"lang": "en"}))
+    reading = await with_words(app).search(
+        "c", "x", k=2, tenant="default", mode=Mode.HYBRID, visible=parsed({"lang": "en"})
+    )
     assert reading.degraded
     assert [hit.id for hit in reading.hits] == ["3"]
 
@@ -416,7 +418,7 @@ async def test_a_query_that_is_refused_is_an_error(app: App, loopback: Loopback)
     """The query is to blame, not the model: nobody is told that the model is down."""
     await steps.filled(app, 3)
     with pytest.raises(InputRefused):
-        await with_words(app).search("c", "half a \ud800 pair", tenant="default")
+        await with_words(app).search("c", "half a \ud800 pair", tenant="default", mode=Mode.HYBRID)
 
 
 async def test_the_rehearsal_asks_the_model_itself(

@@ -23,7 +23,7 @@ SELECT * FROM unnest({ids}::bigint[], {scores}::float8[]) AS given (doc_id, scor
 SELECT d.key, d.title, d.tenant, s.name AS source, fused.*
   FROM ({fused}) AS fused JOIN revec.document d ON d.id = fused.doc_id
        JOIN revec.source s ON s.id = d.source_id
- WHERE %(tenant)s::text IS NULL OR d.tenant = %(tenant)s
+ WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
  ORDER BY fused.score DESC, fused.doc_id LIMIT %(hits)s;
 
 -- name: recent

@@ -120,7 +120,8 @@ class Retriever:
             ProviderError: the query could not be embedded, and no other leg answers.
         """
         wanted = Wanted(k, tenant, self._narrowed(where, visible))
-        patience = self._deadline if deadline is None and self._lexical else deadline
+        leg_left = mode is Mode.HYBRID and self._lexical is not None
+        patience = self._deadline if deadline is None and leg_left else deadline
 
         async def answered(served: Served) -> Reading:
             if not query.strip():
@@ -128,10 +129,11 @@ class Retriever:
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
             try:
-                self._require_awake(served)
+                if leg_left:
+                    self._require_awake(served)
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             except (ProviderUnavailable, AnswerInvalid) as error:
-                if self._lexical is None:
+                if not leg_left:
                     raise
                 why = f"only the words were searched: {error}"
                 return await self._by_words(served, query, wanted, degraded=True, why=why)
@@ -292,7 +294,7 @@ class Retriever:
         Raises:
             ProviderUnavailable: it rests.
         """
-        if self._lexical is not None and served.route.resting:
+        if served.route.resting:
             raise ProviderUnavailable(f"{served.index.query.address} rests: {served.route.resting}")
 
     async def _by_words(self, served: Served, query: str, wanted: Wanted, **more: Any) -> Reading:
