@@ -62,7 +62,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 	--no-config --python $(BIN)/python --no-python-downloads --quiet --custom-compile-command "make lock"
 
 lock: $(VENV)/.lock  ## write requirements/*.txt anew from pyproject.toml and requirements/*.in
-	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --extra up --extra local --extra openai requirements/demo.in -o requirements/demo.txt
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --extra up --extra local --extra openai --extra serve requirements/demo.in -o requirements/demo.txt
 	$(COMPILE) $(LOCK_FLAGS) requirements/build.in -c requirements/demo.txt -o requirements/build.txt
 	$(COMPILE) $(LOCK_FLAGS) requirements/test.in -c requirements/demo.txt -c requirements/build.txt -o requirements/test.txt
 	$(COMPILE) $(LOCK_FLAGS) requirements/check.in -c requirements/demo.txt -c requirements/build.txt -c requirements/test.txt -o requirements/check.txt

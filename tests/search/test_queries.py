@@ -12,6 +12,7 @@ import pytest
 from revec.app import App
 from revec.model.errors import InputRefused, ProviderError, ProviderUnavailable, Trouble
 from revec.model.index import Index, Kind
+from revec.model.reading import Mode
 from revec.model.space import QueryRecipe, Space
 from revec.providers.base import Input, TextInput, Vectors
 from revec.search import ledger, queries
