@@ -62,7 +62,8 @@ async def run(dsn: str, size: int, *, tpm: float, rpm: float, clock: float, late
     with psycopg.connect(dsn) as conn:
         rows = conn.execute(
             "SELECT tokens, extract(epoch FROM at)::float8, extract(epoch FROM answered_at)::float8, outcome"
-            "  FROM revec.call WHERE lane = 2 ORDER BY at"
+            "  FROM revec.call WHERE lane = 2 AND model = %s ORDER BY at",
+            (MODEL,),
         ).fetchall()
     good = [row for row in rows if row[3] == "ok"]
     return Run(

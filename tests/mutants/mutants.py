@@ -719,6 +719,10 @@ MUTANTS: dict[str, Mutant] = {
         function("revec.until_affordable", ("w.want + reserve * q.capacity", "w.want")),
         test_calls.test_an_edit_may_dip_into_what_the_backfill_must_leave,
     ),
+    "a bucket that is always full is taken for a trickle": Mutant(
+        function("revec.learn", ("least(q.capacity, q.fullest)", "q.capacity")),
+        test_calls.test_a_bucket_of_less_than_a_minute_makes_nobody_slower,
+    ),
     "what is on its way is forgotten": Mutant(
         function("revec.learn", ("said_left - (q.spent - c_spent)", "said_left")),
         test_calls.test_the_providers_own_word_counts,

@@ -375,6 +375,16 @@ async def test_an_idle_hour_teaches_nothing_of_the_rate(desk: Desk) -> None:
     assert rate == pytest.approx(1000)
 
 
+async def test_a_bucket_of_less_than_a_minute_makes_nobody_slower(desk: Desk) -> None:
+    """Some providers look at a few seconds: what they say is left is never much, and always full again."""
+    await desk.declare()
+    await desk.told(await desk.ask(2_000), left(8_000))
+    for n in range(1, 40):  # 10,000 at most, full again in ten seconds
+        await desk.told(await desk.ask(2_000, at=12 * n), left(8_000), at=12 * n)
+    ((rate,),) = await steps.rows(desk.app, "SELECT rate FROM revec.quota WHERE resource = 'tokens'")
+    assert rate == pytest.approx(1000)
+
+
 async def test_a_contract_smaller_than_a_pack_is_kept(app: App, loopback: Loopback) -> None:
     """Packs are half of what the bucket holds, at most: none is refused for its size."""
     made, index = await hands.indexed(app)

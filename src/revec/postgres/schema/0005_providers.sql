@@ -26,6 +26,7 @@ CREATE TABLE revec.quota (
     said       float8,                     -- NULL: the provider says nothing
     said_at    timestamptz,
     said_spent float8 NOT NULL DEFAULT 0,
+    fullest    float8 NOT NULL DEFAULT 0,  -- what the bucket ever held: some hold less than a minute's worth
     slowed_at  timestamptz,                -- when the rate was last changed for want of its word
     PRIMARY KEY (model, resource)
 );
@@ -223,6 +224,7 @@ CREATE FUNCTION revec.learn(
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q revec.quota;
+    full_from float8;
     cost float8 := CASE of_resource WHEN 'tokens' THEN c.tokens ELSE 1 END;
     c_spent float8 := CASE of_resource WHEN 'tokens' THEN c.spent_tokens ELSE c.spent_requests END;
     refused float8 := CASE WHEN was_429 THEN cost ELSE 0 END;  -- it was counted, and never taken
@@ -241,10 +243,12 @@ BEGIN
         seconds := extract(epoch FROM c.at - q.said_at);
         IF c_spent > q.said_spent OR q.said IS NULL THEN
             q.level := said_left - (q.spent - c_spent); q.at := c.at;
+            q.fullest := greatest(q.fullest, said_left + cost - refused);
+            full_from := 0.95 * least(q.capacity, q.fullest);
             -- A word within a second of the last one says too little of the rate; a bucket that was full in
-            -- between lost what flowed.
+            -- between lost what flowed, and what it says then would make us slower and slower.
             IF q.said IS NULL OR seconds >= 1 THEN
-                IF q.said + q.rate * seconds < 0.95 * q.capacity AND said_left < 0.95 * q.capacity THEN
+                IF q.said + q.rate * seconds < full_from AND said_left + cost < full_from THEN
                     q.rate := q.rate + (1 - exp(-seconds / 15))
                               * ((said_left - q.said + c_spent - refused - q.said_spent) / seconds - q.rate);
                     q.rate := least(greatest(q.rate, q.capacity / 60 * 0.02), q.capacity / 60 * 1.25);
@@ -267,7 +271,7 @@ BEGIN
     END IF;
     UPDATE revec.quota
        SET capacity = q.capacity, rate = q.rate, level = q.level, at = q.at, said = q.said,
-           said_at = q.said_at, said_spent = q.said_spent, slowed_at = q.slowed_at
+           said_at = q.said_at, said_spent = q.said_spent, fullest = q.fullest, slowed_at = q.slowed_at
      WHERE model = c.model AND resource = of_resource;
 END $$;
 
