@@ -2,9 +2,9 @@
 -- BM25 as Lucene has it (Robertson and Zaragoza, 2009, with an idf that is never negative). What is unfolded
 -- hides its documents' postings, so numbers of documents and lengths are exact at every moment.
 WITH asked AS MATERIALIZED (
-    SELECT u.lexeme, u.tf AS weight
+    SELECT u.lexeme, u.tf AS weight, u.number::int AS number
       FROM revec.collection c CROSS JOIN LATERAL revec.terms(c.language::regconfig, %(words)s) AS t
-           CROSS JOIN LATERAL unnest(t.lexemes, t.tfs) AS u (lexeme, tf)
+           CROSS JOIN LATERAL unnest(t.lexemes, t.tfs) WITH ORDINALITY AS u (lexeme, tf, number)
      WHERE c.id = %(collection)s AND c.language IS NOT NULL
 ), recent AS MATERIALIZED (
     SELECT DISTINCT ON (doc_id) doc_id, lexemes, tfs, length FROM revec.unfolded
@@ -18,23 +18,23 @@ WITH asked AS MATERIALIZED (
             SELECT count(lexemes) - count(old_lexemes), sum(length - old_length) FROM revec.unfolded
              WHERE collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)) AS parts
 ), found AS MATERIALIZED (
-    SELECT asked.lexeme, asked.weight, p.doc_id, p.tf, p.length
+    SELECT asked.number, p.doc_id, p.tf, p.length
       FROM asked JOIN revec.posting b ON b.lexeme = asked.lexeme AND b.collection_id = %(collection)s
                      AND (%(tenant)s::text IS NULL OR b.tenant = %(tenant)s)
            CROSS JOIN LATERAL unnest(b.ids, b.tfs, b.lengths) AS p (doc_id, tf, length)
      WHERE NOT EXISTS (SELECT FROM recent WHERE recent.doc_id = p.doc_id)
     UNION ALL
-    SELECT asked.lexeme, asked.weight, recent.doc_id, u.tf, recent.length
+    SELECT asked.number, recent.doc_id, u.tf, recent.length
       FROM recent CROSS JOIN LATERAL unnest(recent.lexemes, recent.tfs) AS u (lexeme, tf)
            JOIN asked ON asked.lexeme = u.lexeme
-), rarity AS (
-    SELECT lexeme, ln(1 + (size.documents - count(*) + 0.5) / (count(*) + 0.5)) AS idf
-      FROM found, size GROUP BY lexeme, size.documents
+), worth AS MATERIALIZED (  -- of a lexeme; reckoned once, not for each of its documents
+    SELECT asked.number, asked.weight * ln(1 + (size.documents - n.n + 0.5) / (n.n + 0.5)) AS worth,
+           %(k1)s::float8 * (1 - %(b)s::float8) AS flat, %(k1)s::float8 * %(b)s::float8 / size.mean AS slope
+      FROM (SELECT number, count(*)::float8 AS n FROM found GROUP BY number) AS n JOIN asked USING (number)
+           CROSS JOIN size
 )
-SELECT v.doc_id,
-       sum(v.weight * rarity.idf * v.tf
-           / (v.tf + %(k1)s * (1 - %(b)s + %(b)s * v.length / size.mean)))::float8 AS score
-  FROM found v JOIN rarity ON rarity.lexeme = v.lexeme CROSS JOIN size
+SELECT v.doc_id, sum(w.worth * v.tf / (v.tf + w.flat + w.slope * v.length)) AS score
+  FROM found v JOIN worth w ON w.number = v.number
  WHERE {matching}
  GROUP BY v.doc_id ORDER BY score DESC, v.doc_id LIMIT %(limit)s;
 
