@@ -276,7 +276,7 @@ async def check(*, json: Json = False) -> int:
     for breach in breaches:
         err.print(str(breach), markup=False)
     if not breaches and not json:
-        out.print("All invariants hold: I1, I2, I3, I4, I10, I12.")
+        out.print("All invariants hold: I1, I2, I3, I4, I10, I12, I15.")
     return Exit.FAILED if breaches else Exit.DONE
 
 

@@ -75,6 +75,7 @@ async def search(
         err.print(f"revec: {reading.why}", markup=False)
     if not reading.hits:
         such = " that the filter lets through" if where else ""
+        such += " with a word of the query" if mode == "lexical" else ""
         err.print(f"No documents of tenant {tenant!r}{such} are searchable in {name}.", markup=False)
         if others and tenant not in others:
             err.print(
