@@ -173,8 +173,8 @@ class App:
                 partial(projector.project, self.database),
                 partial(tenants.refresh, self.database),
                 batcher.tick,
-                ticking.tick,
                 lexical.Folder(self.database).tick,
+                ticking.tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(
