@@ -30,6 +30,11 @@ class Damage:
     breaches: set[tuple[str, str | None, str]]  # invariant, index, words
 
 
+def words(known: int, there: int) -> tuple[str, None, str]:
+    what = f"the lexicon of tenant default has {known} documents where there are {there}"
+    return "I15", None, what
+
+
 DAMAGES = [
     Damage(
         "a vector is lost",
@@ -61,7 +66,7 @@ DAMAGES = [
         "a document came by while triggers were off",
         "UNSEEN INSERT INTO revec.document (collection_id, source_id, key, input_hash, rev)"
         " VALUES (1, 1, 'unseen', 'x', 1)",
-        {("I1", OLD, "no vector"), ("I1", NEW, "no vector")},
+        {("I1", OLD, "no vector"), ("I1", NEW, "no vector"), words(20, 21)},
     ),
     Damage(
         "a document was edited while triggers were off",
@@ -71,7 +76,11 @@ DAMAGES = [
     Damage(
         "a document was deleted while triggers were off",
         "UNSEEN DELETE FROM revec.document WHERE key = '7'",
-        {("I2", OLD, "a vector of a deleted document"), ("I2", NEW, "a vector of a deleted document")},
+        {
+            ("I2", OLD, "a vector of a deleted document"),
+            ("I2", NEW, "a vector of a deleted document"),
+            words(20, 19),
+        },
     ),
     Damage(
         "a vector is another tenant's",
