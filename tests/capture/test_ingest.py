@@ -196,6 +196,7 @@ def revec(dsn: str, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("REVEC_DSN", dsn)
     monkeypatch.setenv("OPENAI_BASE_URL", loopback.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("REVEC_MEMORY", "2G")  # the worker is in this process, which holds all the tests
 
     def door(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -60,6 +60,7 @@ def revec(dsn: str, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("OPENAI_BASE_URL", loopback.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("REVEC_IDLE", "0.02")
+    monkeypatch.setenv("REVEC_MEMORY", "2G")  # the worker is in this process, which holds all the tests
 
     def door(*arguments: str) -> Said:
         capsys.readouterr()
