@@ -125,7 +125,7 @@ def test_the_whole_job_on_a_database_of_ones_own(shell: Shell, tmp_path: Path) -
     """With REVEC_DSN: every verb of the job, as processes."""
     before, after = whole_job(shell, corpus(tmp_path), *judgements(tmp_path), documents=31, excluded=1)
     assert before["queries"] == after["queries"] == 1
-    assert before.keys() == {"mode", "queries", "ndcg@10", "recall@3", "recall@10", "mrr@10", "index"}
+    assert before.keys() == {"queries", "ndcg@10", "recall@3", "recall@10", "mrr@10", "index"}
     history = shell.json("history", "c")
     assert [event["became"] for event in history if event["became"]][-4:] == [
         "ready",

@@ -237,7 +237,8 @@ async def evaluate(
                 rankings[leg][query] = [hit.id for hit in reading.hits]
     reports = {leg: _report(rankings[leg], grades, leg, index.name) for leg in legs}
     if json:
-        show_json(reports[Mode(mode)] | ({"legs": list(reports.values())} if len(legs) > 1 else {}))
+        alone = {name: value for name, value in reports[Mode(mode)].items() if name != "mode"}
+        show_json(alone | ({"legs": list(reports.values())} if len(legs) > 1 else {}))
         return Exit.DONE
     table(list(reports.values()))
     if len(legs) > 1 and (why := _dragged(rankings, grades)):

@@ -38,10 +38,6 @@ SELECT d.key, d.title, d.tenant, s.name AS source
 -- The vectors' share of the score; NULL: ranks decide.
 SELECT alpha FROM revec.fusion WHERE collection_id = %(collection)s
 
--- name: tried
--- One that is only tried out.
-SELECT %(alpha)s::float8
-
 -- name: keep
 INSERT INTO revec.fusion (collection_id, alpha, evidence, who)
 VALUES (%(collection)s, %(alpha)s, %(evidence)s, %(who)s)
