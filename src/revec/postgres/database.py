@@ -26,6 +26,7 @@ Role = Literal["owner", "worker", "reader"]
 MINIMUM_SERVER = 150_000
 MINIMUM_VECTOR = (0, 8)
 _NO_MEMORY = re.compile("out of memory|cannot allocate memory")  # libpq has no code for it
+_TOO_LONG = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)
 DATABASE_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
@@ -85,6 +86,7 @@ class Database:
 
         Raises:
             MemoryError: also where it is the driver's own library that could not get any.
+            ConnectionFailure: also where the server ended a transaction that took too long.
         """
         try:
             async with self._pool.connection() as conn, conn.transaction():
@@ -95,6 +97,8 @@ class Database:
                         (f"revec_{role}", tenant or ""),
                     )
                 yield conn
+        except _TOO_LONG as error:  # the driver calls it an internal error; it is a lost connection
+            raise psycopg.errors.ConnectionFailure(first_line(error)) from error
         except psycopg.Error as error:
             if error.sqlstate is None and _NO_MEMORY.search(str(error)):
                 raise MemoryError(first_line(error)) from None
