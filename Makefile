@@ -1,12 +1,14 @@
 # Every target sets up what it needs in .venv, from hash-locked files; a second run is instant.
 #   make test PYTHON=python3.13          another interpreter (remove .venv first)
 #   make test ARGS="-k fence -x"         arguments for pytest, the demo or a bench
+#   make test JOBS=0                     in one process: --pdb works there
 #   make lock LOCK_FLAGS=--upgrade       newer versions
 
 PYTHON ?= python3
 ARGS ?=
 LOCK_FLAGS ?=
 TRIALS ?= 30
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +34,7 @@ demo: $(VENV)/.demo  ## a real index moves to a new model under live writes; end
 
 test: $(VENV)/.test  ## all tests, on real Postgres
 	@tools/debian-packages.sh pgbouncer
-	@$(SERVERS) $(BIN)/python -m pytest $(ARGS)
+	@$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 stress: $(VENV)/.test  ## the fault tests, TRIALS=30 times each
 	@tools/debian-packages.sh pgbouncer

@@ -17,6 +17,8 @@ from revec.settings import Settings
 from tests import servers
 from tests.loopback import Loopback
 
+pytest_plugins = ["tests.faults.report"]
+
 SERVICES = ("OPENAI_", "GEMINI_", "GOOGLE_", "COHERE_", "CO_API_", "VOYAGE_")
 MODES = ("embedded", "pooler", "owner")
 TRIALS = int(os.environ.get("REVEC_TRIALS", "3"))

@@ -277,7 +277,7 @@ class Trial:
     async def state(self) -> str:
         return await self.ask("SELECT state FROM revec.migration ORDER BY id DESC LIMIT 1")
 
-    async def until(self, query: str, *, within: float = 30.0, **parameters: Any) -> None:
+    async def until(self, query: str, *, within: float = 60.0, **parameters: Any) -> None:
         """Wait for a signal: a query whose answer becomes true."""
         give_up_at = time.monotonic() + within
         while not await self.ask(query, **parameters):
