@@ -2,39 +2,46 @@
 -- BM25 as Lucene has it (Robertson and Zaragoza, 2009, with an idf that is never negative). What is unfolded
 -- hides its documents' postings, so numbers of documents and lengths are exact at every moment.
 WITH asked AS MATERIALIZED (
-    SELECT u.lexeme, u.tf AS weight, u.number::int AS number
+    SELECT u.lexeme, u.tf AS weight
       FROM revec.collection c CROSS JOIN LATERAL revec.terms(c.language::regconfig, %(words)s) AS t
-           CROSS JOIN LATERAL unnest(t.lexemes, t.tfs) WITH ORDINALITY AS u (lexeme, tf, number)
+           CROSS JOIN LATERAL unnest(t.lexemes, t.tfs) AS u (lexeme, tf)
      WHERE c.id = %(collection)s AND c.language IS NOT NULL
-), recent AS MATERIALIZED (
-    SELECT DISTINCT ON (doc_id) doc_id, lexemes, tfs, length FROM revec.unfolded
+), unfolded AS MATERIALIZED (
+    SELECT id, doc_id, lexemes, tfs, length, old_lexemes, old_length FROM revec.unfolded
      WHERE collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
-     ORDER BY doc_id, id DESC
+), recent AS MATERIALIZED (
+    SELECT DISTINCT ON (doc_id) doc_id, lexemes, tfs, length FROM unfolded ORDER BY doc_id, id DESC
+), blocks AS MATERIALIZED (
+    SELECT lexeme, ids, tfs, lengths FROM revec.posting
+     WHERE collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+       AND lexeme = ANY (ARRAY(SELECT lexeme FROM asked))
 ), size AS MATERIALIZED (
-    SELECT sum(documents)::float8 AS documents, greatest(sum(words), 1)::float8 / greatest(sum(documents), 1) AS mean
-      FROM (SELECT documents, words FROM revec.lexicon
-             WHERE collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
-            UNION ALL
-            SELECT count(lexemes) - count(old_lexemes), sum(length - old_length) FROM revec.unfolded
-             WHERE collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)) AS parts
-), found AS MATERIALIZED (
-    SELECT asked.number, p.doc_id, p.tf, p.length
-      FROM asked JOIN revec.posting b ON b.lexeme = asked.lexeme AND b.collection_id = %(collection)s
-                     AND (%(tenant)s::text IS NULL OR b.tenant = %(tenant)s)
-           CROSS JOIN LATERAL unnest(b.ids, b.tfs, b.lengths) AS p (doc_id, tf, length)
+    SELECT documents, %(k1)s::float8 * (1 - %(b)s::float8) AS flat,
+           %(k1)s::float8 * %(b)s::float8 / (greatest(words, 1) / greatest(documents, 1)) AS slope
+      FROM (SELECT sum(documents)::float8 AS documents, sum(words)::float8 AS words
+              FROM (SELECT documents, words FROM revec.lexicon
+                     WHERE collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+                    UNION ALL
+                    SELECT count(lexemes) - count(old_lexemes), sum(length - old_length) FROM unfolded) AS parts) AS sums
+), worth AS MATERIALIZED (  -- of a lexeme; its documents are counted without being looked at
+    SELECT lexeme, asked.weight * ln(1 + (size.documents - n + 0.5) / (n + 0.5)) AS worth
+      FROM (SELECT lexeme, sum(n)::float8 AS n
+              FROM (SELECT lexeme, cardinality(ids) AS n FROM blocks
+                    UNION ALL SELECT unnest(lexemes), 1 FROM unfolded
+                    UNION ALL SELECT unnest(old_lexemes), -1 FROM unfolded) AS counts
+             GROUP BY lexeme) AS n JOIN asked USING (lexeme) CROSS JOIN size
+), found AS (
+    SELECT p.doc_id, p.tf, p.length, worth.worth
+      FROM (SELECT lexeme, unnest(ids) AS doc_id, unnest(tfs) AS tf, unnest(lengths) AS length FROM blocks) AS p
+           JOIN worth USING (lexeme)
      WHERE NOT EXISTS (SELECT FROM recent WHERE recent.doc_id = p.doc_id)
     UNION ALL
-    SELECT asked.number, recent.doc_id, u.tf, recent.length
+    SELECT recent.doc_id, u.tf, recent.length, worth.worth
       FROM recent CROSS JOIN LATERAL unnest(recent.lexemes, recent.tfs) AS u (lexeme, tf)
-           JOIN asked ON asked.lexeme = u.lexeme
-), worth AS MATERIALIZED (  -- of a lexeme; reckoned once, not for each of its documents
-    SELECT asked.number, asked.weight * ln(1 + (size.documents - n.n + 0.5) / (n.n + 0.5)) AS worth,
-           %(k1)s::float8 * (1 - %(b)s::float8) AS flat, %(k1)s::float8 * %(b)s::float8 / size.mean AS slope
-      FROM (SELECT number, count(*)::float8 AS n FROM found GROUP BY number) AS n JOIN asked USING (number)
-           CROSS JOIN size
+           JOIN worth ON worth.lexeme = u.lexeme
 )
-SELECT v.doc_id, sum(w.worth * v.tf / (v.tf + w.flat + w.slope * v.length)) AS score
-  FROM found v JOIN worth w ON w.number = v.number
+SELECT v.doc_id, sum(v.worth * v.tf / (v.tf + size.flat + size.slope * v.length)) AS score
+  FROM found v CROSS JOIN size
  WHERE {matching}
  GROUP BY v.doc_id ORDER BY score DESC, v.doc_id LIMIT %(limit)s;
 
