@@ -307,6 +307,7 @@ async def measure(dsn: str, home: Path, provider: Loopback, options: argparse.Na
     async with App(settings, may_apply=True) as app:
         await load(app, options)
         await fill(app, settings, home)
+        print_machine(dsn)
         async with served(settings, home) as front:
             figures = await compared(app, front, questions(options))
         return figures + await beside_a_backfill(app, settings, home, options)
@@ -325,7 +326,6 @@ def main() -> None:
     home.chmod(0o755)  # the server may run as another user
     try:
         with Server(home / "home") as server, Loopback() as provider:
-            print_machine(server.dsn)
             print(
                 f"n: {options.tenants} tenants of {options.each:,} documents of {WORDS_A_DOCUMENT} words, "
                 f"{options.dims} dims, {options.queries:,} questions of 2 to 6 words, k {K}"
