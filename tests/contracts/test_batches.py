@@ -167,10 +167,6 @@ async def test_no_room_says_when_to_come_again(there: Batches, loopback: Loopbac
     assert why.retry_after == _batches.FULL_PAUSE
 
 
-async def test_its_limits_are_what_it_may_be_asked(there: Batches) -> None:
-    assert min(there.max_inputs, there.max_tokens, there.max_bytes) > 0
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_wrong_key_is_told_before_anything_is_written(engine: str) -> None:
     """Every page wants the key, and no sentence repeats it."""

@@ -316,8 +316,9 @@ async def test_a_batch_is_no_larger_than_the_provider_has_room_for(
     await unverified(app)
     await steps.put(app, made, [Draft("long", body="many words " * 100)])
     await steps.drain_soon(app)
-    at_most = 100 / (len("document 1\ntext of document 1") // 4 + 1)
-    assert len(loopback.batches()["batches"]) >= 12 / at_most
+    sizes = [row.tokens for row in await steps.rows(app, "SELECT tokens FROM revec.batch")]
+    assert len(sizes) > 1
+    assert max(sizes) <= 100
     assert text_hash("many words " * 100).hex() not in bill(loopback, batch=True)
     await steps.assert_oracle(app, made)
 
@@ -360,17 +361,17 @@ async def test_a_refused_text_is_a_dead_letter(app: App, loopback: Loopback, to:
     await steps.assert_oracle(app, made)
 
 
-@pytest.mark.parametrize("kind", ["garbled", "nameless"])
+@pytest.mark.parametrize("wrong", ["garbled", "nameless"])
 async def test_an_answer_that_is_none_stops_the_index(
-    app: App, loopback: Loopback, kind: str, to: str
+    app: App, loopback: Loopback, wrong: str, to: str
 ) -> None:
     """Nothing of it is written; a person lifts the fault, and the next batch is collected."""
     made = await begun(app, loopback, to)
-    loopback.batch(kind=kind)
+    loopback.batch(kind=wrong)
     await steps.drain_soon(app)
     faults = [row.fault for row in await steps.rows(app, "SELECT fault FROM revec.index ORDER BY id")]
     assert faults[0] is None
-    assert "nothing was written" in faults[1]
+    assert "nothing was written" in str(faults[1])
     await app.commands.resume(made)
     await steps.drain_soon(app)
     await steps.assert_oracle(app, made)

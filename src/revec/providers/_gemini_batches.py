@@ -22,7 +22,7 @@ from revec.providers.base import Fate, Progress
 
 PAGE = 20  # batches; those of others may carry all their answers
 PIECE = 1 << 16  # bytes of the file in memory
-NAMES = re.compile(r"(batches|files)/[\w.~-]+")
+NAMES = re.compile(r"(batches|files)/[\w~-][\w.~-]*")
 
 FATES = {
     "BATCH_STATE_SUCCEEDED": Fate.DONE,
