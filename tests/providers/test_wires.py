@@ -22,7 +22,7 @@ from revec.model.errors import (
 )
 from revec.providers import _refusals, cohere, gemini, sentence_transformers, voyage
 from revec.providers._gemini_batches import GeminiBatches
-from revec.providers.base import Ask, ImageInput, Options, TextInput
+from revec.providers.base import Ask, Fate, ImageInput, Options, TextInput
 from tests.loopback import Loopback, vectors
 from tests.providers import stand_in
 
@@ -170,18 +170,50 @@ async def test_gemini_says_of_a_line_who_is_to_blame(
     assert (item.name, item.vector, isinstance(item.refused, InputRefused)) == ("n", None, blamed)
 
 
+def said_by(monkeypatch: pytest.MonkeyPatch, there: GeminiBatches, said: object) -> None:
+    """In the place of the server."""
+
+    async def answered(*_: object, **__: object) -> _refusals.Answer:
+        return _refusals.Answer(200, {}, json.dumps(said).encode())
+
+    monkeypatch.setattr(there._server, "ask", answered)
+
+
+@pytest.mark.parametrize(
+    ("said", "fate"),
+    [
+        ({"metadata": {"state": "BATCH_STATE_PENDING"}}, Fate.RUNNING),
+        ({"metadata": {"state": "BATCH_STATE_NEW_WORD"}}, Fate.RUNNING),
+        ({"done": True, "error": {"code": 13}}, Fate.FAILED),
+        (
+            {"done": True, "error": {"code": 1}, "metadata": {"state": "BATCH_STATE_CANCELLED"}},
+            Fate.CANCELLED,
+        ),
+        ({"done": True, "response": {"responsesFile": "files/1"}}, Fate.DONE),
+        (
+            {"metadata": {"state": "BATCH_STATE_SUCCEEDED", "output": {"responsesFile": "files/1"}}},
+            Fate.DONE,
+        ),
+    ],
+)
+async def test_a_batch_of_gemini_is_an_operation(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch, said: object, fate: Fate
+) -> None:
+    """Whose end is told in one of two places: none is waited for for ever."""
+    async with gemini_batches(loopback) as there:
+        said_by(monkeypatch, there, said)
+        progress = await there.look("batches/1")
+    assert (progress.fate, [*progress.outputs]) == (fate, ["files/1"] if fate is Fate.DONE else [])
+
+
 @pytest.mark.parametrize("file", [None, "", "files/../models", "files/..", "http://elsewhere/files/1", 7])
 async def test_a_done_batch_of_gemini_names_its_answers(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch, file: object
 ) -> None:
     """Else it is looked at again: a batch that counted as unanswered would be paid for anew."""
     said = {"done": True, "metadata": {"state": "BATCH_STATE_SUCCEEDED"}, "response": {"responsesFile": file}}
-
-    async def answered(*_: object, **__: object) -> _refusals.Answer:
-        return _refusals.Answer(200, {}, json.dumps(said).encode())
-
     async with gemini_batches(loopback) as there:
-        monkeypatch.setattr(there._server, "ask", answered)
+        said_by(monkeypatch, there, said)
         with pytest.raises(AnswerInvalid, match="no name of what it took, or of what it gives"):
             await there.look("batches/1")
 

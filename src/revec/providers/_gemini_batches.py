@@ -94,7 +94,7 @@ class GeminiBatches(HostedBatches):
     async def look(self, batch_id: str) -> Progress:
         said = await self._said("GET", f"/{batch_id}")
         metadata, error = fields(said.get("metadata")), fields(said.get("error"))
-        fate = FATES.get(metadata.get("state", ""), Fate.RUNNING)
+        fate = FATES.get(metadata.get("state", "")) or _fate_of(said)
         answered = count_in(metadata, "batchStats", "successfulRequestCount") or 0
         if fate is Fate.FAILED:
             code, words = error.get("code"), str(error.get("message") or "")
@@ -127,6 +127,13 @@ class GeminiBatches(HostedBatches):
         if not isinstance(name, str) or not NAMES.fullmatch(name):
             raise self._server.garbled(1, "no name of what it took, or of what it gives")
         return name
+
+
+def _fate_of(operation: Mapping[str, Any]) -> Fate:
+    """Of a batch in no state that we know: as of any operation."""
+    if not operation.get("done"):
+        return Fate.RUNNING
+    return Fate.FAILED if operation.get("error") else Fate.DONE
 
 
 async def _pieces(lines: IO[bytes]) -> AsyncIterator[bytes]:

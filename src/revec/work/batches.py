@@ -134,8 +134,9 @@ class Batcher:
         async with self._database.transaction("worker") as conn:
             row = await conn.execute(SQL.submitting, {"batch": batch.id, "file": file})
             batch = await row.fetchone()
-        if batch is None:
-            return False  # somebody thought that we were dead
+        if batch is None:  # somebody thought that we were dead
+            await there.discard([file])
+            return False
         try:
             provider_id = await there.submit(mark, file)
         except ProviderError as error:
