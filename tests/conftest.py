@@ -91,8 +91,9 @@ def settings_for(dsn: str, url: str, **more: object) -> Settings:
     """Short leases and short waits; everything else as people have it."""
     quick = {"lease": 2.0, "conductor_lease": 1.0, "idle": 0.02, "request_deadline": 1.0}
     here = {"memory": "2G"}  # the workers are in this process, which holds all the tests
+    gemini = {"gemini_base_url": url.replace("/v1", "/v1beta"), "gemini_api_key": "k"}
     return Settings(
-        **{"dsn": dsn, "openai_base_url": url, "openai_api_key": "k", **quick, **here, **more}  # type: ignore[arg-type]
+        **{"dsn": dsn, "openai_base_url": url, "openai_api_key": "k", **gemini, **quick, **here, **more}  # type: ignore[arg-type]
     )
 
 

@@ -244,9 +244,11 @@ class Trial:
     def writers(self, *, pause: float = 0.02) -> Writers:
         return Writers(self, pause=pause)
 
-    async def migrate(self, *, sampled: bool = True, kind: Kind | None = None, patient: bool = False) -> None:
+    async def migrate(
+        self, to: str = steps.NEW, *, sampled: bool = True, kind: Kind | None = None, patient: bool = False
+    ) -> None:
         """Begin to move to the new model. Not `sampled`: no text is paid for only to verify."""
-        await self.app.start(self.made, steps.NEW, kind=kind, patient=patient)
+        await self.app.start(self.made, to, kind=kind, patient=patient)
         if not sampled:
             await self.execute("UPDATE revec.migration SET gates = '{completeness}'")
 
@@ -413,6 +415,8 @@ def environment(loopback: Loopback) -> dict[str, str]:
     return {
         "OPENAI_BASE_URL": loopback.url,
         "OPENAI_API_KEY": "k",
+        "GEMINI_BASE_URL": loopback.url_for("gemini"),
+        "GEMINI_API_KEY": "k",
         "REVEC_LEASE": str(LEASE),
         "REVEC_CONDUCTOR_LEASE": "1",
         "REVEC_IDLE": "0.02",

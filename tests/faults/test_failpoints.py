@@ -13,6 +13,7 @@ from tests.faults.harness import COMMAND, IN_FLIGHT, Stage, Trial
 
 pytestmark = pytest.mark.stress
 OF_BATCHES = [name for name in failpoints.NAMES if name.startswith("batch_")]
+BATCHED = ("openai:fake-b-96", "gemini:fake-b-96")  # in turns
 ELSEWHERE = {*OF_BATCHES, "folded"}
 # A day of a provider's, in seconds of a test.
 QUICK = (
@@ -63,7 +64,7 @@ async def test_a_worker_killed_over_a_batch_loses_nothing(stage: Stage, name: st
 
 
 async def _killed_over_a_batch(name: str, trial: Trial) -> None:
-    await trial.migrate(sampled=False, patient=True)
+    await trial.migrate(BATCHED[trial.number % 2], sampled=False, patient=True)
     hit = trial.folder / "hit"
     arguments = ("worker", "--quiet", "--drain")
     async with trial.writers() as writers:

@@ -13,8 +13,9 @@ and misbehaves when told to:
     GET    /requests          {"requests", "inputs"}: what came in, good or bad
     DELETE /bill              forgets all three
     POST   /fault             {"kind", "times", "match", …}; DELETE clears all
-    POST   /v1/files, /v1/batches and what belongs to them
-                              OpenAI's Batch API; POST /batches sets its faults, POST /finish ends batches
+    POST   /v1/files, /v1/batches, /upload/v1beta/files, /v1beta/models/M:asyncBatchEmbedContent and what
+                              belongs to them: the batch APIs of OpenAI and Gemini; POST /batches sets their
+                              faults, POST /finish ends batches
     POST   /limits            {"rpm", "tpm", "retry_after"}: a new quota, full; DELETE: as at the start
     POST   /steal             {"share"}: another application takes this much of the quota's refill
     POST   /hold, /release    the gate: requests wait behind it

@@ -1,67 +1,87 @@
-"""OpenAI's Batch API: files, batches of them, files of answers and of errors.
+"""Batch APIs: files, batches of them, files of answers; each provider's wire is a module of its own.
 
 A batch is done when `finish` says so, or at once: it is worked on, and billed, in that moment. Faults of
-its own, set by `batch_fault`: `fail` (as a whole), `full` (no room in the queue), `expire` (after half of
-it), `missing` (a line is), `permuted` (the lines are), `garbled` (a vector is none), `lost` (the answer to
-the submission); and by `match` in a text: `refuse` (that text alone), `error` (the server's, that text).
+its own, set by `batch_fault`: `fail` (as a whole), `full` (no room in the queue, said of the batch), `busy`
+(the same, said of its submission), `expire` (after half of it), `missing` (a line is), `permuted` (the lines
+are), `garbled` (a vector is none), `nameless` (a line says not whose), `lost` (the answer to the submission),
+`elsewhere` (the file is sent on to another address); and by `match` in a text: `refuse` (that text alone),
+`error` (the server's, that text).
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit
 
-from tests.loopback import openai
+from tests.loopback import gemini_batches, openai_batches
 from tests.loopback.faults import answered
 from tests.loopback.record import BATCH, Record
-from tests.loopback.wire import Refused, Reply
+from tests.loopback.wire import Asked, Refused, Reply
 
-WINDOW = 24 * 3600
 MOST = 50_000
-PLACES = re.compile(r"/v1/(files|batches)(?:/([\w-]+))?(?:/(content|cancel))?")
+RUNNING, DONE, FAILED, EXPIRED, CANCELLED = "running", "done", "failed", "expired", "cancelled"
 
 
 @dataclass(slots=True)
 class Batch:
     id: str
+    wire: str
     file: str
-    metadata: dict[str, str]
+    about: Any  # in its wire's words: of which model, and how it is found
     created_at: int
-    status: str = "in_progress"
+    status: str = RUNNING
     outputs: dict[str, str] = field(default_factory=dict)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    why: str = ""  # it failed
     done: int = 0
     failed: int = 0
     total: int = 0
 
-    def shown(self) -> dict[str, Any]:
-        counts = {"total": self.total, "completed": self.done, "failed": self.failed}
-        return {
-            "id": self.id,
-            "object": "batch",
-            "endpoint": "/v1/embeddings",
-            "status": self.status,
-            "errors": {"object": "list", "data": self.errors} if self.errors else None,
-            "input_file_id": self.file,
-            "output_file_id": self.outputs.get("output"),
-            "error_file_id": self.outputs.get("error"),
-            "created_at": self.created_at,
-            "expires_at": self.created_at + WINDOW,
-            "request_counts": counts,
-            "metadata": self.metadata,
-        }
+
+@dataclass(slots=True)
+class Told:
+    """What became of a line: an answer, a refusal, or neither because its time ran out."""
+
+    name: str | None
+    asked: Asked | None = None
+    rows: list[bytes] = field(default_factory=list)
+    refused: Refused | None = None
+
+
+class BatchWire(Protocol):
+    """A module of this package."""
+
+    KEEPS: bool  # answers of a batch that expired
+
+    def key(self, headers: Mapping[str, str]) -> str: ...
+    def refusal(self, refused: Refused) -> Reply: ...
+    def matches(self, path: str) -> bool: ...
+
+    def answer(
+        self, there: Batches, method: str, url: SplitResult, headers: Mapping[str, str], body: bytes
+    ) -> Reply:
+        """
+        Raises:
+            Refused: there is no such page, or it will not.
+        """
+
+    def read(self, batch: Batch, line: dict[str, Any]) -> tuple[str, Asked]: ...
+
+    def written(self, told: list[Told]) -> dict[str, list[dict[str, Any]]]:
+        """Files of answers, by what they are to the batch."""
+
+
+WIRES: dict[str, BatchWire] = {"openai": openai_batches, "gemini": gemini_batches}
 
 
 class Batches:
     """What the server has of them."""
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
+    def __init__(self, record: Record, key: str | None) -> None:
+        self.record, self._key = record, key
         self.clear()
 
     def clear(self) -> None:
@@ -84,128 +104,98 @@ class Batches:
     def finish(self) -> dict[str, Any]:
         """All that run are worked on now."""
         for batch in self.batches.values():
-            if batch.status == "in_progress":
+            if batch.status == RUNNING:
                 self._work(batch)
         return {}
 
     def said(self) -> dict[str, Any]:
-        batches = [each.shown() for each in self.batches.values()]
+        batches = [{"id": each.id, "status": each.status} for each in self.batches.values()]
         return {"batches": batches, "files": sorted(self.files), "uploads": self.uploads}
 
-    # --- the wire -----------------------------------------------------------------
+    # --- what a wire says ---------------------------------------------------------
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
         """None: the page is somebody else's."""
         url = urlsplit(target)
-        place = PLACES.fullmatch(url.path)
-        if place is None:
+        wire = next((each for each in WIRES.values() if each.matches(url.path)), None)
+        if wire is None:
             return None
-        kind, name, what = place.groups()
-        known = self.files if kind == "files" else self.batches
-        if name and name not in known:
-            return Reply(404, b'{"error": {"message": "no such object", "code": "not_found"}}')
-        if kind == "files":
-            return self._of_file(method, name, body, headers)
-        if name is None:
-            return (
-                self._create(json.loads(body))
-                if method == "POST"
-                else said(self._listed(parse_qs(url.query)))
-            )
-        if what == "cancel":
-            self.batches[name].status = "cancelled"
-        return said(self.batches[name].shown())
+        key = wire.key(headers)
+        if self._key is not None and key != self._key:
+            return wire.refusal(Refused(401, "invalid_api_key", f"Incorrect API key provided: {key}"))
+        try:
+            return wire.answer(self, method, url, headers, body)
+        except Refused as refused:
+            return wire.refusal(refused)
 
-    def _of_file(self, method: str, name: str | None, body: bytes, headers: Mapping[str, str]) -> Reply:
-        if name is None:
-            return said(self._upload(headers, body))
-        if method == "DELETE":
-            del self.files[name]
-            return said({"id": name, "deleted": True})
-        return Reply(200, self.files[name])
-
-    def _upload(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-        boundary = headers["content-type"].partition("boundary=")[2].encode()
-        parts = [part for part in body.split(b"--" + boundary) if b"filename=" in part]
-        assert len(parts) == 1
+    def upload(self, body: bytes) -> str:
         self.uploads += 1
-        return {"id": self._file(parts[0].partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")), "object": "file"}
+        return self.keep(body)
 
-    def _file(self, body: bytes) -> str:
+    def keep(self, body: bytes) -> str:
         self._number += 1
         self.files[f"file-{self._number}"] = body
         return f"file-{self._number}"
 
-    def _create(self, asked: dict[str, Any]) -> Reply:
-        fits = (asked["endpoint"], asked["completion_window"]) == ("/v1/embeddings", "24h")
-        if not fits or asked["input_file_id"] not in self.files:
-            return Reply(400, b'{"error": {"message": "the batch is invalid", "code": "invalid_request"}}')
+    def create(self, wire: str, file: str, about: Any) -> tuple[Batch, bool]:
+        """The batch, and whether the client never hears of it.
+
+        Raises:
+            Refused: there is no such file, or no room.
+        """
+        if file not in self.files:
+            raise Refused(400, "invalid_request_error", "the batch is invalid")
+        if self.struck("busy"):
+            raise Refused(429, "rate_limit_exceeded", "You exceeded your current quota")
         self._number += 1
-        made = Batch(f"batch_{self._number}", asked["input_file_id"], asked["metadata"], int(time.time()))
+        made = Batch(f"batch_{self._number}", wire, file, about, int(time.time()))
         self.batches[made.id] = made
         if self.at_once:
             self._work(made)
-        reply = said(made.shown())
-        reply.cut = self._struck("lost")
-        return reply
+        return made, self.struck("lost")
 
-    def _listed(self, query: dict[str, list[str]]) -> dict[str, Any]:
-        """The newest first."""
-        newest = [*reversed(self.batches.values())]
-        limit = int(query.get("limit", ["20"])[0])
-        if after := query.get("after"):
-            newest = newest[[each.id for each in newest].index(after[0]) + 1 :]
-        data = [each.shown() for each in newest[:limit]]
-        return {"object": "list", "data": data, "has_more": len(newest) > limit}
-
-    # --- the work -----------------------------------------------------------------
-
-    def _struck(self, kind: str) -> bool:
+    def struck(self, kind: str) -> bool:
         if self.fault.get("kind") != kind or not self.fault["times"]:
             return False
         self.fault["times"] -= 1
         return True
 
-    def _work(self, batch: Batch) -> None:
-        lines = [json.loads(line) for line in self.files[batch.file].splitlines()]
-        batch.total = len(lines)
-        names = [line["custom_id"] for line in lines]
-        for kind, code in (("fail", "invalid_request"), ("full", "token_limit_exceeded")):
-            if self._struck(kind) or len(lines) > MOST or len(set(names)) < len(names):
-                batch.status, batch.errors = "failed", [{"code": code, "message": "Not this one."}]
-                return
-        batch.status = "completed"
-        good, bad = [], []
-        if self._struck("expire"):
-            batch.status, late = "expired", lines[len(lines) // 2 :]
-            lines = lines[: len(lines) // 2]
-            error = {"code": "batch_expired", "message": "This request could not be executed in time."}
-            bad = [{"custom_id": each["custom_id"], "response": None, "error": error} for each in late]
-        garbled = self._struck("garbled")
-        for line in lines:
-            status, body = self._answer(line["body"], garbled=garbled)
-            response = {"status_code": status, "request_id": "r", "body": json.loads(body)}
-            told = {"id": "b", "custom_id": line["custom_id"], "response": response, "error": None}
-            (good if status == 200 else bad).append(told)
-        batch.done, batch.failed = len(good), len(bad)
-        if self._struck("missing"):
-            good.pop(0)
-        if self._struck("permuted"):
-            good.reverse()
-        for name, told in (("output", good), ("error", bad)):
-            if told:
-                batch.outputs[name] = self._file("".join(f"{json.dumps(each)}\n" for each in told).encode())
+    # --- the work -----------------------------------------------------------------
 
-    def _answer(self, body: dict[str, Any], *, garbled: bool) -> tuple[int, bytes]:
-        asked = openai.read("", body)
+    def _work(self, batch: Batch) -> None:
+        wire = WIRES[batch.wire]
+        lines = [wire.read(batch, json.loads(line)) for line in self.files[batch.file].splitlines()]
+        batch.total = len(lines)
+        names = {name for name, _ in lines}
+        for kind in ("fail", "full"):
+            if self.struck(kind) or len(lines) > MOST or len(names) < len(lines):
+                batch.status, batch.why = FAILED, kind
+                return
+        batch.status = DONE
+        late: list[Told] = []
+        if self.struck("expire"):
+            batch.status, kept = EXPIRED, len(lines) // 2 if wire.KEEPS else 0
+            late = [Told(name) for name, _ in lines[kept:]]
+            lines = lines[:kept]
+        garbled = self.struck("garbled")
+        told = [self._told(name, asked, garbled=garbled) for name, asked in lines]
+        batch.done = sum(each.asked is not None for each in told)
+        batch.failed = batch.total - batch.done
+        if self.struck("missing"):
+            told.pop(0)
+        if self.struck("permuted"):
+            told.reverse()
+        if self.struck("nameless"):
+            told[0].name = None
+        for what, written in wire.written(told + late).items():
+            if written:
+                batch.outputs[what] = self.keep("".join(f"{json.dumps(each)}\n" for each in written).encode())
+
+    def _told(self, name: str, asked: Asked, *, garbled: bool) -> Told:
         kind = self.fault.get("kind")
         if kind in {"refuse", "error"} and self.fault["match"] in asked.texts[0]:
             words, status = ("the input is not to our taste", 400) if kind == "refuse" else ("oops", 500)
-            return status, openai.refusal(Refused(status, "invalid_request_error", words))
+            return Told(name, refused=Refused(status, "invalid_request_error", words))
         self.record.charge(asked, time.time(), BATCH)
-        rows, indexes = answered(asked, None)
-        return 200, openai.write(asked, [b'"%%%"'] if garbled else rows, indexes)
-
-
-def said(what: dict[str, Any]) -> Reply:
-    return Reply(200, json.dumps(what).encode())
+        rows, _ = answered(asked, None)
+        return Told(name, asked, [b'"%%%"'] if garbled else rows)

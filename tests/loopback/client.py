@@ -97,7 +97,9 @@ class Loopback:
         self._call("POST", "/finish")
 
     def batches(self) -> dict[str, Any]:
-        """`batches` as the wire shows them, `files` that are there, `uploads` ever made."""
+        """`batches` with id and status (running, done, failed, expired, cancelled), `files` that are there,
+        `uploads` ever made.
+        """
         return self._call("GET", "/batches")
 
     def hold(self) -> None:

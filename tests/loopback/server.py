@@ -34,7 +34,7 @@ class Server:
         self.latency, self.key = latency, key
         self.clock = Clock(clock)
         self.record = Record()
-        self.batches = Batches(self.record)
+        self.batches = Batches(self.record, key)
         self.faults: list[Fault] = []
         self.stolen = 0.0
         self.first_limits: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "retry_after": retry_after}

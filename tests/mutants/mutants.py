@@ -20,7 +20,7 @@ from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
-from revec.model.errors import InputRefused
+from revec.model.errors import AnswerInvalid, InputRefused, ProviderUnavailable, Trouble
 from revec.model.filter import Either, Filter
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
@@ -28,7 +28,8 @@ from revec.observe import events
 from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
-from revec.providers import _openai_batches
+from revec.providers import _batches, _gemini_batches, _http
+from revec.providers.base import Item
 from revec.search import lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
@@ -46,6 +47,7 @@ from revec.work.reading import Piece
 from revec.work.worker import Worker
 from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
+from tests.providers import test_wires
 from tests.search import test_filters, test_lexical, test_queries, test_similar
 from tests.stores import test_plans
 from tests.web import test_documents as written
@@ -243,6 +245,22 @@ async def in_their_order(self: Any, progress: Any) -> AsyncIterator[Any]:
         yield replace(item, name=name)
 
 
+async def only_beside_answers(self: Any, files: Sequence[str]) -> None:
+    if len(files) > 1:
+        await DISCARD(self, files)
+
+
+def nobodys_is_passed_over(self: Any, line: bytes) -> Item:
+    try:
+        return ITEM(self, line)
+    except AnswerInvalid:
+        return Item("nobody's")
+
+
+def no_word_of_when(sentence: str) -> ProviderUnavailable:
+    return ProviderUnavailable(sentence, trouble=Trouble.RATE)
+
+
 async def all_are_current(_: Connection, ids: Sequence[int], __: Sequence[bytes]) -> set[int]:
     return set(ids)
 
@@ -287,7 +305,8 @@ async def one_layer(app: App) -> AsyncIterator[None]:
 
 
 KEY, START = queries.Key, similar.Start
-COLLECT = _openai_batches.OpenAIBatches.collect
+BATCHES = _batches.HostedBatches
+COLLECT, DISCARD, ITEM = BATCHES.collect, BATCHES.discard, BATCHES._item
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 SEARCH = Retriever.search
@@ -797,7 +816,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # batches
     "a batch that may be there is not looked for": Mutant(
-        attribute(_openai_batches.OpenAIBatches, "find", nothing),
+        attribute(BATCHES, "find", nothing),
         test_batches.test_an_answer_that_is_lost_is_no_second_batch,
     ),
     "what was dropped is not looked for": Mutant(
@@ -813,8 +832,32 @@ MUTANTS: dict[str, Mutant] = {
         test_batches.test_equal_texts_are_in_one_batch_only,
     ),
     "a batch's answers are taken in their order": Mutant(
-        attribute(_openai_batches.OpenAIBatches, "collect", in_their_order),
+        attribute(BATCHES, "collect", in_their_order),
         test_batches.test_answers_come_in_any_order,
+    ),
+    "an answer of a batch that is nobody's is passed over": Mutant(
+        attribute(BATCHES, "_item", nobodys_is_passed_over),
+        test_batches.test_an_answer_that_is_none_stops_the_index,
+    ),
+    "a batch may be larger than there is room for": Mutant(
+        attribute(gather.Load, "_has_room", always_fits),
+        test_batches.test_a_batch_is_no_larger_than_the_provider_has_room_for,
+    ),
+    "texts stay where no batch was taken": Mutant(
+        attribute(BATCHES, "discard", only_beside_answers),
+        test_batches.test_a_batch_that_nobody_takes_leaves_no_file,
+    ),
+    "texts of a batch that was given up stay": Mutant(
+        attribute(BATCHES, "discard", only_beside_answers),
+        test_batches.test_an_abort_cancels_the_batch,
+    ),
+    "a provider without room for a batch is asked again at once": Mutant(
+        attribute(_gemini_batches, "no_room", no_word_of_when),
+        test_wires.test_gemini_without_room_for_a_batch_is_left_alone_for_a_while,
+    ),
+    "texts follow wherever a provider sends them": Mutant(
+        attribute(_http, "same_server", always_fits),
+        test_wires.test_gemini_may_not_send_a_file_elsewhere,
     ),
     "what a batch paid for is not kept": Mutant(
         attribute(batches.Batcher, "_keep", nothing),

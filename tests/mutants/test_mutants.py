@@ -11,6 +11,7 @@ import pytest
 from revec.app import App
 from revec.model.index import Kind
 from revec.work import calls, control, pack
+from tests import steps
 from tests.loopback import Loopback
 from tests.mutants.mutants import MUTANTS
 from tests.search.test_queries import Model
@@ -45,6 +46,8 @@ async def test_a_mutant_is_noticed(
         "tenant": "middling",
         "model": Model(),
         "value": 0.4,
+        "to": steps.NEW,
+        "wrong": "nameless",
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
@@ -58,7 +61,7 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
     """It is collected and passes among ours, so it is the mutant that fails it."""
     scenario = MUTANTS[name].scenario
     module = sys.modules[scenario.__module__]
-    rooms = ("work", "migrate", "search", "stores", "web")
+    rooms = ("work", "migrate", "providers", "search", "stores", "web")
     assert module.__name__.startswith(tuple(f"tests.{room}.test_" for room in rooms))
     assert getattr(module, scenario.__name__) is scenario
     assert scenario.__name__.startswith("test_")

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
-from revec.model.errors import BadInput, InputRefused, MissingExtra, ProviderUnavailable, Trouble
+from revec.model.errors import (
+    AnswerInvalid,
+    BadInput,
+    InputRefused,
+    MissingExtra,
+    ProviderUnavailable,
+    Trouble,
+)
 from revec.providers import _refusals, cohere, gemini, sentence_transformers, voyage
-from revec.providers.base import Ask, ImageInput, Options, TextInput
+from revec.providers._gemini_batches import GeminiBatches
+from revec.providers.base import Ask, Fate, ImageInput, Options, TextInput
 from tests.loopback import Loopback, vectors
 from tests.providers import stand_in
 
@@ -95,6 +106,116 @@ async def test_gemini_says_400_to_an_account_that_does_not_pay(loopback: Loopbac
         await model.embed(INPUTS)
     assert caught.value.trouble is Trouble.QUOTA
     await model.close()
+
+
+@asynccontextmanager
+async def gemini_batches(loopback: Loopback, **options: str) -> AsyncIterator[GeminiBatches]:
+    model = gemini.connect("fake-8", Options(**{"base_url": loopback.url_for("gemini"), **options}))  # type: ignore[arg-type]
+    try:
+        yield GeminiBatches(model)
+    finally:
+        await model.close()
+
+
+def lines_of(there: GeminiBatches) -> io.BytesIO:
+    return io.BytesIO(there.line("name", "a text"))
+
+
+async def test_gemini_may_not_send_a_file_elsewhere(loopback: Loopback) -> None:
+    """It says where the file may go: to the server that was meant, or nowhere; the key neither."""
+    async with gemini_batches(loopback) as there:
+        loopback.batch(kind="elsewhere")
+        with pytest.raises(ProviderUnavailable, match="sends us on to localhost, where no text will follow"):
+            await there.upload("m", lines_of(there))
+        assert loopback.batches()["uploads"] == 0
+        await there.upload("m", lines_of(there))
+        assert loopback.batches()["uploads"] == 1
+
+
+async def test_gemini_without_room_for_a_batch_is_left_alone_for_a_while(loopback: Loopback) -> None:
+    """It says so as the batch is submitted, and not for how long."""
+    async with gemini_batches(loopback) as there:
+        loopback.batch(kind="busy")
+        with pytest.raises(ProviderUnavailable, match="You exceeded your current quota") as caught:
+            await there.submit("m", await there.upload("m", lines_of(there)))
+    assert (caught.value.trouble, caught.value.retry_after) == (Trouble.RATE, 600)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "door"),
+    [
+        ("https://host/v1beta", "https://host/upload/v1beta"),
+        ("https://host:8443/google/v1beta/", "https://host:8443/google/upload/v1beta"),
+        ("https://host", "https://host/upload"),
+    ],
+)
+async def test_gemini_takes_files_at_a_door_beside_the_version(
+    loopback: Loopback, base_url: str, door: str
+) -> None:
+    """Also behind a gateway, and never at another host."""
+    async with gemini_batches(loopback, base_url=base_url, api_key="k") as there:
+        assert there._server.beside("upload") == door
+
+
+@pytest.mark.parametrize(
+    ("code", "blamed"),
+    [(3, True), (11, True), (400, True), (8, False), (13, False), (7, False), (None, False)],
+)
+async def test_gemini_says_of_a_line_who_is_to_blame(
+    loopback: Loopback, code: int | None, blamed: bool
+) -> None:
+    """By the codes of its own RPC, or of HTTP; no outage makes a dead letter."""
+    async with gemini_batches(loopback) as there:
+        item = there._item(json.dumps({"key": "n", "error": {"code": code, "message": "no"}}).encode())
+    assert (item.name, item.vector, isinstance(item.refused, InputRefused)) == ("n", None, blamed)
+
+
+def said_by(monkeypatch: pytest.MonkeyPatch, there: GeminiBatches, said: object) -> None:
+    """In the place of the server."""
+
+    async def answered(*_: object, **__: object) -> _refusals.Answer:
+        return _refusals.Answer(200, {}, json.dumps(said).encode())
+
+    monkeypatch.setattr(there._server, "ask", answered)
+
+
+@pytest.mark.parametrize(
+    ("said", "fate"),
+    [
+        ({"metadata": {"state": "BATCH_STATE_PENDING"}}, Fate.RUNNING),
+        ({"metadata": {"state": "BATCH_STATE_NEW_WORD"}}, Fate.RUNNING),
+        ({"done": True, "error": {"code": 13}}, Fate.FAILED),
+        (
+            {"done": True, "error": {"code": 1}, "metadata": {"state": "BATCH_STATE_CANCELLED"}},
+            Fate.CANCELLED,
+        ),
+        ({"done": True, "response": {"responsesFile": "files/1"}}, Fate.DONE),
+        (
+            {"metadata": {"state": "BATCH_STATE_SUCCEEDED", "output": {"responsesFile": "files/1"}}},
+            Fate.DONE,
+        ),
+    ],
+)
+async def test_a_batch_of_gemini_is_an_operation(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch, said: object, fate: Fate
+) -> None:
+    """Whose end is told in one of two places: none is waited for for ever."""
+    async with gemini_batches(loopback) as there:
+        said_by(monkeypatch, there, said)
+        progress = await there.look("batches/1")
+    assert (progress.fate, [*progress.outputs]) == (fate, ["files/1"] if fate is Fate.DONE else [])
+
+
+@pytest.mark.parametrize("file", [None, "", "files/../models", "files/..", "http://elsewhere/files/1", 7])
+async def test_a_done_batch_of_gemini_names_its_answers(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch, file: object
+) -> None:
+    """Else it is looked at again: a batch that counted as unanswered would be paid for anew."""
+    said = {"done": True, "metadata": {"state": "BATCH_STATE_SUCCEEDED"}, "response": {"responsesFile": file}}
+    async with gemini_batches(loopback) as there:
+        said_by(monkeypatch, there, said)
+        with pytest.raises(AnswerInvalid, match="no name of what it took, or of what it gives"):
+            await there.look("batches/1")
 
 
 # --- Cohere -----------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ import pytest
 
 from revec import app as wiring
 from revec.app import App
-from revec.model.document import text_hash
+from revec.model.document import Draft, text_hash
 from revec.model.errors import BadInput
 from revec.model.index import Collection
+from revec.providers import _batches
 from revec.work import batches, calls, gather
 from revec.work.batches import Batcher
-from revec.work.gather import Gatherer
+from revec.work.gather import Gatherer, batches_of
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
 from tests import steps
@@ -26,6 +27,7 @@ from tests.work import hands
 
 COUNT = 20
 MODEL = "fake-b-96"
+BATCHED = (f"openai:{MODEL}", f"gemini:{MODEL}")
 KILLS = (
     "batch_intended",
     "batch_uploaded",
@@ -53,11 +55,19 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "REST", (0.01, 1.0))
 
 
-async def begun(app: App, loopback: Loopback, count: int = COUNT, **how: Any) -> Collection:
+@pytest.fixture(params=BATCHED)
+def to(request: pytest.FixtureRequest) -> str:
+    """The new model."""
+    return request.param
+
+
+async def begun(
+    app: App, loopback: Loopback, to: str = steps.NEW, *, count: int = COUNT, **how: Any
+) -> Collection:
     """A collection that serves, and a patient migration of it; the bill is empty."""
     made = await steps.filled(app, count)
     loopback._call("DELETE", "/bill")
-    await app.start(made, steps.NEW, patient=True, **how)
+    await app.start(made, to, patient=True, **how)
     return made
 
 
@@ -91,9 +101,9 @@ async def enqueued(app: App) -> None:
     await world.tick(app, 6)
 
 
-async def submitted(app: App, loopback: Loopback, **how: Any) -> Collection:
+async def submitted(app: App, loopback: Loopback, to: str = steps.NEW) -> Collection:
     """A batch is with the provider, which works on it when told to."""
-    made = await begun(app, loopback, **how)
+    made = await begun(app, loopback, to)
     loopback.batch(at_once=False)
     await enqueued(app)
     await step(app)
@@ -132,10 +142,10 @@ async def assert_paid_once(app: App, made: Collection, loopback: Loopback) -> No
     await steps.assert_oracle(app, made)
 
 
-async def test_a_patient_backfill_ends_like_any_other(any_app: App, loopback: Loopback) -> None:
+async def test_a_patient_backfill_ends_like_any_other(any_app: App, loopback: Loopback, to: str) -> None:
     """The same vectors, by batches, at half the price; no text stays at the provider."""
     app = any_app
-    made = await begun(app, loopback)
+    made = await begun(app, loopback, to)
     summary = await steps.drain_soon(app)
     assert summary.stuck == []
     await assert_paid_once(app, made, loopback)
@@ -145,11 +155,11 @@ async def test_a_patient_backfill_ends_like_any_other(any_app: App, loopback: Lo
 
 
 async def test_batches_are_in_the_ledger_at_half_the_price(
-    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     """Tokens as billed, the price halved, the migration's `spent` the same."""
     monkeypatch.setattr(gather, "price", lambda _: Decimal(2))
-    await begun(app, loopback)
+    await begun(app, loopback, to)
     await steps.drain_soon(app)
     ((tokens, price, outcome, inputs),) = await steps.rows(
         app, "SELECT tokens, price, outcome, inputs FROM revec.call WHERE model LIKE '%%+batch'"
@@ -238,10 +248,10 @@ async def test_an_edit_as_a_batch_is_written(
 
 @pytest.mark.parametrize("name", KILLS)
 async def test_killed_anywhere_nothing_is_paid_twice(
-    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, name: str
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, name: str, to: str
 ) -> None:
     """The next worker finds the batch where it was, or that there is none."""
-    made = await begun(app, loopback)
+    made = await begun(app, loopback, to)
     await enqueued(app)
 
     def killed(place: str) -> None:
@@ -255,12 +265,12 @@ async def test_killed_anywhere_nothing_is_paid_twice(
     monkeypatch.setattr(batches, "failpoint", lambda _: None)
     await steps.drain_soon(app)
     await assert_paid_once(app, made, loopback)
-    assert len([each for each in loopback.batches()["batches"] if each["status"] == "completed"]) == 1
+    assert len([each for each in loopback.batches()["batches"] if each["status"] == "done"]) == 1
 
 
-async def test_an_answer_that_is_lost_is_no_second_batch(app: App, loopback: Loopback) -> None:
+async def test_an_answer_that_is_lost_is_no_second_batch(app: App, loopback: Loopback, to: str) -> None:
     """The provider hangs up after it took the batch: it is found by its mark."""
-    made = await begun(app, loopback)
+    made = await begun(app, loopback, to)
     loopback.batch(kind="lost")
     await steps.drain_soon(app)
     assert len(loopback.batches()["batches"]) == 1
@@ -269,13 +279,11 @@ async def test_an_answer_that_is_lost_is_no_second_batch(app: App, loopback: Loo
 
 @pytest.mark.parametrize("kind", ["expire", "missing", "fail", "full"])
 async def test_what_a_batch_did_not_answer_is_in_the_next_one(
-    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, kind: str
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, kind: str, to: str
 ) -> None:
     """Only that, and nothing of it is lost."""
-    from revec.providers import _openai_batches as wire
-
-    monkeypatch.setattr(wire, "FULL_PAUSE", 0.05)
-    made = await begun(app, loopback)
+    monkeypatch.setattr(_batches, "FULL_PAUSE", 0.05)
+    made = await begun(app, loopback, to)
     loopback.batch(kind=kind)
     await steps.drain_soon(app)
     if kind == "missing":  # it was billed, and nobody can know for what
@@ -286,17 +294,46 @@ async def test_what_a_batch_did_not_answer_is_in_the_next_one(
     assert len(loopback.batches()["batches"]) == 2
 
 
-async def test_answers_come_in_any_order(app: App, loopback: Loopback) -> None:
+async def test_a_batch_that_nobody_takes_leaves_no_file(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """No room for it, said as it is submitted: its texts are brought again when there is."""
+    monkeypatch.setattr(_batches, "FULL_PAUSE", 0.05)
+    made = await begun(app, loopback, to)
+    loopback.batch(kind="busy", times=2)
+    await steps.drain_soon(app)
+    seen = loopback.batches()
+    assert (seen["uploads"], len(seen["batches"]), seen["files"]) == (3, 1, [])
+    await assert_paid_once(app, made, loopback)
+
+
+async def test_a_batch_is_no_larger_than_the_provider_has_room_for(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """In tokens: one that is would be refused for ever. What is alone too large is embedded at once."""
+    monkeypatch.setattr(type(batches_of(await app.provider(to))), "max_tokens", 100)
+    made = await begun(app, loopback, to, count=12)
+    await unverified(app)
+    await steps.put(app, made, [Draft("long", body="many words " * 100)])
+    await steps.drain_soon(app)
+    sizes = [row.tokens for row in await steps.rows(app, "SELECT tokens FROM revec.batch")]
+    assert len(sizes) > 1
+    assert max(sizes) <= 100
+    assert text_hash("many words " * 100).hex() not in bill(loopback, batch=True)
+    await steps.assert_oracle(app, made)
+
+
+async def test_answers_come_in_any_order(app: App, loopback: Loopback, to: str) -> None:
     """Each says whose it is."""
-    made = await begun(app, loopback)
+    made = await begun(app, loopback, to)
     loopback.batch(kind="permuted")
     await steps.drain_soon(app)
     await assert_paid_once(app, made, loopback)
 
 
-async def test_after_some_tries_the_rest_is_embedded_at_once(app: App, loopback: Loopback) -> None:
+async def test_after_some_tries_the_rest_is_embedded_at_once(app: App, loopback: Loopback, to: str) -> None:
     """A text that batches never answer is not waited for for ever."""
-    made = await begun(app, loopback)
+    made = await begun(app, loopback, to)
     await unverified(app)
     loopback.batch(kind="error", match="document 7")
     await steps.drain_soon(app)
@@ -306,9 +343,9 @@ async def test_after_some_tries_the_rest_is_embedded_at_once(app: App, loopback:
     await steps.assert_oracle(app, made)
 
 
-async def test_a_refused_text_is_a_dead_letter(app: App, loopback: Loopback) -> None:
+async def test_a_refused_text_is_a_dead_letter(app: App, loopback: Loopback, to: str) -> None:
     """Its document alone, with the provider's cause and without its text; an edit brings it back."""
-    made = await begun(app, loopback)
+    made = await begun(app, loopback, to)
     loopback.batch(kind="refuse", match="document 7")
     loopback.fault("refuse", times=None, match="document 7")
     await steps.drain_soon(app)
@@ -324,14 +361,17 @@ async def test_a_refused_text_is_a_dead_letter(app: App, loopback: Loopback) -> 
     await steps.assert_oracle(app, made)
 
 
-async def test_an_answer_that_is_none_stops_the_index(app: App, loopback: Loopback) -> None:
+@pytest.mark.parametrize("wrong", ["garbled", "nameless"])
+async def test_an_answer_that_is_none_stops_the_index(
+    app: App, loopback: Loopback, wrong: str, to: str
+) -> None:
     """Nothing of it is written; a person lifts the fault, and the next batch is collected."""
-    made = await begun(app, loopback)
-    loopback.batch(kind="garbled")
+    made = await begun(app, loopback, to)
+    loopback.batch(kind=wrong)
     await steps.drain_soon(app)
     faults = [row.fault for row in await steps.rows(app, "SELECT fault FROM revec.index ORDER BY id")]
     assert faults[0] is None
-    assert "nothing was written" in faults[1]
+    assert "nothing was written" in str(faults[1])
     await app.commands.resume(made)
     await steps.drain_soon(app)
     await steps.assert_oracle(app, made)
@@ -380,8 +420,6 @@ async def test_equal_texts_are_in_one_batch_only(
     """Also where their documents are in two."""
     monkeypatch.setattr(gather, "FULL", 5)
     made = await steps.collection(app)
-    from revec.model.document import Draft
-
     same = [Draft(str(n), body=f"one of {n % 7}") for n in range(30)]
     await steps.put(app, made, same)
     await steps.drain(app)
@@ -435,9 +473,9 @@ async def test_a_document_is_in_one_batch_at_a_time(
     await assert_paid_once(app, made, loopback)
 
 
-async def test_an_abort_cancels_the_batch(app: App, loopback: Loopback) -> None:
-    """Nobody pays for what nobody wants."""
-    made = await submitted(app, loopback)
+async def test_an_abort_cancels_the_batch(app: App, loopback: Loopback, to: str) -> None:
+    """Nobody pays for what nobody wants, and no text stays there."""
+    made = await submitted(app, loopback, to)
     await app.commands.abort(made, "not wanted")
     await steps.drain_soon(app)
     fresh = batcher(app)
@@ -448,6 +486,7 @@ async def test_an_abort_cancels_the_batch(app: App, loopback: Loopback) -> None:
 
     await hands.until(cancelled)
     assert await states(app) == ["done"]
+    assert loopback.batches()["files"] == []
     await steps.assert_oracle(app, made)
 
 

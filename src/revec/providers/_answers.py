@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -61,10 +62,13 @@ def row_of(vector: object) -> Matrix:
 
 
 MOST_TOKENS = 2**53  # of one call; more is no count
+COUNT = re.compile(r"[0-9]{1,16}")
 
 
 def count_in(said: object, *path: str) -> int | None:
-    """A number of tokens at the end of the path, where the answer has one."""
+    """A count at the end of the path, where the answer has one; some write it as a string."""
     for name in path:
         said = said.get(name) if isinstance(said, dict) else None
+    if isinstance(said, str) and COUNT.fullmatch(said):
+        said = int(said)
     return said if type(said) is int and 0 <= said < MOST_TOKENS else None

@@ -108,6 +108,10 @@ class Hosted(ABC):
         return self._vectors(said, answer, len(inputs))
 
     @property
+    def model(self) -> str:
+        return self._model
+
+    @property
     def server(self) -> Server:
         return self._server
 

@@ -71,6 +71,11 @@ class Server:
     def place(self) -> str:
         return f"{self._house.engine}:{self._model} at {self._base_url}"
 
+    def beside(self, name: str) -> str:
+        """https://host/v1 → https://host/NAME/v1: where some take and give files."""
+        above, _, last = self._base_url.path.rstrip("/").rpartition("/")
+        return str(self._base_url.copy_with(path=f"{above}/{name}/{last}".rstrip("/")))
+
     async def post(self, path: str, payload: Mapping[str, object], *, numbers: int) -> Answer:
         """What the server says to it, good or bad.
 
@@ -91,6 +96,7 @@ class Server:
         """What the server says, good or bad; an answer of more than `limit` bytes is not read to its end.
 
         Args:
+            path: below base_url; or a whole address, of the same server.
             patience: seconds beyond the usual ones, for much that has to travel.
             request: its body, as the client takes it.
 
@@ -102,7 +108,7 @@ class Server:
         async with (
             self._answered(self._timeout + patience),
             asyncio.timeout(self._timeout + patience),
-            self._client.stream(method, f"{self._base_url}{path}", **request) as response,
+            self._client.stream(method, self._at(path), **request) as response,
         ):
             good = response.status_code == HTTPStatus.OK
             body = await self._read(response, limit) if good else await self._some(response, limit)
@@ -116,7 +122,7 @@ class Server:
         """
         async with (
             self._answered(self._timeout),
-            self._client.stream("GET", f"{self._base_url}{path}") as response,
+            self._client.stream("GET", self._at(path)) as response,
         ):
             if response.status_code != HTTPStatus.OK:
                 body = await self._read(response, SLACK)
@@ -130,6 +136,25 @@ class Server:
                     yield line
             if rest:
                 yield rest
+
+    def _at(self, path: str) -> httpx2.URL:
+        """
+        Raises:
+            ProviderUnavailable: it is at another server, where neither text nor key will go.
+        """
+        if path.startswith("/"):
+            return httpx2.URL(f"{self._base_url}{path}")
+        try:
+            url = httpx2.URL(path)
+        except httpx2.InvalidURL:
+            url = httpx2.URL("")
+        if same_server(url, self._base_url):
+            return url
+        raise ProviderUnavailable(
+            f"{self.place} sends us on to {url.host or 'no address'}, where no text will follow: "
+            f"set base_url to a server that takes files itself",
+            trouble=Trouble.SERVER,
+        )
 
     @asynccontextmanager
     async def _answered(self, patience: float) -> AsyncIterator[None]:
@@ -247,6 +272,10 @@ def usable_url(base_url: str, house: House) -> httpx2.URL:
             f"use https, or a tunnel that ends on 127.0.0.1"
         )
     return url
+
+
+def same_server(one: httpx2.URL, other: httpx2.URL) -> bool:
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
 def is_loopback(host: str) -> bool:

@@ -150,6 +150,7 @@ class Batches(Protocol):
     """
 
     max_inputs: int
+    max_tokens: int  # of all texts
     max_bytes: int  # of all lines
 
     async def ready(self) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from revec.providers._answers import count_in, matrix_of
+from revec.providers._gemini_batches import GeminiBatches
 from revec.providers._hosted import Hosted
 from revec.providers._http import House
-from revec.providers.base import Ask, Input, Kind, Matrix, TextInput
+from revec.providers.base import Ask, Batches, Input, Kind, Matrix, TextInput
 
 
 class Gemini(Hosted):
@@ -31,16 +32,25 @@ class Gemini(Hosted):
     def _headers(self, key: str) -> dict[str, str]:
         return {"x-goog-api-key": key}
 
+    def batches(self) -> Batches:
+        return GeminiBatches(self)
+
+    def document(self, text: str) -> dict[str, object]:
+        return self._request(TextInput(text), self._ask_of("document").task)
+
     def _path(self) -> str:
         return f"/models/{self._model}:batchEmbedContents"
 
     def _payload(self, inputs: Sequence[Input], task: str, _: Mapping[str, object]) -> dict[str, object]:
-        alike: dict[str, object] = {"model": f"models/{self._model}"}
+        return {"requests": [self._request(given, task) for given in inputs]}
+
+    def _request(self, given: Input, task: str) -> dict[str, object]:
+        request: dict[str, object] = {"model": f"models/{self._model}", "content": {"parts": [part(given)]}}
         if task:
-            alike["taskType"] = task
+            request["taskType"] = task
         if self._asked_dims:
-            alike["outputDimensionality"] = self._asked_dims
-        return {"requests": [{**alike, "content": {"parts": [part(given)]}} for given in inputs]}
+            request["outputDimensionality"] = self._asked_dims
+        return request
 
     def _matrix(self, said: dict[str, Any], inputs: int) -> Matrix | None:
         data = said.get("embeddings")
@@ -51,7 +61,8 @@ class Gemini(Hosted):
         )
 
     def _tokens(self, said: dict[str, Any]) -> int | None:
-        return count_in(said, "usageMetadata", "promptTokenCount")
+        said_of_all = count_in(said, "usageMetadata", "promptTokenCount")
+        return count_in(said, "tokenCount") if said_of_all is None else said_of_all  # of a text in a batch
 
 
 def part(given: Input) -> dict[str, object]:

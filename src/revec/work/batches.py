@@ -134,13 +134,15 @@ class Batcher:
         async with self._database.transaction("worker") as conn:
             row = await conn.execute(SQL.submitting, {"batch": batch.id, "file": file})
             batch = await row.fetchone()
-        if batch is None:
-            return False  # somebody thought that we were dead
+        if batch is None:  # somebody thought that we were dead
+            await there.discard([file])
+            return False
         try:
             provider_id = await there.submit(mark, file)
         except ProviderError as error:
             if not (isinstance(error, ProviderUnavailable) and error.trouble in SENT):
                 await self._drop(batch, error)
+                await there.discard([file])
             raise  # else it may be there: it will be looked for
         failpoint("batch_submitted")
         await self._record(batch, provider_id)
@@ -206,6 +208,8 @@ class Batcher:
         if batch.state == "submitted":
             with suppress(ProviderError):  # perhaps it is over: whatever it says, nobody waits for it
                 await there.cancel(batch.provider_id)
+        if batch.file:
+            await there.discard([batch.file])
         async with self._database.transaction("worker") as conn:
             await conn.execute(SQL.dropped, _dropped(batch, "its index was given up", blamed=False))
         return True

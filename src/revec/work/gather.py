@@ -58,9 +58,7 @@ class Load:
             for text_hash, text, load in zip(piece.hashes, piece.texts, piece.loads, strict=True)
             if text_hash in lacking - self.texts
         }
-        size = self.lines.tell() + sum(len(line) for line, _ in wanted.values())
-        most = min(FULL, self.there.max_inputs)
-        if len(self.texts) + len(wanted) > most or size > self.there.max_bytes:
+        if not self._has_room(list(wanted.values())):
             self.full = True
             return False
         for line, tokens in wanted.values():
@@ -69,6 +67,14 @@ class Load:
         self.texts |= wanted.keys()
         self.members.append(Member(piece.job, piece.content.input_hash, sorted(lacking)))
         return True
+
+    def _has_room(self, wanted: list[tuple[bytes, int]]) -> bool:
+        """For these lines and tokens."""
+        return (
+            len(self.texts) + len(wanted) <= min(FULL, self.there.max_inputs)
+            and self.lines.tell() + sum(len(line) for line, _ in wanted) <= self.there.max_bytes
+            and self.tokens.total() + sum(tokens for _, tokens in wanted) <= self.there.max_tokens
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +205,7 @@ def batches_of(provider: Provider) -> Batches:
         return provider.batches()
     raise BadInput(
         f"{provider.name} has no batch API that Revec speaks: leave --patient out "
-        "(openai: has one, at OpenAI and at servers that speak all of its wire)"
+        "(gemini: and openai: have one, also at servers that speak all of OpenAI's wire)"
     )
 
 
