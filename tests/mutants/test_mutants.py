@@ -45,6 +45,7 @@ async def test_a_mutant_is_noticed(
         "tenant": "middling",
         "model": Model(),
         "value": 0.4,
+        "seed": 0,
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

@@ -13,7 +13,6 @@ from revec.model.document import Draft
 from revec.model.errors import Refused
 from revec.model.index import Collection, Index, Kind
 from revec.model.reading import Mode
-from revec.model.space import QueryRecipe
 from revec.model.verdict import Outcome
 from revec.search import fusion, judge, lexical, tuning
 from revec.search.fusion import Fusion
@@ -174,18 +173,16 @@ def test_a_tie_is_no_reason_to_change() -> None:
 
 
 async def test_a_share_is_of_its_space(app: App, loopback: Loopback) -> None:
-    """After a cutover ranks decide, as was foreseen in a sentence; after a rollback the share counts again."""
+    """By the same model's queries too: after a cutover ranks decide, after a rollback the share counts again."""
     made = await misleading(app)
     old = await app.serving("c")
     await say(app, 1.0)
     by_share = [await found(app, query(n)) for n in range(1, 11)]
-    await app.start(made, steps.NEW)
+    await app.start(made, steps.OLD, dims=32)
     await steps.drain(app)
-    foreseen = await app.commands.fusion_after(made)
-    assert "will be fused by ranks in the space of openai:fake-b-96" in foreseen
-    assert "`revec collections tune c --queries FILE --qrels FILE`" in foreseen
     await app.commands.cutover(made, why="test")
-    assert await app.commands.fusion_after(made) is None
+    new = await app.serving("c")
+    assert (new.space.id == old.space.id, new.query == old.query) == (False, True)
     assert (await in_force(app)).alpha is None
     for n in range(1, 11):
         reading = await app.retriever.search("c", query(n), tenant="default", mode=Mode.HYBRID)
@@ -194,12 +191,32 @@ async def test_a_share_is_of_its_space(app: App, loopback: Loopback) -> None:
     assert (await in_force(app, old)).alpha == 1.0  # and the new space's is its own
     await app.commands.rollback(made, why="test")
     assert [await found(app, query(n)) for n in range(1, 11)] == by_share
+
+
+async def test_what_a_cutover_does_to_the_fusion_is_foreseen(app: App, loopback: Loopback) -> None:
+    """In a sentence, that the history keeps; where nothing changes there is none."""
+    made = await misleading(app)
+    await app.start(made, steps.NEW)
+    await steps.drain(app)
+    assert await app.commands.fusion_after(made) is None
+    await say(app, 0.8)
+    foreseen = await app.commands.fusion_after(made)
+    assert foreseen is not None
+    assert "will be fused by ranks in the space of openai:fake-b-96" in foreseen
+    assert "`revec collections tune c --queries FILE --qrels FILE`" in foreseen
+    await app.commands.cutover(made, why="test")
+    assert await app.commands.fusion_after(made) is None
     (told,) = await steps.rows(
         app,
         "SELECT evidence->>'fusion' AS said FROM revec.migration_event"
         " WHERE became = 'live' AND evidence->>'fusion' IS NOT NULL",
     )
     assert told.said == foreseen
+    await say(app, 0.5)
+    await app.commands.rollback(made, why="test")
+    assert "words 50%) in the space of openai:fake-b-96, as was said for it before" in str(
+        await app.commands.fusion_after(made)
+    )
     await steps.assert_oracle(app, made)
 
 
@@ -207,20 +224,33 @@ async def test_a_share_is_of_its_words_and_of_its_queries(app: App, loopback: Lo
     """Another language's words score otherwise, and so does another recipe's query; back again, it counts."""
     made = await misleading(app)
     await say(app, 0.3)
-    index = await app.serving("c")
-    async with app.database.transaction() as conn:
-        other = await fusion.in_force(
-            conn, made.id, index.space, QueryRecipe(index.query.address, prefix="? ")
+
+    async def by_ranks() -> bool:
+        alpha = (await in_force(app)).alpha
+        assert alpha in (None, 0.3)
+        reading = await app.retriever.search("c", query(3), tenant="default", mode=Mode.HYBRID)
+        assert (reading.hits[0].score < 0.05) == (alpha is None)  # a sum of two 1 / (60 + rank)
+        return alpha is None
+
+    async def ask(prefix: str) -> None:
+        change = (
+            "UPDATE revec.index SET query = jsonb_set(query, '{prefix}', to_jsonb(%(it)s::text)) RETURNING id"
         )
-        assert other.alpha is None
-        await lexical.speak(conn, made, "simple")
-    assert (await app.retriever.search("c", query(3), tenant="default", mode=Mode.HYBRID)).hits[
-        0
-    ].score < 0.05
-    assert (await in_force(app)).alpha is None
-    async with app.database.transaction() as conn:
-        await lexical.speak(conn, made, "english")
-    assert (await in_force(app)).alpha == 0.3
+        await steps.rows(app, change, it=prefix)
+
+    async def speak(language: str) -> None:
+        async with app.database.transaction() as conn:
+            await lexical.speak(conn, made, language)
+
+    assert not await by_ranks()
+    await speak("simple")
+    assert await by_ranks()
+    await speak("english")
+    assert not await by_ranks()
+    await ask("query: ")
+    assert await by_ranks()
+    await ask("")
+    assert not await by_ranks()
 
 
 async def test_of_two_who_tune_one_is_told(app: App, loopback: Loopback) -> None:

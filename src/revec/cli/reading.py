@@ -245,7 +245,7 @@ async def evaluate(
         return Exit.DONE
     table(list(reports.values()))
     if len(legs) > 1:
-        out.print(f"{name} is fused {fused}.", markup=False)
+        out.print(f"{name} is fused {fused.told}.", markup=False)
         if why := _dragged(name, rankings, grades):
             out.print(why, markup=False)
     return Exit.DONE
