@@ -147,19 +147,19 @@ class Bare:
         self._app, self._conn, self._index = app, conn, index
 
     async def ask(self, asked: Asked, vector: Vector) -> list[str]:
+        vectors, words = await fusion.legs(
+            self._conn,  # type: ignore[arg-type]
+            *(self._app.store, self._index, asked.text, vector),
+            depth=fusion.DEPTH,
+            tenant=asked.tenant,
+        )
         rows = await fusion.hits(
             self._conn,  # type: ignore[arg-type]
-            self._vectors(asked, vector),
-            lexical.statement(self._index.collection_id, asked.text, k=fusion.DEPTH, tenant=asked.tenant),
+            *(self._index, vectors, words),
             tenant=asked.tenant,
             limit=K,
         )
         return [row.key for row in rows]
-
-    def _vectors(self, asked: Asked, vector: Vector):  # noqa: ANN202
-        statement = self._app.store.statement(self._index, vector, limit=fusion.DEPTH, tenant=asked.tenant)
-        assert statement is not None, "the plan chose an approximate index: raise --tenants, lower --each"
-        return statement
 
 
 class Http:

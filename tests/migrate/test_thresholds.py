@@ -164,8 +164,8 @@ async def test_pairs_are_of_one_tenant_and_in_both_indexes(app: App, loopback: L
 
 
 def test_the_similarity_of_two_documents_is_their_best_chunks() -> None:
-    from revec.migrate.thresholds import _similarity
+    from revec.stores.base import similarity
 
     x, y, z = np.eye(3, dtype=np.float16)
-    assert _similarity([x, y], [z, 2 * y]) == pytest.approx(1)
-    assert _similarity([x], [y, z]) == 0
+    assert similarity([x, y], [z, 2 * y]) == pytest.approx(1)
+    assert similarity([x], [y, z]) == 0

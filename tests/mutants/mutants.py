@@ -24,13 +24,14 @@ from revec.model.errors import AnswerInvalid, InputRefused, ProviderUnavailable,
 from revec.model.filter import Either, Filter
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
+from revec.model.verdict import Outcome
 from revec.observe import events
 from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
 from revec.providers.base import Item
-from revec.search import lexical, pulse, queries, retriever, similar
+from revec.search import fusion, lexical, pulse, queries, retriever, similar, tuning
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
@@ -48,7 +49,7 @@ from revec.work.worker import Worker
 from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
-from tests.search import test_filters, test_lexical, test_queries, test_similar
+from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
 from tests.stores import test_plans
 from tests.web import test_documents as written
 from tests.web import test_forged as forged
@@ -311,6 +312,12 @@ EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 SEARCH = Retriever.search
 
+
+def flattered(scores: Any, now: int) -> Any:
+    """The figures of the queries that chose."""
+    return scores[:, tuning.chosen(scores, now)]
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 REV, TOKEN = " AND w.rev = ANY (%(revs)b::bigint[])", " AND w.token = %(token)s"
@@ -327,6 +334,8 @@ filtered, asked, alike, plans, carried = (
     test_plans,
     test_thresholds,
 )
+LANGUAGE = "AND language = (SELECT language FROM revec.collection WHERE id = %(collection)s)"
+tuned = test_tuning
 controls, paused, healthy, braking = test_control, test_pause_source, test_health, test_brake
 
 
@@ -492,6 +501,30 @@ MUTANTS: dict[str, Mutant] = {
     "the threshold goes along as it is": Mutant(
         attribute(carrying, "carried", lambda _, threshold: threshold),
         carried.test_a_cutover_keeps_the_hit_rate,
+    ),
+    "a share of another space counts": Mutant(
+        without(fusion.SQL, "kept", " AND space_id = %(space)s"), tuned.test_a_share_is_of_its_space
+    ),
+    "a share of another language's words counts": Mutant(
+        without(fusion.SQL, "kept", LANGUAGE), tuned.test_a_share_is_of_its_words_and_of_its_queries
+    ),
+    "a share of another recipe's queries counts": Mutant(
+        without(fusion.SQL, "kept", " AND query = %(recipe)s"),
+        tuned.test_a_share_is_of_its_words_and_of_its_queries,
+    ),
+    "who chose a share judges it": Mutant(
+        attribute(tuning, "held_out", flattered), tuned.test_who_chooses_does_not_judge
+    ),
+    "whatever is best on these queries is set": Mutant(
+        attribute(tuning, "_said", lambda *_, **__: (Outcome.PASSED, "it is the best")),
+        tuned.test_judgements_without_a_rhyme_change_nothing,
+    ),
+    "few judgements are enough": Mutant(
+        attribute(tuning, "FEWEST", 10), tuned.test_few_judgements_change_nothing
+    ),
+    "a share is kept over what came meanwhile": Mutant(
+        without(fusion.SQL, "keep", "WHERE f.alpha IS NOT DISTINCT FROM %(seen)s"),
+        tuned.test_of_two_who_tune_one_is_told,
     ),
     "pairs are of two tenants": Mutant(
         without(documents.SQL, "mates", " AND tenant = %(tenant)s"),

@@ -48,6 +48,7 @@ async def test_a_mutant_is_noticed(
         "value": 0.4,
         "to": steps.NEW,
         "wrong": "nameless",
+        "seed": 0,
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

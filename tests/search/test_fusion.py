@@ -132,7 +132,9 @@ async def test_a_share_decides_where_it_is_kept(app: App, loopback: Loopback) ->
     words = await search(app, "apple", mode=Mode.LEXICAL)
     for alpha in (0.0, 0.3, 1.0):
         async with app.database.transaction() as conn:
-            await fusion.keep(conn, 1, alpha, {}, "test")
+            index = await app.serving("c")
+            seen = await fusion.in_force(conn, index.collection_id, index.space, index.query)
+            await fusion.keep(conn, index, seen, alpha, evidence={}, who="test")
         both = await search(app, "apple", mode=Mode.HYBRID)
         best = {leg: reading.hits[0].score for leg, reading in (("v", near), ("w", words))}
         expected = {hit.id: alpha * (1 + hit.score) / (1 + best["v"]) for hit in near.hits}

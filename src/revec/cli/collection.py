@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, err, opened, out, settings, show_json, table
+from revec.cli.tuning import tune
 from revec.model.errors import BadInput
 from revec.settings import FILE, CollectionTable
 
@@ -249,52 +250,17 @@ async def listed(*, json: Json = False) -> int:
         show_json(rows)
     elif rows:
         shown = ("name", "serving", "epoch", "sources", "language")
-        table([{name: row[name] for name in shown} for row in rows])
+        table([{name: row[name] for name in shown} | {"fusion": _fused(row)} for row in rows])
     else:
         out.print("No collection yet: `revec collections create NAME --model MODEL`.")
     return Exit.DONE
 
 
-async def tune(
-    name: str,
-    /,
-    *,
-    threshold: Annotated[
-        float | None, Parameter(help="From this score on `similar` calls documents similar.")
-    ] = None,
-    json: Json = False,
-) -> int:
-    """Set how a collection is searched, or show how it is.
+def _fused(row: dict[str, Any]) -> str:
+    """How both legs are one list, where there are two."""
+    from revec.search.fusion import named
 
-    The threshold is of the space that serves now. A cutover carries it to the new space by the share of pairs
-    that reach it; after a rollback the old one counts again.
-
-    Parameters
-    ----------
-    name
-        The collection.
-    """
-    from revec.cli.reading import require_similarity
-    from revec.postgres import thresholds
-    from revec.postgres.thresholds import Threshold
-
-    if threshold is not None:
-        require_similarity(threshold)
-    async with opened() as app:
-        index = await app.serving(name)
-        async with app.database.transaction() as conn:
-            if threshold is not None:
-                said = Threshold(threshold, None, {})
-                await thresholds.keep(conn, index.collection_id, index.space.id, said)
-            kept = (await thresholds.kept(conn, index.collection_id)).get(index.space.id)
-    if json:
-        show_json({"index": index.name, "space": index.space.id, "threshold": kept})
-    elif kept is None:
-        out.print(f"{name}: no threshold, `similar` shows whatever is nearest (space {index.space.id})")
-    else:
-        how = f", which keeps the hit rate of {kept.evidence['was']:g} before" if kept.carried_from else ""
-        out.print(f"{name}: `similar` shows scores from {kept.value:g}{how} (space {index.space.id})")
-    return Exit.DONE
+    return "" if row["language"] == "none" else named(row["alpha"])
 
 
 async def ingest(name: str, file: File, /, *, json: Json = False) -> int:

@@ -78,6 +78,8 @@ async def plan(
     out.print(f"long texts  {facts['long_texts']}", markup=False)
     if facts["patient"]:
         out.print("patient     the backfill waits for the provider's batches: half the price, within a day")
+    if facts["fusion"]:
+        out.print(f"fusion      {facts['fusion']}", markup=False)
     out.print(f"gates       {', '.join(facts['gates'])}")
     for number, lock in enumerate(facts["locks"]):
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
@@ -144,14 +146,18 @@ async def verify(name: str, /, *, json: Json = False) -> int:
     """Judge now: is the index complete, and are its vectors what its model says?"""
     async with of_collection(name) as (app, collection):
         verdicts = await app.commands.verify(collection)
+        fused = await app.commands.fusion_after(collection)
     outcome = together([each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED])
     if json:
         counted = next(each.evidence for each in verdicts if each.gate == "completeness")
         names = [name for name in counted if name != "horizon"]
         gates = {each.gate: {"verdict": each.outcome, "why": each.why} for each in verdicts}
-        show_json({"verdict": outcome, **{key: counted[key] for key in names}, "gates": gates})
+        said = {"gates": gates, "fusion": fused}
+        show_json({"verdict": outcome, **{key: counted[key] for key in names}, **said})
     else:
         table([{"gate": v.gate, "verdict": v.outcome, "why": v.why} for v in verdicts])
+        if fused:
+            out.print(f"{fused}.", markup=False)
         out.print(f"[bold]{outcome}[/bold]")
     return Exit.DONE if outcome is Outcome.PASSED else Exit.GATE
 
@@ -159,11 +165,15 @@ async def verify(name: str, /, *, json: Json = False) -> int:
 async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
     async with of_collection(name) as (app, collection):
+        fused = await app.commands.fusion_after(collection)
+        if fused and not json:
+            out.print(f"{fused}.", markup=False)
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
         epoch, seconds = await app.commands.cutover(collection, why=reason)
         index = await app.serving(name)
     if json:
-        show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
+        said = {"fusion": fused}
+        show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4), **said})
     else:
         out.print(
             f"{index.name} serves {name} since {seconds * 1000:.1f} ms. "

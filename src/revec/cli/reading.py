@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
+from revec.cli import judgements
 from revec.cli.door import Exit, Json, err, opened, out, show_json, table
 from revec.model import filter as filters
 from revec.model.document import DEFAULT_TENANT
@@ -205,8 +206,8 @@ async def evaluate(
     name: str,
     /,
     *,
-    queries: Annotated[Path, Parameter(help='Lines of {"id", "text"}.')],
-    qrels: Annotated[Path, Parameter(help="Tab-separated: query id, document id, grade.")],
+    queries: judgements.QueriesFile,
+    qrels: judgements.QrelsFile,
     mode: How = "hybrid",
     tenant: Tenant = DEFAULT_TENANT,
     all_tenants: AllTenants = False,
@@ -219,11 +220,10 @@ async def evaluate(
     name
         The collection.
     """
+    from revec.search import fusion
     from revec.search.judge import judged
 
-    texts, grades = _queries(queries), _qrels(qrels)
-    if missing := [query for query in judged(grades) if query not in texts]:
-        raise BadInput(f"{qrels} judges query {missing[0]!r}, which {queries} does not have")
+    texts, grades = judgements.of_queries(queries, qrels)
     legs = list(Mode) if mode == "hybrid" else [Mode(mode)]
     rankings: dict[Mode, dict[str, list[str]]] = {leg: {} for leg in legs}
     async with opened() as app:
@@ -235,14 +235,19 @@ async def evaluate(
                     name, route, index, texts[query], k=10, tenant=whose, mode=leg
                 )
                 rankings[leg][query] = [hit.id for hit in reading.hits]
+        async with app.database.transaction() as conn:
+            fused = await fusion.in_force(conn, index.collection_id, index.space, index.query)
     reports = {leg: _report(rankings[leg], grades, leg, index.name) for leg in legs}
     if json:
         alone = {name: value for name, value in reports[Mode(mode)].items() if name != "mode"}
-        show_json(alone | ({"legs": list(reports.values())} if len(legs) > 1 else {}))
+        both = {"fusion": asdict(fused), "legs": list(reports.values())} if len(legs) > 1 else {}
+        show_json(alone | both)
         return Exit.DONE
     table(list(reports.values()))
-    if len(legs) > 1 and (why := _dragged(rankings, grades)):
-        out.print(why, markup=False)
+    if len(legs) > 1:
+        out.print(f"{name} is fused {fused.told}.", markup=False)
+        if why := _dragged(name, rankings, grades):
+            out.print(why, markup=False)
     return Exit.DONE
 
 
@@ -261,7 +266,7 @@ def _report(rankings: dict[str, list[str]], grades: Qrels, mode: Mode, index: st
     }
 
 
-def _dragged(rankings: dict[Mode, dict[str, list[str]]], grades: Qrels) -> str | None:
+def _dragged(name: str, rankings: dict[Mode, dict[str, list[str]]], grades: Qrels) -> str | None:
     """Said where one leg alone is better than both, and chance does not explain it."""
     from revec.search.judge import judged, ndcg, paired
 
@@ -270,42 +275,12 @@ def _dragged(rankings: dict[Mode, dict[str, list[str]]], grades: Qrels) -> str |
         for leg, ranking in rankings.items()
     }
     fused = per_query.pop(Mode.HYBRID)
-    alone = max(per_query, key=lambda leg: sum(per_query[leg]))
+    other, alone = sorted(per_query, key=lambda leg: sum(per_query[leg]))
     lost, p = paired(per_query[alone], fused)
     if lost <= 0 or p >= SURE:
         return None
     return (
-        f"The other leg drags the fusion {lost:.3f} nDCG@10 below {alone} alone (p = {p:.3f}, "
-        f"{len(fused)} queries): `--mode {alone}` searches by it alone."
+        f"The {other} leg drags the fusion {lost:.3f} nDCG@10 below the {alone} leg alone (p = {p:.3f}, "
+        f"{len(fused)} queries): `revec collections tune {name}` with these files gives it the share that it "
+        f"deserves, `--mode {alone}` searches without it."
     )
-
-
-def _queries(file: Path) -> dict[str, str]:
-    texts = {}
-    for number, line in enumerate(_lines(file), start=1):
-        try:
-            value = json_of.loads(line)
-            texts[str(value["id"])] = str(value["text"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f'{file}, line {number}: not a line like {{"id", "text"}}') from error
-    return texts
-
-
-def _qrels(file: Path) -> Qrels:
-    grades: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_lines(file), start=1):
-        try:
-            query, document, grade = line.split("\t")
-            grades.setdefault(query, {})[document] = int(grade)
-        except ValueError as error:
-            raise BadInput(
-                f"{file}, line {number}: not query id, document id, grade with tabs between"
-            ) from error
-    return grades
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read {file}: {error}") from error

@@ -69,7 +69,11 @@ def _say(lines: Iterator[Line] | list[Line]) -> None:
 
 
 def _of_collection(seen: dict[str, Any]) -> Iterator[Line]:
+    from revec.search.fusion import Fusion
+
     yield "serving", f"{seen['serving'] or 'nothing yet'} (epoch {seen['epoch']})"
+    if seen["fusion"]:
+        yield "fusion", Fusion(**seen["fusion"]).told
     waiting = f", {seen['unprojected']:,} changes to project" if seen["unprojected"] else ""
     yield "documents", f"{seen['documents']:,}{waiting}"
     for source in seen["sources"]:

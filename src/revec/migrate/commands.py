@@ -21,6 +21,7 @@ from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import collections, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
+from revec.search import fusion
 from revec.search.retriever import Retriever
 from revec.stores.base import Store
 from revec.work import queue
@@ -218,12 +219,14 @@ class Commands:
         _require_fresh(collection, migration, verdicts)
         await self._require_current(collection, migration)
         rehearsal = await self._rehearse(collection, migration)
-        evidence = {
+        evidence: dict[str, Any] = {
             "gates": {gate: str(verdict.outcome) for gate, (verdict, _) in verdicts.items()},
             "rehearsal": rehearsal.evidence,
         }
         if carried := await self._carry_threshold(migration):
             evidence["threshold"] = carried
+        if said := await self.fusion_after(collection):
+            evidence["fusion"] = said
         return await self._flip(migration, State.LIVE, why, evidence)
 
     async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
@@ -381,6 +384,19 @@ class Commands:
         async with self.database.transaction() as conn:
             await migrations.record(conn, migration, verdict)
         return verdict
+
+    async def fusion_after(self, collection: Collection) -> str | None:
+        """What the cutover that is to come changes about the fusion, in a sentence; None: nothing."""
+        async with self.database.transaction() as conn:
+            migration = await self._found(conn, collection)
+            if migration is None or migration.old_index is None or migration.new_index is None:
+                return None
+            if (await indexes.route_of(conn, collection.id)).serving != migration.old_index:
+                return None
+            old, new = [
+                await indexes.by_id(conn, index_id) for index_id in (migration.old_index, migration.new_index)
+            ]
+            return await fusion.after(conn, collection.name, old, new.space, new.query)
 
     async def _carry_threshold(self, migration: Migration) -> dict[str, Any] | None:
         """What was called similar is called so afterwards; kept by space, so a rollback needs nothing."""

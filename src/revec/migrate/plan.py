@@ -14,6 +14,7 @@ from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
 from revec.postgres import documents, indexes, migrations
 from revec.postgres.database import Database
 from revec.providers.base import Provider, Traits
+from revec.search import fusion
 from revec.work.gather import require_batches
 
 EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
@@ -70,6 +71,7 @@ class Plan:
     gates: tuple[str, ...]
     sampled: Sampled
     patient: bool = False
+    fusion: str | None = None  # what becomes of it at the cutover; None: nothing
 
     @property
     def long_texts(self) -> str:
@@ -145,6 +147,7 @@ class Plan:
             "longer_than_the_model_takes": self.sampled.longer,
             "long_texts": self.long_texts,
             "patient": self.patient,
+            "fusion": self.fusion,
             "gates": list(self.gates),
             "locks": self.locks,
             "sql": self.sql,
@@ -179,6 +182,7 @@ async def plan(
         route = await indexes.route_of(conn, collection.id)
         old = None if route.serving is None else await indexes.by_id(conn, route.serving)
         active = await migrations.active(conn, collection.id)
+        fused = await fusion.after(conn, collection.name, old, space, asking)
         total = await documents.count(conn, collection.id)
         largest = await documents.largest_tenant(conn, collection.id)
     if active:
@@ -208,6 +212,7 @@ async def plan(
         gates=(COMPLETENESS, FIDELITY, RECALL) if ann else (COMPLETENESS, FIDELITY),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
+        fusion=fused,
     )
 
 

@@ -13,6 +13,8 @@ from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
+from revec.search import fusion
+from revec.search.fusion import Fusion
 from revec.stores.base import Store
 from revec.work import batches, calls, control, queue
 
@@ -47,6 +49,7 @@ class Status:
     tenants_fault: str | None  # why tiers and priorities cannot be read
     throttle: dict[str, Any] | None  # what a person allows
     braked: str | None  # why the backfill yields, and to how much of its speed
+    fusion: Fusion | None  # of the legs of what serves
     migration: int | None = None
     state: str | None = None
     target: str | None = None
@@ -93,6 +96,7 @@ async def status(database: Database, store: Store, collection: Collection, limit
             "paused_tenants": await tenants.paused(conn, collection.id),
             "tenants_fault": await tenants.fault(conn, collection.id),
             "throttle": await _throttle(conn, collection),
+            "fusion": await _fusion(conn, written, route),
         }
         workers = await queue.workers(conn)
         facts |= {"workers": len(workers), "braked": _braked(workers)}
@@ -106,6 +110,13 @@ async def status(database: Database, store: Store, collection: Collection, limit
     if not facts["workers"] and not migration.state.is_final:
         waits += "; no worker seen: run `revec worker`"
     return Status(**facts, next=waits, rollback=_rollback(migration, collection, facts["indexes"]))
+
+
+async def _fusion(conn: Connection, written: list[Index], route: Route) -> Fusion | None:
+    serving = next((each for each in written if each.id == route.serving), None)
+    if serving is None:
+        return None
+    return await fusion.in_force(conn, serving.collection_id, serving.space, serving.query)
 
 
 async def _throttle(conn: Connection, collection: Collection) -> dict[str, Any] | None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 from revec.model.index import Index
 from revec.postgres import documents, thresholds
 from revec.postgres.database import Connection, Database
 from revec.postgres.thresholds import Threshold
-from revec.stores.base import Store, Vector
+from revec.stores.base import Store, similarity
 
 PROBES = 150  # documents
 NEAREST, BY_CHANCE = 5, 5  # documents that each probe is paired with: up to 15, about 2,000 pairs in all
@@ -92,19 +90,8 @@ async def _pairs_of(
         return {}
     return {
         (min(doc_id, other), max(doc_id, other)): (
-            _similarity(before[doc_id], before[other]),
-            _similarity(after[doc_id], after[other]),
+            similarity(before[doc_id], before[other]),
+            similarity(after[doc_id], after[other]),
         )
         for other in both - {doc_id}
     }
-
-
-def _similarity(one: Sequence[Vector], other: Sequence[Vector]) -> float:
-    """Cosine similarity of the nearest pair of chunks."""
-    return max(_cosine(a, b) for a, b in product(one, other))
-
-
-def _cosine(a: Any, b: Any) -> float:
-    a, b = a.astype("float32"), b.astype("float32")
-    cosine: float = float(a @ b) / float(a @ a * (b @ b)) ** 0.5
-    return cosine

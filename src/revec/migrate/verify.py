@@ -9,7 +9,6 @@ from typing import Any
 
 from psycopg import sql
 
-from revec.migrate.statistics import binomial_lower_bound, rule_of_three
 from revec.model.document import rendered, text_hash
 from revec.model.errors import AnswerInvalid, ProviderError
 from revec.model.index import Index, Kind
@@ -19,6 +18,7 @@ from revec.postgres.database import Connection, Database
 from revec.postgres.documents import Measure
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
+from revec.search.statistics import binomial_lower_bound, rule_of_three
 from revec.stores.base import Store, Vector
 from revec.work.calls import PROOF, Caller
 

@@ -34,12 +34,36 @@ SELECT d.key, d.title, d.tenant, s.name AS source
    AND {matching}
  ORDER BY d.rev DESC LIMIT %(hits)s;
 
+-- name: tried
+-- The best so many by each share, of the same candidates: what the fusion would answer with it. Each leg is read once.
+WITH vectors AS MATERIALIZED ({vectors}), words AS MATERIALIZED ({words})
+SELECT share.n, hits.key
+  FROM unnest(%(shares)s::float8[]) WITH ORDINALITY AS share (alpha, n) CROSS JOIN LATERAL ({hits}) AS hits
+ ORDER BY share.n, hits.score DESC, hits.doc_id;
+
+-- name: leg
+SELECT doc_id, score FROM {leg}
+
 -- name: kept
--- The vectors' share of the score; NULL: ranks decide.
-SELECT alpha FROM revec.fusion WHERE collection_id = %(collection)s
+-- The vectors' share of the score; NULL: ranks decide. Only what was learnt from these very legs.
+SELECT alpha FROM revec.fusion
+ WHERE collection_id = %(collection)s AND space_id = %(space)s AND query = %(recipe)s
+   AND language = (SELECT language FROM revec.collection WHERE id = %(collection)s)
+
+-- name: in_force
+-- The same with its evidence, and the language of the words: NULL where there is no lexical leg.
+SELECT c.language, f.alpha, f.evidence, f.who, f.at
+  FROM revec.collection c
+       LEFT JOIN revec.fusion f ON f.collection_id = c.id AND f.space_id = %(space)s AND f.query = %(recipe)s
+                               AND f.language = c.language
+ WHERE c.id = %(collection)s;
 
 -- name: keep
-INSERT INTO revec.fusion (collection_id, alpha, evidence, who)
-VALUES (%(collection)s, %(alpha)s, %(evidence)s, %(who)s)
-ON CONFLICT (collection_id) DO UPDATE
-   SET alpha = excluded.alpha, evidence = excluded.evidence, who = excluded.who, at = now();
+-- Only if what was seen is still in force, and the words are still read in that language.
+INSERT INTO revec.fusion AS f (collection_id, space_id, query, language, alpha, evidence, who)
+SELECT id, %(space)s, %(recipe)s, language, %(alpha)s, %(evidence)s, %(who)s
+  FROM revec.collection WHERE id = %(collection)s AND language = %(language)s
+ON CONFLICT (collection_id, space_id, query, language) DO UPDATE
+   SET alpha = excluded.alpha, evidence = excluded.evidence, who = excluded.who, at = now()
+ WHERE f.alpha IS NOT DISTINCT FROM %(seen)s
+RETURNING f.alpha;

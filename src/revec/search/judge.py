@@ -79,5 +79,17 @@ def paired(one: Sequence[float], other: Sequence[float], *, rounds: int = 20) ->
     return float(differences.mean()), (as_far + 1) / (500 * rounds + 1)
 
 
+def interval(one: Sequence[float], other: Sequence[float], *, rounds: int = 20) -> tuple[float, float]:
+    """The 95% interval of the mean of one - other over queries like these: the middle of the means of 500
+    samples a round, drawn from the same queries with replacement (percentile bootstrap: Efron, 1979).
+    """
+    differences = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    size = differences.size
+    rng = np.random.default_rng(0)  # the same judgements, the same answer
+    drawn = [rng.multinomial(size, np.full(size, 1 / size), size=500) @ differences for _ in range(rounds)]
+    low, high = np.percentile(np.concatenate(drawn) / size, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _discounted(gains: np.ndarray) -> float:
     return float((gains / np.log2(np.arange(2, gains.size + 2))).sum())

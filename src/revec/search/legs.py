@@ -88,14 +88,10 @@ class Legs:
         tenant, where = wanted.tenant, wanted.where
         while True:
             async with self.database.transaction(wanted.role, tenant=tenant) as conn:
-                vectors = self.store.statement(index, vector, limit=depth, tenant=tenant, where=where)
-                if vectors is None:
-                    nearest = await self.store.nearest(
-                        conn, index, vector, limit=depth, tenant=tenant, where=where
-                    )
-                    vectors = fusion.given("vectors", nearest)
-                words = lexical.statement(index.collection_id, query, k=depth, tenant=tenant, where=where)
-                rows = await fusion.hits(conn, vectors, words, tenant=tenant, limit=wanted.k)
+                vectors, words = await fusion.legs(
+                    conn, self.store, index, query, vector, depth=depth, tenant=tenant, where=where
+                )
+                rows = await fusion.hits(conn, index, vectors, words, tenant=tenant, limit=wanted.k)
             if len(rows) >= wanted.k or len(rows) == before:
                 return [_hit(row) for row in rows]
             depth, before = depth * 4, len(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgvector import HalfVector
@@ -128,3 +129,14 @@ def vector(numbers: Sequence[float]) -> Vector:
 def half(vector: Vector) -> Vector:
     """As the store keeps it: float16."""
     return vector.astype("float16", copy=False)
+
+
+def similarity(one: Sequence[Vector], other: Sequence[Vector]) -> float:
+    """Cosine similarity of the nearest pair of two documents' chunks."""
+    return max(_cosine(a, b) for a, b in product(one, other))
+
+
+def _cosine(a: Vector, b: Vector) -> float:
+    a, b = a.astype("float32"), b.astype("float32")
+    cosine: float = float(a @ b) / float(a @ a * (b @ b)) ** 0.5
+    return cosine

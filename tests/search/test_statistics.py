@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from revec.migrate.statistics import binomial_lower_bound, rule_of_three
+from revec.search.statistics import binomial_interval, binomial_lower_bound, rule_of_three
 
 
 def at_least(hits: int, trials: int, p: Fraction) -> Fraction:
@@ -78,3 +78,13 @@ def test_the_rule_of_three_is_the_bound_of_none_bad(trials: int) -> None:
     """0 bad of n: the exact limit is 1 - 0.05^(1/n), and 3/n is just above it."""
     exact = 1 - binomial_lower_bound(trials, trials)
     assert exact < rule_of_three(trials) < exact * 1.17
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "known"),
+    # Two-sided 95% limits, as tables of Clopper and Pearson have them.
+    [(0, 10, (0.0, 0.3085)), (10, 10, (0.6915, 1.0)), (5, 10, (0.1871, 0.8129)), (0, 0, (0.0, 1.0))],
+)
+def test_both_limits_at_once(hits: int, trials: int, known: tuple[float, float]) -> None:
+    """Each is passed by chance once in forty times; of nothing, nothing is known."""
+    assert binomial_interval(hits, trials) == pytest.approx(known, abs=6e-5)

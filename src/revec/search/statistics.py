@@ -22,6 +22,11 @@ def binomial_lower_bound(hits: int, trials: int, alpha: float = 0.05) -> float:
     return low
 
 
+def binomial_interval(hits: int, trials: int) -> tuple[float, float]:
+    """Exact 95% interval of a proportion (Clopper and Pearson, 1934); 0 to 1 where nothing was tried."""
+    return binomial_lower_bound(hits, trials, 0.025), 1 - binomial_lower_bound(trials - hits, trials, 0.025)
+
+
 def rule_of_three(trials: int) -> float:
     """With 0 bad of n, the bad rate is below 3/n at 95%; a rate is never above 1."""
     return min(1.0, 3 / trials) if trials else 1.0
