@@ -51,6 +51,7 @@ from tests.stores import test_plans
 from tests.web import test_documents as written
 from tests.web import test_forged as forged
 from tests.web import test_limits as limits
+from tests.web import test_similar as near
 from tests.web import test_tenants as walls
 from tests.work import (
     test_batches,
@@ -982,6 +983,14 @@ MUTANTS: dict[str, Mutant] = {
     "the request names the tenant": Mutant(
         attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
         walls.test_the_tenant_is_never_the_request_s_to_choose,
+    ),
+    "who asks what is similar names the tenant": Mutant(
+        attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
+        near.test_another_tenant_s_key_is_like_none,
+    ),
+    "a vector has the room of a question": Mutant(
+        attribute(entrance, "MOST_LIKENESS", entrance.MOST_BODY),
+        near.test_a_vector_of_a_large_model_has_room,
     ),
     "another collection is there": Mutant(
         attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none

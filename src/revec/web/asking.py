@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request
 
 from revec.app import App
+from revec.model import filter as filters
 from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
+from revec.model.filter import Filter
 from revec.model.index import Collection
 from revec.postgres import collections, indexes
 from revec.postgres.database import Connection
@@ -134,3 +136,11 @@ def tenant(caller: Caller, asked: str | None) -> str | None:
     if caller.tenant is not None:
         raise NotAllowed("the tenant is the one of your key or token: leave it out")
     return asked
+
+
+def where(text: str | None) -> Filter | None:
+    """
+    Raises:
+        BadInput: the filter cannot be read.
+    """
+    return None if text is None else filters.read(text)

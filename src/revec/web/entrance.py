@@ -24,6 +24,7 @@ from revec.web.purses import Purses
 
 MOST_HEAD = 16 << 10  # bytes: of all headers, and of the address
 MOST_BODY = 64 << 10  # bytes
+MOST_LIKENESS = 512 << 10  # bytes: of a body with a vector, or a text as long as a document
 MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
 OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
 NO_ROUTE = "none"
@@ -140,7 +141,9 @@ def _told(error: Exception) -> str:
 
 
 def _most(path: str) -> int:
-    return MOST_DOCUMENTS if path.startswith("/v1/") and "/documents" in path else MOST_BODY
+    if path.startswith("/v1/") and "/documents" in path:
+        return MOST_DOCUMENTS
+    return MOST_LIKENESS if path.startswith("/v1/") and path.endswith("/similar") else MOST_BODY
 
 
 def _require_small_and_plain(scope: Scope, body: Body) -> None:

@@ -7,17 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from revec.app import App
-from revec.model import filter as filters
 from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
-from revec.model.filter import Filter
 from revec.model.reading import Reading
 from revec.postgres import documents, indexes
-from revec.web import asking, bodies
+from revec.web import answers, asking, bodies
 from revec.web.asking import CollectionName, TheApp, Viewer
 
 router = APIRouter(prefix="/v1/collections/{name}/search", tags=["search"])
-ONLY_WORDS = "the model did not answer: only the words were searched"  # what it said stays here
 UNSET: dict[str, Any] = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
 
 
@@ -47,34 +44,15 @@ async def answered(app: App, caller: Caller, name: str, question: bodies.Questio
         reading = await _read(app, name, question, whose)
     else:
         reading = await app.retriever.search(
-            name, question.q, k=question.k, tenant=whose, mode=question.mode, where=_where(question)
+            name,
+            question.q,
+            k=question.k,
+            tenant=whose,
+            mode=question.mode,
+            where=asking.where(question.filter),
         )
-    vectors = await _vectors(app, reading, whose) if question.vectors else {}
-    return {
-        "collection": reading.collection,
-        "index": reading.index,
-        "epoch": reading.epoch,
-        "degraded": reading.degraded,
-        **({"why": ONLY_WORDS} if reading.degraded else {}),
-        "hits": [
-            {
-                "id": hit.id,
-                "score": hit.score,
-                "title": hit.title,
-                "tenant": hit.tenant,
-                "source": hit.source,
-                "matched_by": hit.matched_by,
-                "vector_rank": hit.vector_rank,
-                "lexical_rank": hit.lexical_rank,
-                **({"vectors": vectors.get((hit.source, hit.id), [])} if question.vectors else {}),
-            }
-            for hit in reading.hits
-        ],
-    }
-
-
-def _where(question: bodies.Question) -> Filter | None:
-    return None if question.filter is None else filters.read(question.filter)
+    vectors = await _vectors(app, reading, whose) if question.vectors else None
+    return answers.said(reading, vectors)
 
 
 async def _read(app: App, name: str, question: bodies.Question, whose: str | None) -> Reading:
@@ -93,7 +71,7 @@ async def _read(app: App, name: str, question: bodies.Question, whose: str | Non
                 k=question.k,
                 tenant=whose,
                 mode=question.mode,
-                where=_where(question),
+                where=asking.where(question.filter),
             )
     there_is = ", ".join(index.name for index in written) or "none"
     raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
