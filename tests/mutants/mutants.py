@@ -20,7 +20,7 @@ from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
-from revec.model.errors import InputRefused
+from revec.model.errors import InputRefused, Refused
 from revec.model.filter import Either, Filter
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
@@ -29,12 +29,12 @@ from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
-from revec.search import lexical, pulse, queries, retriever, similar
+from revec.search import legs, lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
 from revec.web import app as web_app
-from revec.web import asking, doorkeeper, entrance, tokens
+from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.routes import documents as pushed
 from revec.work import batches, brake, calls, control, gather, health, pack, queue, reading, worker
 from revec.work.control import Control
@@ -52,6 +52,7 @@ from tests.web import test_documents as written
 from tests.web import test_forged as forged
 from tests.web import test_limits as limits
 from tests.web import test_similar as near
+from tests.web import test_streams as streamed
 from tests.web import test_tenants as walls
 from tests.work import (
     test_batches,
@@ -341,6 +342,16 @@ async def remembering_keys(_: App) -> AsyncIterator[None]:
 
 async def uncounted(self: entrance.Body) -> Any:
     return await self._receive()
+
+
+async def one_after_the_other(first: Any, then: Any) -> Any:
+    reading = await then
+    await first
+    return reading
+
+
+def asked_to_end_with_the_request(_: Any) -> None:
+    """No last word."""
 
 
 class Patient(entrance.Entrance):
@@ -991,6 +1002,17 @@ MUTANTS: dict[str, Mutant] = {
     "a vector has the room of a question": Mutant(
         attribute(entrance, "MOST_LIKENESS", entrance.MOST_BODY),
         near.test_a_vector_of_a_large_model_has_room,
+    ),
+    "the words wait for the model": Mutant(
+        attribute(retriever, "_after", one_after_the_other),
+        streamed.test_the_words_do_not_wait_for_the_model,
+    ),
+    "a deadline ends the events without a word": Mutant(
+        attribute(streams, "_end", asked_to_end_with_the_request),
+        streamed.test_what_goes_wrong_later_is_an_event,
+    ),
+    "an index that is gone is a failure": Mutant(
+        attribute(legs, "NotFound", Refused), streamed.test_both_events_are_of_one_index
     ),
     "another collection is there": Mutant(
         attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
+Early = Callable[[Reading], Awaitable[None]]  # is told what the words found
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,16 @@ class Retriever:
         where: Filter | None = None,
         visible: Filter | None = None,
         deadline: float | None = None,
+        early: Early | None = None,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
         `where` is what the caller asks for, `visible` what he may see whatever he asks for. A model that
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
+
+        `early` is told what the words found while the query is embedded, before a hybrid answer of the same
+        index and epoch; once more where that index was dropped in between.
 
         Raises:
             NotFound: no such collection.
@@ -97,6 +102,14 @@ class Retriever:
                 return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
+            if early is not None and leg_left:
+                return await _after(told(served, early), by_query(served))
+            return await by_query(served)
+
+        async def told(served: Served, early: Early) -> None:
+            await early(await self._by_words(served, query, wanted))
+
+        async def by_query(served: Served) -> Reading:
             try:
                 if leg_left:
                     self._require_awake(served)
@@ -254,3 +267,15 @@ class Retriever:
         if isinstance(like, ByText):
             return await similar.of_text(self._queries, index, like, tenant)
         return similar.of_vector(index, like)
+
+
+async def _after(first: Coroutine[Any, Any, None], then: Coroutine[Any, Any, Reading]) -> Reading:
+    """Both begin at once; the second's reading is given when the first has ended, and neither outlives it."""
+    earlier = asyncio.create_task(first)
+    try:
+        return await then
+    except asyncio.CancelledError:
+        earlier.cancel()
+        raise
+    finally:
+        await earlier

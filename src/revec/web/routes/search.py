@@ -1,58 +1,102 @@
-"""Search: the question as it stands in the address or in JSON, one answer."""
+"""Search: the question as it stands in the address or in JSON, one answer, at once or as it comes."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from revec.app import App
 from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
-from revec.model.reading import Reading
+from revec.model.reading import Mode, Reading
 from revec.postgres import documents, indexes
-from revec.web import answers, asking, bodies
+from revec.search.retriever import Early
+from revec.web import answers, asking, bodies, streams
 from revec.web.asking import CollectionName, TheApp, Viewer
+from revec.web.streams import Events, Say
 
 router = APIRouter(prefix="/v1/collections/{name}/search", tags=["search"])
-UNSET: dict[str, Any] = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
+LAST = {Mode.HYBRID: "fused", Mode.VECTOR: "vector", Mode.LEXICAL: "lexical"}  # the last event's name
+EVENTS = """event: lexical
+data: {"collection": "notes", "index": "local:wordllama-256#1", "epoch": 1, "degraded": false, "hits": []}
+
+event: fused
+data: {"collection": "notes", "index": "local:wordllama-256#1", "epoch": 1, "degraded": false, "hits": []}
+
+"""
+ASKED: dict[str, Any] = {
+    "response_model": bodies.Answer,
+    "response_model_exclude_unset": True,
+    "responses": {
+        200: {
+            "description": "The answer; as events, where `Accept` says so, each with an answer as its data: "
+            "of a hybrid search `lexical`, then `fused`; of another one the name of its mode; or `error`",
+            "content": {streams.CONTENT_TYPE: {"schema": {"type": "string"}, "example": EVENTS}},
+        }
+    },
+}
 
 
-@router.get("", **UNSET)
+@router.get("", **ASKED)
 async def search(
-    app: TheApp, caller: Viewer, name: CollectionName, question: Annotated[bodies.Question, Query()]
-) -> dict[str, Any]:
+    request: Request,
+    app: TheApp,
+    caller: Viewer,
+    name: CollectionName,
+    question: Annotated[bodies.Question, Query()],
+) -> Any:
     """The k nearest documents of the caller's tenant."""
-    return await answered(app, caller, name, question)
+    return await answered(request, app, caller, name, question)
 
 
-@router.post("", **UNSET)
+@router.post("", **ASKED)
 async def search_by_body(
-    app: TheApp, caller: Viewer, name: CollectionName, question: bodies.Question
-) -> dict[str, Any]:
+    request: Request, app: TheApp, caller: Viewer, name: CollectionName, question: bodies.Question
+) -> Any:
     """The same; nothing of the question is in an access log."""
-    return await answered(app, caller, name, question)
+    return await answered(request, app, caller, name, question)
 
 
-async def answered(app: App, caller: Caller, name: str, question: bodies.Question) -> dict[str, Any]:
+async def answered(request: Request, app: App, caller: Caller, name: str, question: bodies.Question) -> Any:
     """The one place where a question becomes a search."""
     asking.require_reach(caller, name)
     if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
         raise NotAllowed("`index` and `vectors` are for operators: leave them out")
     whose = asking.tenant(caller, question.tenant)
+
+    async def told(reading: Reading) -> dict[str, Any]:
+        vectors = await _vectors(app, reading, whose) if question.vectors else None
+        return answers.said(reading, vectors)
+
+    async def tell(say: Say) -> None:
+        async def event(of: str, reading: Reading) -> None:
+            answer = bodies.Answer.model_validate(await told(reading))
+            await say(of, answer.model_dump_json(exclude_unset=True))
+
+        early = partial(event, LAST[Mode.LEXICAL])
+        await event(LAST[question.mode], await _found(app, name, question, whose, early))
+
+    if streams.are_wanted(request):
+        return Events(tell)
+    return await told(await _found(app, name, question, whose))
+
+
+async def _found(
+    app: App, name: str, question: bodies.Question, whose: str | None, early: Early | None = None
+) -> Reading:
     if question.index:
-        reading = await _read(app, name, question, whose)
-    else:
-        reading = await app.retriever.search(
-            name,
-            question.q,
-            k=question.k,
-            tenant=whose,
-            mode=question.mode,
-            where=asking.where(question.filter),
-        )
-    vectors = await _vectors(app, reading, whose) if question.vectors else None
-    return answers.said(reading, vectors)
+        return await _read(app, name, question, whose)
+    return await app.retriever.search(
+        name,
+        question.q,
+        k=question.k,
+        tenant=whose,
+        mode=question.mode,
+        where=asking.where(question.filter),
+        early=early,
+    )
 
 
 async def _read(app: App, name: str, question: bodies.Question, whose: str | None) -> Reading:
