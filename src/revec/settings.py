@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     jwt_algorithms: list[str] = []  # none: HS256 of a secret, else RS256, ES256 and EdDSA
     jwt_tenant_claim: str = Field(default="tenant", min_length=1)
     jwt_role_claim: str = Field(default="role", min_length=1)
+    jwt_visible_claim: str = Field(default="visible", min_length=1)
     jwt_leeway: float = Field(default=30.0, ge=0, le=300)  # seconds that clocks may differ
     collections: dict[str, CollectionTable] = {}
 

@@ -20,8 +20,8 @@ from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
-from revec.model.errors import InputRefused, Refused
-from revec.model.filter import Either, Filter
+from revec.model.errors import BadInput, InputRefused, Refused
+from revec.model.filter import Either, Filter, read
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.observe import events
@@ -29,7 +29,7 @@ from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
-from revec.search import legs, lexical, pulse, queries, retriever, similar
+from revec.search import fusion, legs, lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
@@ -54,6 +54,7 @@ from tests.web import test_limits as limits
 from tests.web import test_similar as near
 from tests.web import test_streams as streamed
 from tests.web import test_tenants as walls
+from tests.web import test_visible as sight
 from tests.work import (
     test_batches,
     test_brake,
@@ -289,6 +290,7 @@ async def one_layer(app: App) -> AsyncIterator[None]:
 
 
 KEY, START = queries.Key, similar.Start
+BY_WORDS, HOLDER = legs.Legs.by_words, keys.holder
 COLLECT = _openai_batches.OpenAIBatches.collect
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
@@ -342,6 +344,32 @@ async def remembering_keys(_: App) -> AsyncIterator[None]:
 
 async def uncounted(self: entrance.Body) -> Any:
     return await self._receive()
+
+
+def blind(method: Any) -> Any:
+    """A way of reading that forgets what may be seen."""
+
+    async def forgetful(*arguments: Any, visible: Filter | None = None, **how: Any) -> Any:
+        del visible
+        return await method(*arguments, **how)
+
+    return forgetful
+
+
+async def whatever_is_there(self: legs.Legs, index: Index, query: str, wanted: legs.Wanted) -> Any:
+    return await BY_WORDS(self, index, query, replace(wanted, where=None))
+
+
+async def with_open_eyes(conn: Connection, key: str) -> Caller | None:
+    caller = await HOLDER(conn, key)
+    return caller and replace(caller, visible=None)
+
+
+def or_nothing(text: str) -> Filter | None:
+    try:
+        return read(text)
+    except BadInput:
+        return None
 
 
 async def one_after_the_other(first: Any, then: Any) -> Any:
@@ -1013,6 +1041,51 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "an index that is gone is a failure": Mutant(
         attribute(legs, "NotFound", Refused), streamed.test_both_events_are_of_one_index
+    ),
+    "a search forgets what may be seen": Mutant(
+        attribute(Retriever, "search", blind(Retriever.search)),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "what is similar may be hidden": Mutant(
+        attribute(Retriever, "similar", blind(Retriever.similar)),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "a hidden document is a start over HTTP": Mutant(
+        without(documents.SQL, "of_key", " AND {matching}"),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "another index shows what is hidden": Mutant(
+        attribute(Retriever, "read", blind(Retriever.read)),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "an empty query shows what is hidden": Mutant(
+        without(fusion.SQL, "recent", "AND {matching}"),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "the first event shows what is hidden": Mutant(
+        attribute(legs.Legs, "by_words", whatever_is_there),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "a document is shown that is hidden": Mutant(
+        without(documents.SQL, "one", " AND {matching}"),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "vectors are given of what is hidden": Mutant(
+        without(documents.SQL, "ids_of_hits", " AND {matching}"),
+        sight.test_vectors_of_what_is_hidden_are_not_given,
+    ),
+    "a key's filter is not looked at": Mutant(
+        attribute(keys, "holder", with_open_eyes), sight.test_a_viewer_is_bound
+    ),
+    "a token's filter is not looked at": Mutant(
+        attribute(tokens.Tokens, "_visible", lambda *_: None), sight.test_a_token_says_what_may_be_seen
+    ),
+    "a filter that cannot be read hides nothing": Mutant(
+        attribute(keys.filters, "read", or_nothing), sight.test_what_cannot_be_read_opens_nothing
+    ),
+    "who does not see everything writes": Mutant(
+        attribute(asking, "require_sight", lambda *_: None),
+        sight.test_who_does_not_see_everything_writes_nothing,
     ),
     "another collection is there": Mutant(
         attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none

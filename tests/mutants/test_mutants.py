@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
+from revec.model.access import Role
 from revec.model.index import Kind
 from revec.work import calls, control, pack
 from tests.loopback import Loopback
@@ -45,6 +46,7 @@ async def test_a_mutant_is_noticed(
         "tenant": "middling",
         "model": Model(),
         "value": 0.4,
+        "role": Role.OPERATOR,
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx2
@@ -65,11 +65,24 @@ class Listener:
 @asynccontextmanager
 async def listening(port: int, headers: Mapping[str, str]) -> AsyncIterator[Listener]:
     path = f"http://{HERE}:{port}/v1/collections/c/search?q=document+3&k=5"
-    async with (
-        httpx2.AsyncClient(timeout=PATIENCE) as client,
-        client.stream("GET", path, headers={**headers, **EVENTS}) as answer,
-    ):
-        yield Listener(answer)
+    try:
+        async with (
+            httpx2.AsyncClient(timeout=PATIENCE) as client,
+            client.stream("GET", path, headers={**headers, **EVENTS}) as answer,
+        ):
+            yield Listener(answer)
+    except httpx2.ReadTimeout:
+        pytest.fail("the events do not begin")
+
+
+@contextmanager
+def holding(loopback: Loopback) -> Iterator[None]:
+    """The model answers nobody; from the end on it does, however the test went."""
+    loopback.hold()
+    try:
+        yield
+    finally:
+        loopback.release()
 
 
 async def test_the_words_come_first_then_both(app: App, loopback: Loopback) -> None:
@@ -94,14 +107,14 @@ async def test_the_words_do_not_wait_for_the_model(app: App, loopback: Loopback)
     await door.two_tenants(app)
     viewer = await door.holder(app)
     app.retriever._deadline = PATIENCE
-    loopback.hold()
-    async with served(app, request_deadline=LONG) as port, listening(port, viewer) as listener:
-        first = await listener.soon()
-        assert first is not None
-        assert first[0] == "lexical"
-        assert first[1]["hits"]
-        await asyncio.to_thread(loopback.wait_held)
-        loopback.release()
+    async with served(app, request_deadline=LONG) as port, AsyncExitStack() as exits:
+        with holding(loopback):
+            listener = await exits.enter_async_context(listening(port, viewer))
+            first = await listener.soon()
+            assert first is not None
+            assert first[0] == "lexical"
+            assert first[1]["hits"]
+            await asyncio.to_thread(loopback.wait_held)
         last = await listener.soon()
         assert last is not None
         assert (last[0], last[1]["degraded"]) == ("fused", False)
@@ -162,7 +175,11 @@ async def test_what_goes_wrong_later_is_an_event(app: App, loopback: Loopback) -
         assert problem["status"] == 422
         async with app.database.transaction() as conn:
             await conn.execute("LOCK TABLE revec.vectors_1 IN ACCESS EXCLUSIVE MODE")
-            (first, _), (last, problem) = events(await ask(client, viewer | EVENTS))
+            try:
+                answer = await ask(client, viewer | EVENTS)
+            except TimeoutError:
+                pytest.fail("it ends without a word")
+            (first, _), (last, problem) = events(answer)
             assert (first, last, problem["status"]) == ("lexical", "error", 503)
             assert "not ready within the deadline" in problem["detail"]
         assert [name for name, _ in events(await ask(client, viewer | EVENTS))] == ["lexical", "fused"]
@@ -174,12 +191,11 @@ async def test_who_leaves_has_not_wasted_what_is_paid_for(app: App, loopback: Lo
     viewer = await door.holder(app)
     app.retriever._deadline = PATIENCE
     loopback.clear()
-    loopback.hold()
     async with served(app, request_deadline=LONG) as port:
-        async with listening(port, viewer) as listener:
-            assert await listener.soon()
-            await asyncio.to_thread(loopback.wait_held)
-        loopback.release()
+        with holding(loopback):
+            async with listening(port, viewer) as listener:
+                assert await listener.soon()
+                await asyncio.to_thread(loopback.wait_held)
         async with httpx2.AsyncClient(base_url=f"http://{HERE}:{port}", timeout=PATIENCE) as client:
             assert not (await ask(client, viewer)).json()["degraded"]
     assert [line["inputs"] for line in loopback.log()] == [1]
@@ -197,17 +213,17 @@ async def test_both_events_are_of_one_index(app: App, loopback: Loopback) -> Non
     viewer = await door.holder(app, tenant="default")
     app.retriever._deadline = PATIENCE
     for drop in (False, True):
-        loopback.hold()
         now = await app.serving("c")
-        async with served(app, request_deadline=LONG) as port, listening(port, viewer) as listener:
-            first = await listener.soon()
-            assert first is not None
-            await asyncio.to_thread(loopback.wait_held)
-            await flip(app, 3 - now.id)
-            if drop:
-                async with app.database.transaction() as conn:
-                    await app.store.drop(conn, now)
-            loopback.release()
+        async with served(app, request_deadline=LONG) as port, AsyncExitStack() as exits:
+            with holding(loopback):
+                listener = await exits.enter_async_context(listening(port, viewer))
+                first = await listener.soon()
+                assert first is not None
+                await asyncio.to_thread(loopback.wait_held)
+                await flip(app, 3 - now.id)
+                if drop:
+                    async with app.database.transaction() as conn:
+                        await app.store.drop(conn, now)
             rest = [await listener.soon() for _ in range(3 if drop else 2)]
         assert rest.pop() is None
         told = [first, *rest]

@@ -21,7 +21,7 @@ from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
-Early = Callable[[Reading], Awaitable[None]]  # is told what the words found
+First = Callable[[Reading], Awaitable[None]]  # is told what the words found
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Retriever:
         where: Filter | None = None,
         visible: Filter | None = None,
         deadline: float | None = None,
-        early: Early | None = None,
+        first: First | None = None,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
@@ -83,7 +83,7 @@ class Retriever:
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
 
-        `early` is told what the words found while the query is embedded, before a hybrid answer of the same
+        `first` is told what the words found while the query is embedded, before a hybrid answer of the same
         index and epoch; once more where that index was dropped in between.
 
         Raises:
@@ -102,12 +102,12 @@ class Retriever:
                 return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
-            if early is not None and leg_left:
-                return await _after(told(served, early), by_query(served))
+            if first is not None and leg_left:
+                return await _after(told(served, first), by_query(served))
             return await by_query(served)
 
-        async def told(served: Served, early: Early) -> None:
-            await early(await self._by_words(served, query, wanted))
+        async def told(served: Served, first: First) -> None:
+            await first(await self._by_words(served, query, wanted))
 
         async def by_query(served: Served) -> Reading:
             try:
@@ -184,13 +184,14 @@ class Retriever:
         tenant: str | None,
         mode: Mode = Mode.VECTOR,
         where: Filter | None = None,
+        visible: Filter | None = None,
         fresh: bool = False,
     ) -> Reading:
         """One reading of one index, by that index's own query model.
 
         `fresh`: the model itself is asked, whatever is remembered of the query.
         """
-        wanted = Wanted(k, tenant, self._narrowed(where))
+        wanted = Wanted(k, tenant, self._narrowed(where, visible))
         served = Served(collection, route, index)
         if mode is Mode.LEXICAL:
             return await self._by_words(served, query, wanted)

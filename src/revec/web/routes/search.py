@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
 from revec.model.reading import Mode, Reading
 from revec.postgres import documents, indexes
-from revec.search.retriever import Early
+from revec.search.retriever import First
 from revec.web import answers, asking, bodies, streams
 from revec.web.asking import CollectionName, TheApp, Viewer
 from revec.web.streams import Events, Say
@@ -64,42 +65,43 @@ async def answered(request: Request, app: App, caller: Caller, name: str, questi
     asking.require_reach(caller, name)
     if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
         raise NotAllowed("`index` and `vectors` are for operators: leave them out")
-    whose = asking.tenant(caller, question.tenant)
+    of = replace(caller, tenant=asking.tenant(caller, question.tenant))
 
     async def told(reading: Reading) -> dict[str, Any]:
-        vectors = await _vectors(app, reading, whose) if question.vectors else None
+        vectors = await _vectors(app, reading, of) if question.vectors else None
         return answers.said(reading, vectors)
 
     async def tell(say: Say) -> None:
-        async def event(of: str, reading: Reading) -> None:
+        async def event(kind: str, reading: Reading) -> None:
             answer = bodies.Answer.model_validate(await told(reading))
-            await say(of, answer.model_dump_json(exclude_unset=True))
+            await say(kind, answer.model_dump_json(exclude_unset=True))
 
-        early = partial(event, LAST[Mode.LEXICAL])
-        await event(LAST[question.mode], await _found(app, name, question, whose, early))
+        first = partial(event, LAST[Mode.LEXICAL])
+        await event(LAST[question.mode], await _found(app, name, question, of, first))
 
     if streams.are_wanted(request):
         return Events(tell)
-    return await told(await _found(app, name, question, whose))
+    return await told(await _found(app, name, question, of))
 
 
 async def _found(
-    app: App, name: str, question: bodies.Question, whose: str | None, early: Early | None = None
+    app: App, name: str, question: bodies.Question, caller: Caller, first: First | None = None
 ) -> Reading:
     if question.index:
-        return await _read(app, name, question, whose)
+        return await _read(app, name, question, caller)
     return await app.retriever.search(
         name,
         question.q,
         k=question.k,
-        tenant=whose,
+        tenant=caller.tenant,
         mode=question.mode,
         where=asking.where(question.filter),
-        early=early,
+        visible=caller.visible,
+        first=first,
     )
 
 
-async def _read(app: App, name: str, question: bodies.Question, whose: str | None) -> Reading:
+async def _read(app: App, name: str, question: bodies.Question, caller: Caller) -> Reading:
     """From the index that the operator names, whether it serves or not.
 
     Raises:
@@ -113,18 +115,21 @@ async def _read(app: App, name: str, question: bodies.Question, whose: str | Non
             return await app.retriever.read(
                 *(name, route, index, question.q),
                 k=question.k,
-                tenant=whose,
+                tenant=caller.tenant,
                 mode=question.mode,
                 where=asking.where(question.filter),
+                visible=caller.visible,
             )
     there_is = ", ".join(index.name for index in written) or "none"
     raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
 
 
-async def _vectors(app: App, reading: Reading, whose: str | None) -> dict[tuple[str, str], list[list[float]]]:
+async def _vectors(app: App, reading: Reading, caller: Caller) -> dict[tuple[str, str], list[list[float]]]:
     """(source, id) → the document's vectors, in the index that answered."""
-    async with asking.reading(app, whose) as conn:
+    async with asking.reading(app, caller.tenant) as conn:
         index = await indexes.by_id(conn, reading.index_id)
-        ids = await documents.ids_of_hits(conn, index.collection_id, reading.hits, whose)
+        ids = await documents.ids_of_hits(
+            conn, index.collection_id, reading.hits, tenant=caller.tenant, where=caller.visible
+        )
         found = await app.store.vectors(conn, index, list(ids))
     return {ids[doc_id]: [vector.tolist() for vector in vectors] for doc_id, vectors in found.items()}

@@ -26,6 +26,7 @@ async def similar(
         tenant=asking.tenant(caller, likeness.tenant),
         threshold=likeness.threshold,
         where=asking.where(likeness.filter),
+        visible=caller.visible,
     )
     return {**answers.said(reading), "threshold": reading.threshold}
 
