@@ -29,7 +29,7 @@ from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
-from revec.search import fusion, legs, lexical, pulse, queries, retriever, similar
+from revec.search import fusion, legs, lexical, pulse, queries, retriever, similar, wanting
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
@@ -47,6 +47,7 @@ from revec.work.worker import Worker
 from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
 from tests.search import test_filters, test_lexical, test_queries, test_similar
+from tests.search import test_wanting as wished
 from tests.stores import test_plans
 from tests.web import test_documents as written
 from tests.web import test_forged as forged
@@ -1086,6 +1087,37 @@ MUTANTS: dict[str, Mutant] = {
     "who does not see everything writes": Mutant(
         attribute(asking, "require_sight", lambda *_: None),
         sight.test_who_does_not_see_everything_writes_nothing,
+    ),
+    # what searches want
+    "what an index has is made again": Mutant(
+        instead(wanting.SQL, "lacking", ("v.doc_id = d.id", "false")),
+        wished.test_what_is_there_is_not_made_again,
+    ),
+    "what is left out is made all the same": Mutant(
+        instead(wanting.SQL, "lacking", ("e.doc_id = d.id", "false")),
+        wished.test_what_is_there_is_not_made_again,
+    ),
+    "what is dead is made all the same": Mutant(
+        instead(wanting.SQL, "lacking", ("x.doc_id = d.id", "false")),
+        wished.test_what_is_there_is_not_made_again,
+    ),
+    "a paused migration is filled by searches": Mutant(
+        without(indexes.SQL, "route", " AND m.paused_why IS NULL"),
+        wished.test_nothing_is_wanted_where_nothing_is_filled,
+    ),
+    "a migration that is through is filled by searches": Mutant(
+        without(indexes.SQL, "route", " AND m.state = 'backfilling'"),
+        wished.test_nothing_is_wanted_where_nothing_is_filled,
+    ),
+    "a tenant wants without end": Mutant(
+        attribute(wanting.Allowance, "take", lambda *_: True), wished.test_a_tenant_has_its_allowance
+    ),
+    "what is waited for is wanted again": Mutant(
+        instead(wanting.SQL, "lacking", ("w.doc_id = d.id", "false")),
+        wished.test_a_tenant_has_its_allowance,
+    ),
+    "what searches want has no bound": Mutant(
+        attribute(wanting, "MOST_WAITING", 10**9), wished.test_what_waits_is_bounded
     ),
     "another collection is there": Mutant(
         attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
+Want = Callable[[int, Sequence[Hit]], None]  # these were shown, and this index is being filled
 First = Callable[[Reading], Awaitable[None]]  # is told what the words found
 
 
@@ -54,6 +55,7 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
+        want: Want = lambda *_: None,
         lexical: Lexical | None = None,
         deadline: float = 5.0,
     ) -> None:
@@ -61,6 +63,7 @@ class Retriever:
         self._store = store
         self._queries = queries
         self._note = note
+        self._want = want
         self._legs = Legs(database, store, lexical)
         self._deadline = deadline
 
@@ -236,11 +239,15 @@ class Retriever:
         return narrowed
 
     async def _routed(self, collection: str, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
+        served = Served(collection, *await self.route(collection))
         try:
-            reading = await answered(Served(collection, *await self.route(collection)))
+            reading = await answered(served)
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
-            reading = await answered(Served(collection, *await self.route(collection)))
+            served = Served(collection, *await self.route(collection))
+            reading = await answered(served)
         self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
+        if served.route.filling is not None:
+            self._want(served.route.filling, reading.hits)
         return reading
 
     def _require_awake(self, served: Served) -> None:
