@@ -29,6 +29,7 @@ from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
 from revec.search.queries import Queries
 from revec.search.retriever import Retriever
+from revec.search.wanting import Wanting
 from revec.settings import Settings
 from revec.stores.base import Store
 from revec.stores.pgvector import PgVector
@@ -67,6 +68,8 @@ class App:
             raise
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
+        wanting = Wanting(self.database, self.settings.jit_per_minute)
+        self._exits.push_async_callback(wanting.close)
         ledger = Ledger(self.database)
         self._exits.push_async_callback(ledger.close)
         queries = Queries(self.provider, ledger)
@@ -76,6 +79,7 @@ class App:
             self.store,
             queries,
             pulse.note,
+            want=wanting.note,
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )

@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     brake: bool = True  # the backfill yields when searches or the database become slow
     health: str | None = None  # host:port where a worker answers /livez and /readyz
     fidelity_sample: int = Field(default=299, ge=1)
+    jit_per_minute: int = Field(default=300, ge=0)  # of a tenant, in each process that searches; 0: none
     requests_per_second: float = Field(default=50.0, gt=0)  # of a tenant, at each `revec serve`
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     jwt_algorithms: list[str] = []  # none: HS256 of a secret, else RS256, ES256 and EdDSA
     jwt_tenant_claim: str = Field(default="tenant", min_length=1)
     jwt_role_claim: str = Field(default="role", min_length=1)
+    jwt_visible_claim: str = Field(default="visible", min_length=1)
     jwt_leeway: float = Field(default=30.0, ge=0, le=300)  # seconds that clocks may differ
     collections: dict[str, CollectionTable] = {}
 

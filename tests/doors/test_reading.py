@@ -49,7 +49,7 @@ def test_what_is_similar(revec: Shell, tmp_path: Path) -> None:
     assert ids(french) == {"2", "5", "8"}
     (tmp_path / "v.json").write_text(json.dumps(fake.vector("text 3", "fake-64").tolist()))
     said = revec("similar", "c", "--vector", "v.json", code=1)
-    space = said.split("--space ")[1].split(",")[0]
+    space = said.split("its space is ")[1].split(",")[0]
     found = revec.json("similar", "c", "--vector", "v.json", "--space", space, "-k", "1")
     assert ids(found) == {"3"}
     assert "0.99" in revec("similar", "c", "--id", "0", "--threshold", "0.99")

@@ -20,8 +20,8 @@ from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
-from revec.model.errors import AnswerInvalid, InputRefused, ProviderUnavailable, Trouble
-from revec.model.filter import Either, Filter
+from revec.model.errors import AnswerInvalid, BadInput, InputRefused, ProviderUnavailable, Refused, Trouble
+from revec.model.filter import Either, Filter, read
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
@@ -31,12 +31,12 @@ from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
 from revec.providers.base import Item
-from revec.search import fusion, lexical, pulse, queries, retriever, similar, tuning
+from revec.search import fusion, legs, lexical, pulse, queries, retriever, similar, tuning, wanting
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
 from revec.web import app as web_app
-from revec.web import asking, doorkeeper, entrance, tokens
+from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.routes import documents as pushed
 from revec.work import batches, brake, calls, control, gather, health, pack, queue, reading, worker
 from revec.work.control import Control
@@ -50,11 +50,15 @@ from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
 from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
+from tests.search import test_wanting as wished
 from tests.stores import test_plans
 from tests.web import test_documents as written
 from tests.web import test_forged as forged
 from tests.web import test_limits as limits
+from tests.web import test_similar as near
+from tests.web import test_streams as streamed
 from tests.web import test_tenants as walls
+from tests.web import test_visible as sight
 from tests.work import (
     test_batches,
     test_brake,
@@ -308,6 +312,7 @@ async def one_layer(app: App) -> AsyncIterator[None]:
 KEY, START = queries.Key, similar.Start
 BATCHES = _batches.HostedBatches
 COLLECT, DISCARD, ITEM = BATCHES.collect, BATCHES.discard, BATCHES._item
+BY_WORDS, HOLDER = legs.Legs.by_words, keys.holder
 EMBED_STEP = Worker._embed_step
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 SEARCH = Retriever.search
@@ -368,6 +373,42 @@ async def remembering_keys(_: App) -> AsyncIterator[None]:
 
 async def uncounted(self: entrance.Body) -> Any:
     return await self._receive()
+
+
+def blind(method: Any) -> Any:
+    """A way of reading that forgets what may be seen."""
+
+    async def forgetful(*arguments: Any, visible: Filter | None = None, **how: Any) -> Any:
+        del visible
+        return await method(*arguments, **how)
+
+    return forgetful
+
+
+async def whatever_is_there(self: legs.Legs, index: Index, query: str, wanted: legs.Wanted) -> Any:
+    return await BY_WORDS(self, index, query, replace(wanted, where=None))
+
+
+async def with_open_eyes(conn: Connection, key: str) -> Caller | None:
+    caller = await HOLDER(conn, key)
+    return caller and replace(caller, visible=None)
+
+
+def or_nothing(text: str) -> Filter | None:
+    try:
+        return read(text)
+    except BadInput:
+        return None
+
+
+async def one_after_the_other(first: Any, then: Any) -> Any:
+    reading = await then
+    await first
+    return reading
+
+
+def asked_to_end_with_the_request(_: Any) -> None:
+    """No last word."""
 
 
 class Patient(entrance.Entrance):
@@ -1058,6 +1099,101 @@ MUTANTS: dict[str, Mutant] = {
     "the request names the tenant": Mutant(
         attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
         walls.test_the_tenant_is_never_the_request_s_to_choose,
+    ),
+    "who asks what is similar names the tenant": Mutant(
+        attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
+        near.test_another_tenant_s_key_is_like_none,
+    ),
+    "a vector has the room of a question": Mutant(
+        attribute(entrance, "MOST_LIKENESS", entrance.MOST_BODY),
+        near.test_a_vector_of_a_large_model_has_room,
+    ),
+    "the words wait for the model": Mutant(
+        attribute(retriever, "_after", one_after_the_other),
+        streamed.test_the_words_do_not_wait_for_the_model,
+    ),
+    "a deadline ends the events without a word": Mutant(
+        attribute(streams, "_end", asked_to_end_with_the_request),
+        streamed.test_what_goes_wrong_later_is_an_event,
+    ),
+    "an index that is gone is a failure": Mutant(
+        attribute(legs, "NotFound", Refused), streamed.test_both_events_are_of_one_index
+    ),
+    "a search forgets what may be seen": Mutant(
+        attribute(Retriever, "search", blind(Retriever.search)),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "what is similar may be hidden": Mutant(
+        attribute(Retriever, "similar", blind(Retriever.similar)),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "a hidden document is a start over HTTP": Mutant(
+        without(documents.SQL, "of_key", " AND {matching}"),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "another index shows what is hidden": Mutant(
+        attribute(Retriever, "read", blind(Retriever.read)),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "an empty query shows what is hidden": Mutant(
+        without(fusion.SQL, "recent", "AND {matching}"),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "the first event shows what is hidden": Mutant(
+        attribute(legs.Legs, "by_words", whatever_is_there),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "a document is shown that is hidden": Mutant(
+        without(documents.SQL, "one", " AND {matching}"),
+        sight.test_no_way_of_reading_shows_what_is_hidden,
+    ),
+    "vectors are given of what is hidden": Mutant(
+        without(documents.SQL, "ids_of_hits", " AND {matching}"),
+        sight.test_vectors_of_what_is_hidden_are_not_given,
+    ),
+    "a key's filter is not looked at": Mutant(
+        attribute(keys, "holder", with_open_eyes), sight.test_a_viewer_is_bound
+    ),
+    "a token's filter is not looked at": Mutant(
+        attribute(tokens.Tokens, "_visible", lambda *_: None), sight.test_a_token_says_what_may_be_seen
+    ),
+    "a filter that cannot be read hides nothing": Mutant(
+        attribute(keys.filters, "read", or_nothing), sight.test_what_cannot_be_read_opens_nothing
+    ),
+    "who does not see everything writes": Mutant(
+        attribute(asking, "require_sight", lambda *_: None),
+        sight.test_who_does_not_see_everything_writes_nothing,
+    ),
+    # what searches want
+    "what an index has is made again": Mutant(
+        instead(wanting.SQL, "lacking", ("v.doc_id = d.id", "false")),
+        wished.test_what_is_there_is_not_made_again,
+    ),
+    "what is left out is made all the same": Mutant(
+        instead(wanting.SQL, "lacking", ("e.doc_id = d.id", "false")),
+        wished.test_what_is_there_is_not_made_again,
+    ),
+    "what is dead is made all the same": Mutant(
+        instead(wanting.SQL, "lacking", ("x.doc_id = d.id", "false")),
+        wished.test_what_is_there_is_not_made_again,
+    ),
+    "a paused migration is filled by searches": Mutant(
+        without(indexes.SQL, "route", " AND m.paused_why IS NULL"),
+        wished.test_nothing_is_wanted_where_nothing_is_filled,
+    ),
+    "a migration that is through is filled by searches": Mutant(
+        without(indexes.SQL, "route", " AND m.state = 'backfilling'"),
+        wished.test_nothing_is_wanted_where_nothing_is_filled,
+    ),
+    "a tenant wants without end": Mutant(
+        attribute(wanting.Allowance, "take", lambda *_: True), wished.test_a_tenant_has_its_allowance
+    ),
+    "what is waited for is wanted again": Mutant(
+        instead(wanting.SQL, "lacking", ("w.doc_id = d.id", "false")),
+        wished.test_a_tenant_has_its_allowance,
+    ),
+    "what searches want has no bound": Mutant(
+        attribute(wanting, "MOST_WAITING", 10**9), wished.test_what_waits_is_bounded
     ),
     "another collection is there": Mutant(
         attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none

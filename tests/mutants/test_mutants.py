@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
+from revec.model.access import Role
 from revec.model.index import Kind
 from revec.work import calls, control, pack
 from tests import steps
@@ -49,6 +50,7 @@ async def test_a_mutant_is_noticed(
         "to": steps.NEW,
         "wrong": "nameless",
         "seed": 0,
+        "role": Role.OPERATOR,
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

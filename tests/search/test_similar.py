@@ -167,7 +167,7 @@ async def test_a_key_of_two_sources_has_to_be_said_of_which(app: App, loopback: 
         await documents.lock_source(conn, other)
         await documents.put(conn, other, [steps.Draft("1", "another", "one")])
     await steps.drain(app)
-    with pytest.raises(BadInput, match=r"say --source, one of app\.faq, push"):
+    with pytest.raises(BadInput, match=r"say which source, one of app\.faq, push"):
         await like(app, ByKey("1"))
     reading = await like(app, ByKey("1", "app.faq"), k=100)
     assert ("1", "push") in {(hit.id, hit.source) for hit in reading.hits}
@@ -221,7 +221,7 @@ def test_a_vector_that_cannot_be_of_the_space_is_refused(name: str) -> None:
     with pytest.raises(BadInput) as refused:
         similar.of_vector(serving, ByVector(vector, unit.id))
     assert what in str(refused.value)
-    serves = f"test:unit serves, its space is --space {unit.id}, of 64 finite numbers and norm 1"
+    serves = f"test:unit serves, its space is {unit.id}, of 64 finite numbers and norm 1"
     assert serves in str(refused.value)
 
 
@@ -231,7 +231,7 @@ async def test_a_vector_of_another_space_is_refused(app: App, loopback: Loopback
     vector, before = vector_of(7).tolist(), await space_of(app)
     assert (await like(app, ByVector(vector, before), k=1)).hits[0].id == "7"
     await app.commands.cutover(made, why="test")
-    with pytest.raises(BadInput, match=f"it is of {before}: openai:fake-c-64 serves, its space is --space"):
+    with pytest.raises(BadInput, match=f"it is of {before}: openai:fake-c-64 serves, its space is "):
         await like(app, ByVector(vector, before))
     with pytest.raises(BadInput, match="nobody says which space it is of"):
         await like(app, ByVector(vector, None))
@@ -268,7 +268,7 @@ async def test_a_threshold_of_another_space_is_not_used(app: App, loopback: Loop
     made = await steps.ready(app)  # too few pairs to carry anything
     await keep(app, made, 0.999)
     await app.commands.cutover(made, why="test")
-    with pytest.raises(Refused, match=r"`revec collections tune c --threshold …`.*`--threshold`"):
+    with pytest.raises(Refused, match=r"`revec collections tune c --threshold …`.*in the question"):
         await like(app, ByKey("1"))
     assert (await like(app, ByKey("1"), threshold=-1)).hits
     await app.commands.rollback(made, why="test")

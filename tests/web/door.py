@@ -45,13 +45,16 @@ async def made_key(
     tenant: str | None = "acme",
     *,
     collection: str | None = None,
+    visible: str | None = None,
     lasts: timedelta | None = None,
 ) -> str:
     """A new key; viewers are of acme, admins of all."""
     async with app.database.transaction() as conn:
         of = await collections.named(conn, collection) if collection else None
         whose = None if role is Role.ADMIN else tenant
-        made = await keys.create(conn, role, tenant=whose, collection=of, lasts=lasts, by="a test")
+        made = await keys.create(
+            conn, role, tenant=whose, collection=of, visible=visible, lasts=lasts, by="a test"
+        )
     return made.key
 
 

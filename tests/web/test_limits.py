@@ -23,7 +23,8 @@ from tests.loopback import Loopback
 from tests.web import door
 from tests.web.door import ask
 
-SEARCH, BATCH = "/v1/collections/c/search", "/v1/collections/c/documents/batch"
+SEARCH, SIMILAR = "/v1/collections/c/search", "/v1/collections/c/similar"
+BATCH = "/v1/collections/c/documents/batch"
 
 
 async def test_a_large_body_is_refused(app: App, loopback: Loopback) -> None:
@@ -36,7 +37,11 @@ async def test_a_large_body_is_refused(app: App, loopback: Loopback) -> None:
             yield b" " * 8_192
 
     async with door.door(app) as client:
-        for path, most in ((SEARCH, entrance.MOST_BODY), (BATCH, entrance.MOST_DOCUMENTS)):
+        for path, most in (
+            (SEARCH, entrance.MOST_BODY),
+            (SIMILAR, entrance.MOST_LIKENESS),
+            (BATCH, entrance.MOST_DOCUMENTS),
+        ):
             said = await client.post(path, content=b" " * (most + 1), headers=admin)
             assert f"at most {most >> 10:,} kB" in door.said(said, 413)["detail"]
             door.said(await client.post(path, content=unsaid(most), headers=admin), 413)

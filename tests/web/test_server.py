@@ -255,23 +255,29 @@ def test_serve_and_keys_as_a_person_types_them(dsn: str, tmp_path: Path, loopbac
     revec("worker", "--drain", "--quiet")
     assert "There is no key" in revec("keys", "list")
     key = revec("keys", "create", "--role", "viewer", "--tenant", "acme", "--expires", "90d").strip()
-    made = revec.json("keys", "create", "--role", "operator", "--all-tenants", "--collection", "c")
+    sees = '{"lang": "en"}'
+    made = revec.json(
+        *("keys", "create", "--role", "operator", "--all-tenants"),
+        *("--collection", "c", "--visible", sees),
+    )
     assert re.fullmatch(r"revec_[0-9a-f]{8}_[\w-]{43}", key)
     listed = revec("keys", "list")
     assert key[:14] in listed
     assert key not in listed
     rows = revec.json("keys", "list")
-    assert [(row["role"], row["tenant"], row["collection"], row["state"]) for row in rows] == [
-        ("viewer", "acme", None, "good"),
-        ("operator", None, "c", "good"),
+    shown = ("role", "tenant", "collection", "visible", "state")
+    assert [tuple(row[each] for each in shown) for row in rows] == [
+        ("viewer", "acme", None, None, "good"),
+        ("operator", None, "c", sees, "good"),
     ]
+    assert sees in listed
     with process(revec) as (running, url):
         place = f"{url}/v1/collections/c/search?q=one"
         answer = httpx2.get(place, headers=door.showing(key))
         assert [hit["id"] for hit in answer.json()["hits"]] == ["1"]
         assert "opens nothing any more" in revec("keys", "revoke", key[:14])
         assert httpx2.get(place, headers=door.showing(key)).status_code == 401
-        assert httpx2.get(place, headers=door.showing(made["key"])).status_code == 200
+        assert httpx2.get(place, headers=door.showing(made["key"])).json()["hits"] == []
         running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=PATIENCE)
         assert running.returncode == 0, said
@@ -312,6 +318,8 @@ KEYS_REFUSED = [
     (("--role", "viewer", "--tenant", "a", "--expires", "0"), "expired at once"),
     (("--role", "viewer", "--tenant", "a", "--expires", "soon"), "is no duration"),
     (("--role", "viewer", "--tenant", "a", "--collection", "nope"), "no collection is named 'nope'"),
+    (("--role", "viewer", "--tenant", "a", "--visible", "lang=en"), "the filter is not JSON"),
+    (("--role", "viewer", "--tenant", "a", "--visible", "{}"), "an empty filter says nothing"),
 ]
 
 

@@ -29,6 +29,7 @@ FENCES: list[tuple[Queries, str, str, int]] = [  # the last: how often the condi
     (fusion.SQL, "hydrated", "d.", 1),
     (fusion.SQL, "recent", "d.", 1),
     (documents.SQL, "hydrate", "d.", 1),
+    (documents.SQL, "of_key", "d.", 1),
     (documents.SQL, "one", "d.", 1),
     (documents.SQL, "ids_of_hits", "d.", 1),
 ]
@@ -66,6 +67,11 @@ async def look_around(client: httpx2.AsyncClient, headers: dict[str, str]) -> se
     )
     seen |= door.tenants(by_body)
     for tenant in TENANTS:
+        near = await client.post(
+            "/v1/collections/c/similar", json={"key": f"{tenant}-1", "k": 50}, headers=headers
+        )
+        if near.status_code == 200:
+            seen |= {tenant} | door.tenants(near)
         found = await client.get(f"/v1/collections/c/documents/{tenant}-1", headers=headers)
         if found.status_code == 200:
             seen.add(found.json()["tenant"])
@@ -166,6 +172,7 @@ async def test_another_collection_is_like_none(app: App, loopback: Loopback) -> 
     ways = [
         (Role.VIEWER, "GET", "/v1/collections/{}/search?q=x", None),
         (Role.VIEWER, "POST", "/v1/collections/{}/search", {"q": "x"}),
+        (Role.VIEWER, "POST", "/v1/collections/{}/similar", {"key": "acme-1"}),
         (Role.OPERATOR, "GET", "/v1/collections/{}/search?q=x&index=1", None),
         (Role.OPERATOR, "GET", "/v1/collections/{}/documents/acme-1", None),
         (Role.ADMIN, "PUT", "/v1/collections/{}/documents/acme-1", {"text": "mine now"}),
@@ -193,6 +200,7 @@ async def test_another_collection_is_like_none(app: App, loopback: Loopback) -> 
 PLACES = {
     "search": ("GET", "/v1/collections/c/search?q=x", None),
     "search by body": ("POST", "/v1/collections/c/search", {"q": "x"}),
+    "similar": ("POST", "/v1/collections/c/similar", {"key": "acme-1"}),
     "search another index": ("GET", "/v1/collections/c/search?q=x&index=1", None),
     "search with vectors": ("GET", "/v1/collections/c/search?q=x&vectors=true", None),
     "collections": ("GET", "/v1/collections", None),
@@ -206,7 +214,7 @@ PLACES = {
     "abort": ("POST", "/v1/collections/c/migrations/current/abort", {"reason": "x"}),
     "delete": ("DELETE", "/v1/collections/c/documents/acme-1", None),
 }
-SEARCHES = {"search", "search by body"}
+SEARCHES = {"search", "search by body", "similar"}
 READS = {
     *SEARCHES,
     "search another index",

@@ -27,6 +27,9 @@ async def create(
     tenant: Annotated[str | None, Parameter(help="Whose documents; of an admin: --all-tenants.")] = None,
     all_tenants: Annotated[bool, Parameter(help="Every tenant's documents.")] = False,
     collection: Annotated[str | None, Parameter(help="Of this collection only.")] = None,
+    visible: Annotated[
+        str | None, Parameter(help='Sees only documents with this metadata, e.g. \'{"lang": "en"}\'.')
+    ] = None,
     expires: Annotated[
         str | None, Parameter(help="How long it is good, e.g. 90d; for ever unless said.")
     ] = None,
@@ -42,7 +45,14 @@ async def create(
         raise BadInput("such a key would be expired at once: write 90d")
     async with opened() as app, app.database.transaction() as conn:
         of = await collections.named(conn, collection) if collection else None
-        made = await keys.create(conn, role, tenant=tenant, collection=of, lasts=lasts, by=app.commands.who)
+        made = await keys.create(
+            *(conn, role),
+            tenant=tenant,
+            collection=of,
+            visible=visible,
+            lasts=lasts,
+            by=app.commands.who,
+        )
     if json:
         show_json(made._asdict())
         return Exit.DONE
@@ -88,6 +98,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "role": row["role"],
         "tenant": "(all)" if row["tenant"] is None else row["tenant"],
         "collection": row["collection"] or "(all)",
+        "sees": row["visible"] or "(all)",
         "state": row["state"],
         "by": row["created_by"],
         "expires": row["expires_at"] and row["expires_at"].astimezone().strftime("%Y-%m-%d %H:%M"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from revec.model.filter import Filter
+
 
 class Role(StrEnum):
     """What a caller may do; each may do what the ones before it may."""
@@ -24,6 +26,7 @@ class Caller:
     role: Role
     tenant: str | None  # None: of all tenants
     collection: str | None = None  # None: of all collections
+    visible: Filter | None = None  # joined to whatever is asked for; None: everything
 
     def reaches(self, collection: str) -> bool:
         return self.collection in {None, collection}

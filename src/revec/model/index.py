@@ -45,6 +45,7 @@ class Route:
     serving: int | None
     previous: int | None
     resting: str | None = None  # why the model of what serves is not to be asked for a while
+    filling: int | None = None  # the index that a migration is filling, while nobody paused it
 
     def role_of(self, index_id: int) -> Literal["serving", "previous", "next"]:
         if index_id == self.serving:

@@ -65,10 +65,13 @@ async def ids_of(conn: Connection, source_id: int, keys: Sequence[str]) -> dict[
     return {row.key: row.id for row in await rows.fetchall()}
 
 
-async def one(conn: Connection, collection_id: int, source: str, key: str, tenant: str | None) -> Any:
-    """The document, if it is the tenant's; else None, whether there is one or not."""
+async def one(
+    conn: Connection, collection_id: int, source: str, key: str, *, tenant: str | None, where: Filter | None
+) -> Any:
+    """The document, if it is the tenant's and may be seen; else None, whether there is one or not."""
+    matching, parameters = filters.condition(where)
     asked = {"collection": collection_id, "source": source, "key": key, "tenant": tenant}
-    return await (await conn.execute(SQL.one, asked)).fetchone()
+    return await (await conn.execute(SQL.one.format(matching=matching), asked | parameters)).fetchone()
 
 
 async def keys_after(conn: Connection, source_id: int, after: str | None, limit: int) -> list[str]:
@@ -141,16 +144,17 @@ async def mates(conn: Connection, collection_id: int, tenant: str, chances: Sequ
 
 
 async def ids_of_hits(
-    conn: Connection, collection_id: int, hits: Sequence[Hit], tenant: str | None
+    conn: Connection, collection_id: int, hits: Sequence[Hit], *, tenant: str | None, where: Filter | None
 ) -> dict[int, tuple[str, str]]:
-    """doc_id → (source, key) of the hits that are still there."""
+    """doc_id → (source, key) of the hits that are still there, and let through."""
+    matching, parameters = filters.condition(where)
     asked = {
         "collection": collection_id,
         "sources": [hit.source for hit in hits],
         "keys": [hit.id for hit in hits],
         "tenant": tenant,
     }
-    rows = await conn.execute(SQL.ids_of_hits, asked)
+    rows = await conn.execute(SQL.ids_of_hits.format(matching=matching), asked | parameters)
     return {row.doc_id: (row.source, row.key) for row in await rows.fetchall()}
 
 

@@ -39,11 +39,11 @@ DELETE FROM revec.document WHERE source_id = %(source)s AND key = ANY (%(keys)s:
 SELECT key, id FROM revec.document WHERE source_id = %(source)s AND key = ANY (%(keys)s::text[]);
 
 -- name: one
--- One document by its identity, as its tenant sees it.
+-- One document by its identity, as its tenant and the caller see it.
 SELECT d.key, d.title, d.body, d.tenant, d.metadata, d.changed_at, s.name AS source
   FROM revec.document d JOIN revec.source s ON s.id = d.source_id
  WHERE s.collection_id = %(collection)s AND s.name = %(source)s AND d.key = %(key)s
-   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s);
+   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching};
 
 -- name: ids_of_hits
 -- The documents behind hits, for what only operators ask of them.
@@ -51,7 +51,7 @@ SELECT d.id AS doc_id, d.key, s.name AS source
   FROM unnest(%(sources)s::text[], %(keys)s::text[]) AS n (source, key)
        JOIN revec.source s ON s.collection_id = %(collection)s AND s.name = n.source
        JOIN revec.document d ON d.source_id = s.id AND d.key = n.key
- WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s);
+ WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching};
 
 -- name: keys_after
 -- The source's documents in the order of their keys, for the second half of a full pass.

@@ -64,7 +64,7 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
     row = await (await conn.execute(SQL.route, {"collection": collection})).fetchone()
     if row is None:
         raise no_collection(collection)
-    route = Route(row.collection_id, row.epoch, row.serving, row.previous, row.resting)
+    route = Route(row.collection_id, row.epoch, row.serving, row.previous, row.resting, row.filling)
     return route, None if row.serving is None else _index(row)
 
 

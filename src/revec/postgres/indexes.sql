@@ -25,10 +25,12 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
 SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORDER BY id;
 
 -- name: route
--- Read once per request: which index answers, and how it wants to be asked.
+-- Read once per request: which index answers, how it wants to be asked, and which one is being filled.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault,
-       CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting
+       CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
+       (SELECT m.new_index FROM revec.migration m
+         WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL) AS filling
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id
        LEFT JOIN revec.index i ON i.id = r.serving

@@ -8,6 +8,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from revec.model import filter as filters
 from revec.model.access import Caller, Role
 from revec.model.document import unstorable
 from revec.model.errors import BadInput, NotFound
@@ -33,15 +34,18 @@ async def create(
     *,
     tenant: str | None,
     collection: Collection | None = None,
+    visible: str | None = None,
     lasts: timedelta | None = None,
     by: str,
 ) -> Made:
-    """A new key; `tenant` None: for all of them.
+    """A new key; `tenant` None: for all of them. `visible`: a filter as JSON, None: nothing is hidden.
 
     Raises:
-        BadInput: such a key would see or write more than it should.
+        BadInput: such a key would see or write more than it should, or the filter cannot be read.
     """
     _check(role, tenant)
+    if visible is not None:
+        filters.read(visible)
     prefix = f"{MARK}{secrets.token_hex(4)}"
     key = f"{prefix}_{secrets.token_urlsafe(SECRET)}"
     await conn.execute(
@@ -52,6 +56,7 @@ async def create(
             "role": role,
             "tenant": tenant,
             "collection": collection.id if collection else None,
+            "visible": visible,
             "by": by,
             "seconds": lasts.total_seconds() if lasts else None,
         },
@@ -60,9 +65,16 @@ async def create(
 
 
 async def holder(conn: Connection, key: str) -> Caller | None:
-    """Who holds the key; None where it is unknown, expired or revoked."""
+    """Who holds the key; None where it is unknown, expired or revoked.
+
+    Raises:
+        BadInput: what it may see cannot be read.
+    """
     row = await (await conn.execute(SQL.holder, {"hash": _hash(key)})).fetchone()
-    return None if row is None else Caller(row.prefix, Role(row.role), row.tenant, row.collection)
+    if row is None:
+        return None
+    visible = None if row.visible is None else filters.read(row.visible)
+    return Caller(row.prefix, Role(row.role), row.tenant, row.collection, visible)
 
 
 async def listed(conn: Connection) -> list[Any]:

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import psycopg
+
+from revec.model.errors import NotFound
 from revec.model.filter import Filter
 from revec.model.index import Index
 from revec.model.reading import Hit
@@ -83,7 +86,11 @@ class Legs:
         return await self._hits(leg, wanted)
 
     async def fused(self, index: Index, query: str, vector: Vector, wanted: Wanted) -> list[Hit]:
-        """Both legs in one statement where the store can; deeper where too many documents are gone."""
+        """Both legs in one statement where the store can; deeper where too many documents are gone.
+
+        Raises:
+            NotFound: the index was dropped meanwhile.
+        """
         depth, before = max(fusion.DEPTH, wanted.k + SPARE_HITS), -1
         tenant, where = wanted.tenant, wanted.where
         while True:
@@ -91,7 +98,10 @@ class Legs:
                 vectors, words = await fusion.legs(
                     conn, self.store, index, query, vector, depth=depth, tenant=tenant, where=where
                 )
-                rows = await fusion.hits(conn, index, vectors, words, tenant=tenant, limit=wanted.k)
+                try:
+                    rows = await fusion.hits(conn, index, vectors, words, tenant=tenant, limit=wanted.k)
+                except psycopg.errors.UndefinedTable as error:
+                    raise NotFound(f"index {index.name} was dropped meanwhile") from error
             if len(rows) >= wanted.k or len(rows) == before:
                 return [_hit(row) for row in rows]
             depth, before = depth * 4, len(rows)

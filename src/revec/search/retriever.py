@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
+Want = Callable[[int, Sequence[Hit]], None]  # these were shown, and this index is being filled
+First = Callable[[Reading], Awaitable[None]]  # is told what the words found
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
+        want: Want = lambda *_: None,
         lexical: Lexical | None = None,
         deadline: float = 5.0,
     ) -> None:
@@ -60,6 +63,7 @@ class Retriever:
         self._store = store
         self._queries = queries
         self._note = note
+        self._want = want
         self._legs = Legs(database, store, lexical)
         self._deadline = deadline
 
@@ -74,12 +78,16 @@ class Retriever:
         where: Filter | None = None,
         visible: Filter | None = None,
         deadline: float | None = None,
+        first: First | None = None,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
         `where` is what the caller asks for, `visible` what he may see whatever he asks for. A model that
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
+
+        `first` is told what the words found while the query is embedded, before a hybrid answer of the same
+        index and epoch; once more where that index was dropped in between.
 
         Raises:
             NotFound: no such collection.
@@ -97,6 +105,14 @@ class Retriever:
                 return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
+            if first is not None and leg_left:
+                return await _after(told(served, first), by_query(served))
+            return await by_query(served)
+
+        async def told(served: Served, first: First) -> None:
+            await first(await self._by_words(served, query, wanted))
+
+        async def by_query(served: Served) -> Reading:
             try:
                 if leg_left:
                     self._require_awake(served)
@@ -171,13 +187,14 @@ class Retriever:
         tenant: str | None,
         mode: Mode = Mode.VECTOR,
         where: Filter | None = None,
+        visible: Filter | None = None,
         fresh: bool = False,
     ) -> Reading:
         """One reading of one index, by that index's own query model.
 
         `fresh`: the model itself is asked, whatever is remembered of the query.
         """
-        wanted = Wanted(k, tenant, self._narrowed(where))
+        wanted = Wanted(k, tenant, self._narrowed(where, visible))
         served = Served(collection, route, index)
         if mode is Mode.LEXICAL:
             return await self._by_words(served, query, wanted)
@@ -222,11 +239,15 @@ class Retriever:
         return narrowed
 
     async def _routed(self, collection: str, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
+        served = Served(collection, *await self.route(collection))
         try:
-            reading = await answered(Served(collection, *await self.route(collection)))
+            reading = await answered(served)
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
-            reading = await answered(Served(collection, *await self.route(collection)))
+            served = Served(collection, *await self.route(collection))
+            reading = await answered(served)
         self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
+        if served.route.filling is not None:
+            self._want(served.route.filling, reading.hits)
         return reading
 
     def _require_awake(self, served: Served) -> None:
@@ -254,3 +275,15 @@ class Retriever:
         if isinstance(like, ByText):
             return await similar.of_text(self._queries, index, like, tenant)
         return similar.of_vector(index, like)
+
+
+async def _after(first: Coroutine[Any, Any, None], then: Coroutine[Any, Any, Reading]) -> Reading:
+    """Both begin at once; the second's reading is given when the first has ended, and neither outlives it."""
+    earlier = asyncio.create_task(first)
+    try:
+        return await then
+    except asyncio.CancelledError:
+        earlier.cancel()
+        raise
+    finally:
+        await earlier

@@ -67,10 +67,10 @@ async def of_document(
         conn, index.collection_id, like.key, source=like.source, tenant=tenant, where=visible
     )
     if not found:
-        raise NotFound(f"there is no document {like.key!r}: `--id` takes the key that a search shows")
+        raise NotFound(f"there is no document {like.key!r} for you: a key is what a search shows as id")
     if len(found) > 1:
         sources = ", ".join(row.source for row in found)
-        raise BadInput(f"several documents have the key {like.key!r}: say --source, one of {sources}")
+        raise BadInput(f"several documents have the key {like.key!r}: say which source, one of {sources}")
     doc_id = found[0].doc_id
     vectors = (await store.vectors(conn, index, [doc_id])).get(doc_id)
     if not vectors:
@@ -122,7 +122,7 @@ def _foreign(space: Space, what: str) -> BadInput:
     norm = "norm 1" if space.normalise else "any norm but 0"
     return BadInput(
         f"the vector cannot be compared, {what}: {space.address} serves, "
-        f"its space is --space {space.id}, of {space.dims} finite numbers and {norm}"
+        f"its space is {space.id}, of {space.dims} finite numbers and {norm}"
     )
 
 
@@ -139,6 +139,6 @@ async def threshold_of(conn: Connection, collection: str, index: Index) -> float
         return mine.value
     raise Refused(
         f"the threshold of {collection} is for another space than {index.space.address}'s, whose scores are "
-        f"others: `revec collections tune {collection} --threshold …` says one for it, "
-        "`--threshold` one for this question"
+        f"others: `revec collections tune {collection} --threshold …` says one for it, a threshold in "
+        "the question one for this question"
     )

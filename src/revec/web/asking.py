@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request
 
 from revec.app import App
+from revec.model import filter as filters
 from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
+from revec.model.filter import Filter
 from revec.model.index import Collection
 from revec.postgres import collections, indexes
 from revec.postgres.database import Connection
@@ -79,10 +81,30 @@ def of_all_tenants(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     return caller
 
 
+async def writer(request: Request) -> Caller:
+    """An admin to whom nothing is hidden."""
+    found = await of_all_tenants(Role.ADMIN)(request)
+    require_sight(found)
+    return found
+
+
+def require_sight(caller: Caller) -> None:
+    """Ids are shared by all documents, so a write may meet any of them.
+
+    Raises:
+        NotAllowed: some are hidden from the caller.
+    """
+    if caller.visible is not None:
+        raise NotAllowed(
+            f"{caller.name} does not see every document, and a write may meet any: ask with a key that does"
+        )
+
+
 Viewer = Annotated[Caller, Depends(at_least(Role.VIEWER))]
 Operator = Annotated[Caller, Depends(at_least(Role.OPERATOR))]
 Overseer = Annotated[Caller, Depends(of_all_tenants(Role.OPERATOR))]
 Admin = Annotated[Caller, Depends(of_all_tenants(Role.ADMIN))]
+Writer = Annotated[Caller, Depends(writer)]
 
 CollectionName = Annotated[Name, Path(description="A collection's name.", max_length=LONGEST_NAME)]
 Wait = Annotated[
@@ -134,3 +156,11 @@ def tenant(caller: Caller, asked: str | None) -> str | None:
     if caller.tenant is not None:
         raise NotAllowed("the tenant is the one of your key or token: leave it out")
     return asked
+
+
+def where(text: str | None) -> Filter | None:
+    """
+    Raises:
+        BadInput: the filter cannot be read.
+    """
+    return None if text is None else filters.read(text)

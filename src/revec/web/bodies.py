@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from revec.model.document import unstorable
 from revec.model.reading import Mode
@@ -16,6 +16,7 @@ LONGEST_FILTER = 8_192  # characters
 LONGEST_NAME = 1_000  # characters
 LONGEST_WAIT = 30.0  # seconds
 MOST_DOCUMENTS = 1_000  # in a batch
+MOST_NUMBERS = 16_384  # in a vector
 
 
 def _storable(text: str) -> str:
@@ -26,6 +27,7 @@ def _storable(text: str) -> str:
 
 _SAID = Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})  # the sentence is _storable's
 Text = Annotated[str, AfterValidator(_storable), _SAID]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_storable), _SAID]
 
 
@@ -58,6 +60,46 @@ class Question(In):
     vectors: bool = Field(default=False, description="Operators: the hits' vectors, chunk by chunk.")
 
 
+class Likeness(In):
+    """A search by what there is: one of `key`, `text` and `vector` says like what."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"key": "1", "threshold": 0.9}, {"text": "How to reset a password", "k": 3}]
+        }
+    )
+
+    key: Name | None = Field(default=None, description="A document's, which a search shows as `id`.")
+    source: Name | None = Field(default=None, description="The document's, where several have the key.")
+    text: Text | None = Field(default=None, description="Embedded as a document would be.")
+    vector: Annotated[list[Number], Field(min_length=1, max_length=MOST_NUMBERS, fail_fast=True)] | None = (
+        Field(default=None, description="Of the space that serves.")
+    )
+    space: Name | None = Field(default=None, description="The vector's, by its id.")
+    k: int = Field(default=10, ge=1, le=MOST_HITS, description="How many hits.")
+    threshold: Number | None = Field(
+        default=None, ge=-1, le=1, description="The lowest score; unless said what the collection keeps."
+    )
+    filter: Text | None = Field(
+        default=None,
+        max_length=LONGEST_FILTER,
+        description="Only documents with this metadata, as JSON.",
+        examples=['{"lang": "en"}'],
+    )
+    tenant: Name | None = Field(default=None, description="Only for callers of all tenants.")
+
+    @model_validator(mode="after")
+    def _is_of_one_way(self) -> Self:
+        given = [name for name in ("key", "text", "vector") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"like what? say key, text or vector, one of them, not {len(given)}")
+        if self.source is not None and self.key is None:
+            raise ValueError("source belongs to a key: leave it out")
+        if self.space is not None and self.vector is None:
+            raise ValueError("space belongs to a vector: leave it out")
+        return self
+
+
 class Hit(BaseModel):
     id: str
     score: float = Field(
@@ -81,6 +123,12 @@ class Answer(BaseModel):
     degraded: bool = Field(default=False, description="The query has no vector: the words alone answered.")
     why: str | None = None
     hits: list[Hit]
+
+
+class Likenesses(Answer):
+    """Hits below the threshold were left out; null: there is none."""
+
+    threshold: float | None
 
 
 class Index(BaseModel):

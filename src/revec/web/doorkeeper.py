@@ -67,8 +67,11 @@ class Doorkeeper:
     async def _of_key(self, key: str) -> Caller:
         if not keys.KEY.fullmatch(key):  # the database is not asked for nonsense
             raise NotIdentified("no whole key")
-        async with self._database.transaction("worker") as conn:
-            caller = await keys.holder(conn, key)
+        try:
+            async with self._database.transaction("worker") as conn:
+                caller = await keys.holder(conn, key)
+        except BadInput as error:  # what it may see is unknown, so nothing
+            raise NotIdentified(f"{key[: len(keys.MARK) + 8]}: {error}") from None
         if caller is None:
             raise NotIdentified(f"{key[: len(keys.MARK) + 8]} is unknown, expired or revoked")
         return caller

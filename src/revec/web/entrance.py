@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from revec.observe import events
@@ -24,6 +25,7 @@ from revec.web.purses import Purses
 
 MOST_HEAD = 16 << 10  # bytes: of all headers, and of the address
 MOST_BODY = 64 << 10  # bytes
+MOST_LIKENESS = 512 << 10  # bytes: of a body with a vector, or a text as long as a document
 MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
 OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
 NO_ROUTE = "none"
@@ -120,12 +122,18 @@ def extend(request: Request, seconds: float) -> None:
 async def _refuse(error: Exception, scope: Scope, body: Body, answer: Answer) -> None:
     if isinstance(error, TimeoutError) and not body.is_whole and scope["method"] not in {"GET", "DELETE"}:
         error = HTTPException(408, "the body did not come in time", {"connection": "close"})
-    said = problems.response(error)
-    if said.status_code == 500:  # noqa: PLR2004 - what nobody thought of
-        events.emit(events.RequestFailed(_route(scope), _told(error)))
+    said = problem_of(error, scope)
     if not body.is_whole:  # what is still on its way is not waited for
         said.headers["connection"] = "close"
     await said(scope, body.receive, answer.send)
+
+
+def problem_of(error: Exception, scope: Scope) -> Response:
+    """What the caller hears of it; what nobody thought of is told to the log."""
+    said = problems.response(error)
+    if said.status_code == 500:  # noqa: PLR2004
+        events.emit(events.RequestFailed(_route(scope), _told(error)))
+    return said
 
 
 def _route(scope: Scope) -> str:
@@ -140,7 +148,9 @@ def _told(error: Exception) -> str:
 
 
 def _most(path: str) -> int:
-    return MOST_DOCUMENTS if path.startswith("/v1/") and "/documents" in path else MOST_BODY
+    if path.startswith("/v1/") and "/documents" in path:
+        return MOST_DOCUMENTS
+    return MOST_LIKENESS if path.startswith("/v1/") and path.endswith("/similar") else MOST_BODY
 
 
 def _require_small_and_plain(scope: Scope, body: Body) -> None:

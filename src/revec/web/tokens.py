@@ -1,8 +1,8 @@
 """JSON Web Tokens: what they are verified with is pinned here, and never read from the token.
 
 A token says who signed it (`iss`), for whom (`aud`), about whom (`sub`), when (`iat`) and until when
-(`exp`); it names the tenant, and may name a role. RFC 7519, with the advice of RFC 8725: algorithms by
-configuration, one kind of key, every claim required.
+(`exp`); it names the tenant, and may name a role and what may be seen. RFC 7519, with the advice of RFC
+8725: algorithms by configuration, one kind of key, every claim required.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any, Protocol
 import httpx2
 import jwt
 
+from revec.model import filter as filters
 from revec.model.access import Caller, Role
 from revec.model.document import unstorable
 from revec.model.errors import BadInput, NotIdentified, Unavailable
+from revec.model.filter import Filter
 from revec.observe import events
 from revec.settings import Settings
 
@@ -49,6 +51,7 @@ class Terms:
     audience: str
     tenant_claim: str
     role_claim: str
+    visible_claim: str
     leeway: float  # seconds
 
 
@@ -76,7 +79,7 @@ class Tokens:
                 options={"require": REQUIRED, "enforce_minimum_key_length": True},
             )
             return self._described(claims)
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        except (BadInput, jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise NotIdentified(type(error).__name__) from None
 
     def _described(self, claims: dict[str, Any]) -> Caller:
@@ -89,7 +92,15 @@ class Tokens:
         if tenant == ALL_TENANTS and role is Role.VIEWER:
             raise NotIdentified("a viewer of all tenants")
         name = f"token of {claims['sub'][:LONGEST_NAME]}"
-        return Caller(name, role, None if tenant == ALL_TENANTS else tenant)
+        visible = self._visible(claims)
+        return Caller(name, role, None if tenant == ALL_TENANTS else tenant, visible=visible)
+
+    def _visible(self, claims: dict[str, Any]) -> Filter | None:
+        """A filter, as JSON or as what its JSON holds; a claim that is there and is none is an error."""
+        if self._terms.visible_claim not in claims:
+            return None
+        said = claims[self._terms.visible_claim]
+        return filters.read(said) if isinstance(said, str) else filters.parsed(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +204,7 @@ def tokens(settings: Settings) -> Tokens | None:
         settings.jwt_audience,
         settings.jwt_tenant_claim,
         settings.jwt_role_claim,
+        settings.jwt_visible_claim,
         settings.jwt_leeway,
     )
     return Tokens(terms, _keyring(secret, public or "", algorithms))

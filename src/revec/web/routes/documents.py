@@ -16,7 +16,7 @@ from revec.model.index import Collection
 from revec.postgres import documents
 from revec.postgres.collections import PUSH
 from revec.web import asking, bodies
-from revec.web.asking import Admin, CollectionName, Operator, TheApp, Wait, collection
+from revec.web.asking import CollectionName, Operator, TheApp, Wait, Writer, collection
 from revec.web.entrance import extend
 
 router = APIRouter(prefix="/v1/collections/{name}/documents", tags=["documents"])
@@ -45,7 +45,7 @@ async def read(
     """One document as it is kept."""
     found = await collection(app, caller, name)
     async with asking.reading(app, caller.tenant) as conn:
-        row = await documents.one(conn, found.id, source, id, caller.tenant)
+        row = await documents.one(conn, found.id, source, id, tenant=caller.tenant, where=caller.visible)
     if row is None:
         raise _no_document(name, id)
     return {
@@ -65,7 +65,7 @@ async def put(
     request: Request,
     response: Response,
     app: TheApp,
-    caller: Admin,
+    caller: Writer,
     name: CollectionName,
     id: Id,  # noqa: A002
     document: bodies.DocumentIn,
@@ -84,7 +84,7 @@ async def delete(
     request: Request,
     response: Response,
     app: TheApp,
-    caller: Admin,
+    caller: Writer,
     name: CollectionName,
     id: Id,  # noqa: A002
     wait: Wait = 0.0,
@@ -104,7 +104,7 @@ async def batch(
     request: Request,
     response: Response,
     app: TheApp,
-    caller: Admin,
+    caller: Writer,
     name: CollectionName,
     wanted: bodies.Batch,
     wait: Wait = 0.0,

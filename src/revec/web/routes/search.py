@@ -1,83 +1,107 @@
-"""Search: the question as it stands in the address or in JSON, one answer."""
+"""Search: the question as it stands in the address or in JSON, one answer, at once or as it comes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from revec.app import App
-from revec.model import filter as filters
 from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
-from revec.model.filter import Filter
-from revec.model.reading import Reading
+from revec.model.reading import Mode, Reading
 from revec.postgres import documents, indexes
-from revec.web import asking, bodies
+from revec.search.retriever import First
+from revec.web import answers, asking, bodies, streams
 from revec.web.asking import CollectionName, TheApp, Viewer
+from revec.web.streams import Events, Say
 
 router = APIRouter(prefix="/v1/collections/{name}/search", tags=["search"])
-ONLY_WORDS = "the model did not answer: only the words were searched"  # what it said stays here
-UNSET: dict[str, Any] = {"response_model": bodies.Answer, "response_model_exclude_unset": True}
+LAST = {Mode.HYBRID: "fused", Mode.VECTOR: "vector", Mode.LEXICAL: "lexical"}  # the last event's name
+EVENTS = """event: lexical
+data: {"collection": "notes", "index": "local:wordllama-256#1", "epoch": 1, "degraded": false, "hits": []}
+
+event: fused
+data: {"collection": "notes", "index": "local:wordllama-256#1", "epoch": 1, "degraded": false, "hits": []}
+
+"""
+ASKED: dict[str, Any] = {
+    "response_model": bodies.Answer,
+    "response_model_exclude_unset": True,
+    "responses": {
+        200: {
+            "description": "The answer; as events, where `Accept` says so, each with an answer as its data: "
+            "of a hybrid search `lexical`, then `fused`; of another one the name of its mode; or `error`",
+            "content": {streams.CONTENT_TYPE: {"schema": {"type": "string"}, "example": EVENTS}},
+        }
+    },
+}
 
 
-@router.get("", **UNSET)
+@router.get("", **ASKED)
 async def search(
-    app: TheApp, caller: Viewer, name: CollectionName, question: Annotated[bodies.Question, Query()]
-) -> dict[str, Any]:
+    request: Request,
+    app: TheApp,
+    caller: Viewer,
+    name: CollectionName,
+    question: Annotated[bodies.Question, Query()],
+) -> Any:
     """The k nearest documents of the caller's tenant."""
-    return await answered(app, caller, name, question)
+    return await answered(request, app, caller, name, question)
 
 
-@router.post("", **UNSET)
+@router.post("", **ASKED)
 async def search_by_body(
-    app: TheApp, caller: Viewer, name: CollectionName, question: bodies.Question
-) -> dict[str, Any]:
+    request: Request, app: TheApp, caller: Viewer, name: CollectionName, question: bodies.Question
+) -> Any:
     """The same; nothing of the question is in an access log."""
-    return await answered(app, caller, name, question)
+    return await answered(request, app, caller, name, question)
 
 
-async def answered(app: App, caller: Caller, name: str, question: bodies.Question) -> dict[str, Any]:
+async def answered(request: Request, app: App, caller: Caller, name: str, question: bodies.Question) -> Any:
     """The one place where a question becomes a search."""
     asking.require_reach(caller, name)
     if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
         raise NotAllowed("`index` and `vectors` are for operators: leave them out")
-    whose = asking.tenant(caller, question.tenant)
+    of = replace(caller, tenant=asking.tenant(caller, question.tenant))
+
+    async def told(reading: Reading) -> dict[str, Any]:
+        vectors = await _vectors(app, reading, of) if question.vectors else None
+        return answers.said(reading, vectors)
+
+    async def tell(say: Say) -> None:
+        async def event(kind: str, reading: Reading) -> None:
+            answer = bodies.Answer.model_validate(await told(reading))
+            await say(kind, answer.model_dump_json(exclude_unset=True))
+
+        first = partial(event, LAST[Mode.LEXICAL])
+        await event(LAST[question.mode], await _found(app, name, question, of, first))
+
+    if streams.are_wanted(request):
+        return Events(tell)
+    return await told(await _found(app, name, question, of))
+
+
+async def _found(
+    app: App, name: str, question: bodies.Question, caller: Caller, first: First | None = None
+) -> Reading:
     if question.index:
-        reading = await _read(app, name, question, whose)
-    else:
-        reading = await app.retriever.search(
-            name, question.q, k=question.k, tenant=whose, mode=question.mode, where=_where(question)
-        )
-    vectors = await _vectors(app, reading, whose) if question.vectors else {}
-    return {
-        "collection": reading.collection,
-        "index": reading.index,
-        "epoch": reading.epoch,
-        "degraded": reading.degraded,
-        **({"why": ONLY_WORDS} if reading.degraded else {}),
-        "hits": [
-            {
-                "id": hit.id,
-                "score": hit.score,
-                "title": hit.title,
-                "tenant": hit.tenant,
-                "source": hit.source,
-                "matched_by": hit.matched_by,
-                "vector_rank": hit.vector_rank,
-                "lexical_rank": hit.lexical_rank,
-                **({"vectors": vectors.get((hit.source, hit.id), [])} if question.vectors else {}),
-            }
-            for hit in reading.hits
-        ],
-    }
+        return await _read(app, name, question, caller)
+    return await app.retriever.search(
+        name,
+        question.q,
+        k=question.k,
+        tenant=caller.tenant,
+        mode=question.mode,
+        where=asking.where(question.filter),
+        visible=caller.visible,
+        first=first,
+    )
 
 
-def _where(question: bodies.Question) -> Filter | None:
-    return None if question.filter is None else filters.read(question.filter)
-
-
-async def _read(app: App, name: str, question: bodies.Question, whose: str | None) -> Reading:
+async def _read(app: App, name: str, question: bodies.Question, caller: Caller) -> Reading:
     """From the index that the operator names, whether it serves or not.
 
     Raises:
@@ -91,18 +115,21 @@ async def _read(app: App, name: str, question: bodies.Question, whose: str | Non
             return await app.retriever.read(
                 *(name, route, index, question.q),
                 k=question.k,
-                tenant=whose,
+                tenant=caller.tenant,
                 mode=question.mode,
-                where=_where(question),
+                where=asking.where(question.filter),
+                visible=caller.visible,
             )
     there_is = ", ".join(index.name for index in written) or "none"
     raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
 
 
-async def _vectors(app: App, reading: Reading, whose: str | None) -> dict[tuple[str, str], list[list[float]]]:
+async def _vectors(app: App, reading: Reading, caller: Caller) -> dict[tuple[str, str], list[list[float]]]:
     """(source, id) → the document's vectors, in the index that answered."""
-    async with asking.reading(app, whose) as conn:
+    async with asking.reading(app, caller.tenant) as conn:
         index = await indexes.by_id(conn, reading.index_id)
-        ids = await documents.ids_of_hits(conn, index.collection_id, reading.hits, whose)
+        ids = await documents.ids_of_hits(
+            conn, index.collection_id, reading.hits, tenant=caller.tenant, where=caller.visible
+        )
         found = await app.store.vectors(conn, index, list(ids))
     return {ids[doc_id]: [vector.tolist() for vector in vectors] for doc_id, vectors in found.items()}
