@@ -15,7 +15,8 @@ import pytest
 
 from revec.app import App
 from revec.capture import ingest as story
-from revec.capture.ingest import bounded, draft, ingest
+from revec.capture.drafts import draft
+from revec.capture.ingest import bounded, ingest
 from revec.cli.main import run
 from revec.model.errors import BadInput
 from tests import steps

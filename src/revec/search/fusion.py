@@ -34,22 +34,30 @@ async def hits(
     *,
     tenant: str | None,
     limit: int,
+    room: int = 0,
 ) -> list[Any]:
-    """The best of both legs that are there still, in one statement: key, title, tenant, source, score, and
-    the rank and score of each leg (None: not among its best).
+    """The best of both legs that are there still, in one statement: key, title, tenant, source, score,
+    the rank and score of each leg (None: not among its best), and the contents from the best on, as far as
+    there is room (bytes; None: no more).
     """
     fused = SQL.fused.format(vectors=vectors.query, words=words.query, alpha=SQL.kept)
-    asked = {"k": RANKS, "tenant": tenant, "hits": limit}
+    asked = {"k": RANKS, "tenant": tenant, "hits": limit, "room": room}
     parameters = vectors.parameters | words.parameters | asked
     return await (await conn.execute(SQL.hydrated.format(fused=fused), parameters)).fetchall()
 
 
 async def recent(
-    conn: Connection, collection_id: int, *, tenant: str | None, where: Filter | None, limit: int
+    conn: Connection,
+    collection_id: int,
+    *,
+    tenant: str | None,
+    where: Filter | None,
+    limit: int,
+    room: int = 0,
 ) -> list[Any]:
-    """The documents that were written last: key, title, tenant, source."""
+    """The documents that were written last: key, title, tenant, source, and contents as `hits` has them."""
     matching, parameters = filters.condition(where)
-    asked = {"collection": collection_id, "tenant": tenant, "hits": limit}
+    asked = {"collection": collection_id, "tenant": tenant, "hits": limit, "room": room}
     query = SQL.recent.format(matching=matching)
     return await (await conn.execute(query, asked | parameters)).fetchall()
 

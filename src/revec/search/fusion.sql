@@ -19,19 +19,28 @@ SELECT doc_id,
 SELECT * FROM unnest({ids}::bigint[], {scores}::float8[]) AS given (doc_id, score)
 
 -- name: hydrated
--- The documents that there are still; of this tenant, whatever the legs say.
-SELECT d.key, d.title, d.tenant, s.name AS source, fused.*
+-- The documents that there are still; of this tenant, whatever the legs say. Their contents from the best on,
+-- as far as there is room (bytes).
+SELECT d.key, d.title, d.tenant, s.name AS source, fused.*,
+       CASE WHEN %(room)s::bigint > 0
+             AND sum(octet_length(d.body) + octet_length(d.metadata::text)) OVER so_far <= %(room)s::bigint
+            THEN jsonb_build_object('text', d.body, 'metadata', d.metadata) END AS contents
   FROM ({fused}) AS fused JOIN revec.document d ON d.id = fused.doc_id
        JOIN revec.source s ON s.id = d.source_id
  WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+WINDOW so_far AS (ORDER BY fused.score DESC, fused.doc_id)
  ORDER BY fused.score DESC, fused.doc_id LIMIT %(hits)s;
 
 -- name: recent
 -- What an empty query is answered with.
-SELECT d.key, d.title, d.tenant, s.name AS source
+SELECT d.key, d.title, d.tenant, s.name AS source,
+       CASE WHEN %(room)s::bigint > 0
+             AND sum(octet_length(d.body) + octet_length(d.metadata::text)) OVER so_far <= %(room)s::bigint
+            THEN jsonb_build_object('text', d.body, 'metadata', d.metadata) END AS contents
   FROM revec.document d JOIN revec.source s ON s.id = d.source_id
  WHERE d.collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
    AND {matching}
+WINDOW so_far AS (ORDER BY d.rev DESC)
  ORDER BY d.rev DESC LIMIT %(hits)s;
 
 -- name: kept

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Refused, Trouble
+from revec.model.errors import AnswerInvalid, BadInput, NotFound, ProviderUnavailable, Refused, Trouble
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode, Reading
@@ -23,6 +23,7 @@ Note = Callable[[str, float], None]  # a search of this collection took so many 
 Scored = list[tuple[int, float]]  # (doc_id, score), best first, each document once
 Leg = Callable[[Connection, int], Awaitable[Scored]]  # in a transaction, the best so many
 
+MOST_CONTENTS = 16 << 20  # bytes of texts and metadata in one answer
 SPARE_HITS = 10  # fetched beyond k, for documents deleted since their vectors were written
 
 
@@ -71,10 +72,29 @@ class Wanted:
     tenant: str | None
     where: Filter | None = None
     least: float | None = None  # the lowest score
+    contents: bool = False  # each hit with its text and metadata
 
     @property
     def role(self) -> Role:
         return "worker" if self.tenant is None else "reader"
+
+    @property
+    def room(self) -> int:
+        """Bytes, for contents."""
+        return MOST_CONTENTS if self.contents else 0
+
+    def hit(self, row: Any, score: float, **ranks: Any) -> Hit:
+        """
+        Raises:
+            BadInput: there was no room for its contents.
+        """
+        if self.contents and row.contents is None:
+            raise BadInput(
+                f"the contents of these hits are more than {MOST_CONTENTS >> 20} MB together: "
+                "ask for fewer hits, or for hits without contents"
+            )
+        more = row.contents if self.contents else {}
+        return Hit(row.key, round(score, 6), row.title, row.tenant, row.source, **ranks, **more)
 
 
 class Retriever:
@@ -106,20 +126,22 @@ class Retriever:
         where: Filter | None = None,
         visible: Filter | None = None,
         deadline: float | None = None,
+        contents: bool = False,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
         `where` is what the caller asks for, `visible` what he may see whatever he asks for. A model that
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
+        With `contents` each hit has its text and metadata, read by the same statement.
 
         Raises:
             NotFound: no such collection.
             Refused: nothing serves yet.
-            BadInput: the store cannot filter like that.
+            BadInput: the store cannot filter like that, or the contents are more than MOST_CONTENTS.
             ProviderError: the query could not be embedded, and no other leg answers.
         """
-        wanted = Wanted(k, tenant, self._narrowed(where, visible))
+        wanted = Wanted(k, tenant, self._narrowed(where, visible), contents=contents)
         leg_left = mode is Mode.HYBRID and self._lexical is not None
         patience = self._deadline if deadline is None and leg_left else deadline
 
@@ -203,12 +225,13 @@ class Retriever:
         mode: Mode = Mode.VECTOR,
         where: Filter | None = None,
         fresh: bool = False,
+        contents: bool = False,
     ) -> Reading:
         """One reading of one index, by that index's own query model.
 
         `fresh`: the model itself is asked, whatever is remembered of the query.
         """
-        wanted = Wanted(k, tenant, self._narrowed(where))
+        wanted = Wanted(k, tenant, self._narrowed(where), contents=contents)
         served = Served(collection, route, index)
         if mode is Mode.LEXICAL:
             return await self._by_words(served, query, wanted)
@@ -258,9 +281,14 @@ class Retriever:
                     )
                     vectors = fusion.given("vectors", nearest)
                 words = lexical.statement(index.collection_id, query, k=depth, tenant=tenant, where=where)
-                rows = await fusion.hits(conn, vectors, words, tenant=tenant, limit=wanted.k)
+                rows = await fusion.hits(
+                    conn, vectors, words, tenant=tenant, limit=wanted.k, room=wanted.room
+                )
             if len(rows) >= wanted.k or len(rows) == before:
-                return [_hit(row) for row in rows]
+                return [
+                    wanted.hit(row, row.score, vector_rank=row.vector_rank, lexical_rank=row.lexical_rank)
+                    for row in rows
+                ]
             depth, before = depth * 4, len(rows)
 
     async def _latest(self, served: Served, wanted: Wanted) -> Reading:
@@ -268,10 +296,13 @@ class Retriever:
         began = time.perf_counter()
         async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
             rows = await fusion.recent(
-                conn, served.index.collection_id, tenant=wanted.tenant, where=wanted.where, limit=wanted.k
+                *(conn, served.index.collection_id),
+                tenant=wanted.tenant,
+                where=wanted.where,
+                limit=wanted.k,
+                room=wanted.room,
             )
-        hits = [Hit(row.key, 0.0, row.title, row.tenant, row.source) for row in rows]
-        return served.reading(hits, began, began)
+        return served.reading([wanted.hit(row, 0.0) for row in rows], began, began)
 
     def _narrowed(self, *filters: Filter | None) -> Filter | None:
         """All have to hold, so nothing that is asked for widens what may be seen."""
@@ -342,19 +373,13 @@ class Retriever:
             async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
                 scored = await leg(conn, fetched)
                 ids = [doc_id for doc_id, _ in scored]
-                live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where)
-            hits = [
-                Hit(row.key, round(score, 6), row.title, row.tenant, row.source)
+                live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where, room=wanted.room)
+            found = [
+                (row, score)
                 for doc_id, score in scored
                 if (row := live.get(doc_id)) and (wanted.least is None or round(score, 6) >= wanted.least)
             ]
             is_all = len(scored) < fetched or (wanted.least is not None and scored[-1][1] < wanted.least)
-            if len(hits) >= wanted.k or is_all:
-                return hits[: wanted.k]
+            if len(found) >= wanted.k or is_all:
+                return [wanted.hit(row, score) for row, score in found[: wanted.k]]
             fetched *= 4
-
-
-def _hit(row: Any) -> Hit:
-    return Hit(
-        row.key, round(row.score, 6), row.title, row.tenant, row.source, row.vector_rank, row.lexical_rank
-    )

@@ -47,7 +47,12 @@ async def answered(app: App, caller: Caller, name: str, question: bodies.Questio
         reading = await _read(app, name, question, whose)
     else:
         reading = await app.retriever.search(
-            name, question.q, k=question.k, tenant=whose, mode=question.mode, where=_where(question)
+            *(name, question.q),
+            k=question.k,
+            tenant=whose,
+            mode=question.mode,
+            where=_where(question),
+            contents=question.contents,
         )
     vectors = await _vectors(app, reading, whose) if question.vectors else {}
     return {
@@ -66,6 +71,7 @@ async def answered(app: App, caller: Caller, name: str, question: bodies.Questio
                 "matched_by": hit.matched_by,
                 "vector_rank": hit.vector_rank,
                 "lexical_rank": hit.lexical_rank,
+                **({"text": hit.text, "metadata": hit.metadata} if question.contents else {}),
                 **({"vectors": vectors.get((hit.source, hit.id), [])} if question.vectors else {}),
             }
             for hit in reading.hits
@@ -94,6 +100,7 @@ async def _read(app: App, name: str, question: bodies.Question, whose: str | Non
                 tenant=whose,
                 mode=question.mode,
                 where=_where(question),
+                contents=question.contents,
             )
     there_is = ", ".join(index.name for index in written) or "none"
     raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
