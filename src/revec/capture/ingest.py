@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from revec.capture.drafts import MOST_LINE, draft
+from revec.capture import drafts
 from revec.model.document import Draft
 from revec.model.errors import BadInput
 from revec.model.index import Collection
@@ -26,10 +26,10 @@ class Ingested:
 
 def bounded(file: BinaryIO) -> Iterator[bytes]:
     """The file's lines; of one that is too long no more than shows that it is."""
-    while line := file.readline(MOST_LINE + 1):
+    while line := file.readline(drafts.MOST_LINE + 1):
         yield line
-        while len(line) > MOST_LINE and not line.endswith(b"\n"):
-            line = file.readline(MOST_LINE + 1)
+        while len(line) > drafts.MOST_LINE and not line.endswith(b"\n"):
+            line = file.readline(drafts.MOST_LINE + 1)
 
 
 async def ingest(database: Database, collection: Collection, lines: Iterable[bytes]) -> Ingested:
@@ -51,16 +51,16 @@ def _drafts(lines: Iterable[bytes], result: Ingested) -> Iterator[Draft]:
         if not text.strip():
             continue
         try:
-            yield draft(text)
+            yield drafts.draft(text)
         except BadInput as error:
             result.refused.append((number, str(error)))
 
 
-def _batches(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
+def _batches(made: Iterator[Draft]) -> Iterator[list[Draft]]:
     """By count and by size: long texts travel in small company."""
     batch: list[Draft] = []
     size = 0
-    for each in drafts:
+    for each in made:
         batch.append(each)
         size += len(each.body)
         if len(batch) == BATCH or size > BATCH_SIZE:
