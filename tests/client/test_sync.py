@@ -8,7 +8,7 @@ import inspect
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -34,6 +34,14 @@ def leaving_nothing() -> Iterator[None]:
     left = [thread for thread in set(threading.enumerate()) - before if thread.name == "revec"]
     assert left == []
     gc.collect()  # a loop that was not closed, a coroutine that nobody awaited: warnings, which are errors
+
+
+async def until(met: Callable[[], bool]) -> None:
+    for _ in range(1_000):
+        if met():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came")
 
 
 async def test_from_within_a_running_loop(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +92,7 @@ async def test_closing_cuts_off_who_waits(app: App, monkeypatch: pytest.MonkeyPa
             waiting = asyncio.create_task(asyncio.to_thread(client.search, "notes", "x", mode="lexical"))
             life = client._life
             assert life is not None
-            while not life._calls:
-                await asyncio.sleep(0.01)
+            await until(lambda: bool(life._calls))
             await asyncio.to_thread(client.__exit__)
             with pytest.raises(errors.Refused, match="closed"):
                 await waiting
@@ -111,9 +118,7 @@ async def test_who_was_interrupted_leaves_no_task(app: App, monkeypatch: pytest.
                 patched.setattr(twin.Future, "result", interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     client.search("notes", "x", mode="lexical")
-        async with asyncio.timeout(10):
-            while life._calls:
-                await asyncio.sleep(0.01)
+        await until(lambda: not life._calls)
         assert client.search("notes", "wing").hits
 
 
