@@ -8,6 +8,7 @@ import inspect
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -106,19 +107,22 @@ async def test_who_was_interrupted_leaves_no_task(app: App, monkeypatch: pytest.
     await notes(app)
     environment(app, monkeypatch)
 
-    def interrupted(_: twin.Future) -> object:
-        raise KeyboardInterrupt
-
     with leaving_nothing(), revec.connect().sync() as client:
         life = client._life
         assert life is not None
+
+        def interrupted(_: twin.Future) -> object:
+            while not life._calls:  # it is asked by then
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
         async with app.database.transaction() as conn:
             await conn.execute("LOCK TABLE revec.document")
             with monkeypatch.context() as patched:
                 patched.setattr(twin.Future, "result", interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     client.search("notes", "x", mode="lexical")
-        await until(lambda: not life._calls)
+            await until(lambda: not life._calls)  # while the question could go on
         assert client.search("notes", "wing").hits
 
 

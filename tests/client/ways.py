@@ -76,7 +76,7 @@ async def both(
 async def same(clients: Sequence[revec.Client], ask: Ask) -> Any:
     """What both answer: it is the same."""
     inside, remote = [await ask(client) for client in clients]
-    assert inside == remote
+    assert inside == remote, f"in process {inside}, over HTTP {remote}"
     return inside
 
 

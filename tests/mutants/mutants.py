@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
-from langchain_core.retrievers import BaseRetriever
 from psycopg import sql
 
 from revec import langchain
@@ -22,6 +21,7 @@ from revec.capture import projector, push
 from revec.capture.drafts import all_drafted
 from revec.client import remote, twin
 from revec.client.client import Client
+from revec.client.retrieving import Retrieving
 from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
@@ -305,6 +305,7 @@ def following(**how: Any) -> httpx2.AsyncClient:
 
 
 HTTP = httpx2.AsyncClient
+ASKED = Retrieving._asked
 KEY, START = queries.Key, similar.Start
 COLLECT = _openai_batches.OpenAIBatches.collect
 EMBED_STEP = Worker._embed_step
@@ -1069,10 +1070,8 @@ MUTANTS: dict[str, Mutant] = {
     "who was interrupted is still worked for": Mutant(
         attribute(twin.Future, "cancel", lambda _: False), twins.test_who_was_interrupted_leaves_no_task
     ),
-    "a call's own tenant is dropped": Mutant(
-        attribute(
-            langchain.RevecRetriever, "_aget_relevant_documents", BaseRetriever._aget_relevant_documents
-        ),
+    "what one call asks is dropped": Mutant(
+        attribute(Retrieving, "_asked", lambda own, _: ASKED(own, {})),
         frameworks.test_one_call_of_langchain_may_ask_otherwise,
     ),
     "metadata says whose it is": Mutant(
