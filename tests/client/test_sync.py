@@ -38,7 +38,7 @@ def leaving_nothing() -> Iterator[None]:
 
 
 async def until(met: Callable[[], bool]) -> None:
-    for _ in range(1_000):
+    for _ in range(500):  # 5 s, and the deadline of a question is 10
         if met():
             return
         await asyncio.sleep(0.01)
