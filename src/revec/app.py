@@ -76,7 +76,7 @@ class App:
             self.store,
             queries,
             pulse.note,
-            words=lexical.ranked,
+            lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )
         self.commands = Commands(

@@ -15,7 +15,7 @@ from revec.app import App
 from revec.client import shapes
 from revec.model import index, limits, reading
 from revec.model.access import Role
-from revec.search import retriever
+from revec.search import legs
 from revec.web import bodies
 from tests import loopback as fake
 from tests import steps
@@ -57,7 +57,7 @@ async def test_hits_with_their_contents(
 async def test_contents_have_an_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than an answer may hold is refused, not cut; fewer hits fit."""
     await notes(app)
-    monkeypatch.setattr(retriever, "MOST_CONTENTS", 100)
+    monkeypatch.setattr(legs, "MOST_CONTENTS", 100)
     async with both(app, monkeypatch) as clients:
         for mode in EVERY:
             for query in ("", "zebras in a document of how to reset the wing"):

@@ -35,7 +35,7 @@ from revec.postgres import documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
-from revec.search import lexical, pulse, queries, retriever, similar
+from revec.search import legs, lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
@@ -1040,7 +1040,7 @@ MUTANTS: dict[str, Mutant] = {
         written.test_a_wait_is_for_the_index_that_serves,
     ),
     "contents without end": Mutant(
-        attribute(retriever.Wanted, "room", property(lambda wanted: wanted.contents << 40)),
+        attribute(legs.Wanted, "room", property(lambda wanted: wanted.contents << 40)),
         client.test_contents_have_an_end,
     ),
     "a client forgets its tenant": Mutant(

@@ -83,7 +83,7 @@ async def test_deleted_documents_leave_no_gap(
 ) -> None:
     """Vectors of documents that are gone may still be there: the legs are read deeper."""
     monkeypatch.setattr(fusion, "DEPTH", 3)
-    monkeypatch.setattr("revec.search.retriever.SPARE_HITS", 0)
+    monkeypatch.setattr("revec.search.legs.SPARE_HITS", 0)
     made = await steps.filled(app, 30)
     best = [hit.id for hit in (await search(app, "nothing of that", k=20, mode=Mode.HYBRID)).hits]
     await steps.delete(app, made, *best[:10])

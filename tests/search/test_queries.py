@@ -339,7 +339,7 @@ async def by_id(conn: Any, collection_id: int, query: str, *, k: int, tenant: An
 
 def with_words(app: App, **how: Any) -> Retriever:
     given = app.retriever
-    return Retriever(app.database, app.store, given._queries, words=by_id, **how)
+    return Retriever(app.database, app.store, given._queries, lexical=by_id, **how)
 
 
 async def test_a_model_that_is_down_leaves_the_answer_to_the_words(app: App, loopback: Loopback) -> None:

@@ -6,40 +6,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from revec.model.errors import AnswerInvalid, BadInput, NotFound, ProviderUnavailable, Refused, Trouble
+from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Refused, Trouble
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode, Reading
-from revec.postgres import documents, indexes
-from revec.postgres.database import Connection, Database, Role
-from revec.search import fusion, lexical, similar
+from revec.postgres import indexes
+from revec.postgres.database import Database
+from revec.search import similar
+from revec.search.legs import Legs, Lexical, Wanted
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
-Scored = list[tuple[int, float]]  # (doc_id, score), best first, each document once
-Leg = Callable[[Connection, int], Awaitable[Scored]]  # in a transaction, the best so many
-
-MOST_CONTENTS = 16 << 20  # bytes of texts and metadata in one answer
-SPARE_HITS = 10  # fetched beyond k, for documents deleted since their vectors were written
-
-
-class Lexical(Protocol):
-    """Documents by their words: (doc_id, score), best first; fewer than k only where there are no more."""
-
-    async def __call__(
-        self,
-        conn: Connection,
-        collection_id: int,
-        query: str,
-        *,
-        k: int,
-        tenant: str | None,
-        where: Filter | None,
-    ) -> Scored: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +45,6 @@ class Served:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """How many documents, whose (None: everybody's), and which of them."""
-
-    k: int
-    tenant: str | None
-    where: Filter | None = None
-    least: float | None = None  # the lowest score
-    contents: bool = False  # each hit with its text and metadata
-
-    @property
-    def role(self) -> Role:
-        return "worker" if self.tenant is None else "reader"
-
-    @property
-    def room(self) -> int:
-        """Bytes, for contents."""
-        return MOST_CONTENTS if self.contents else 0
-
-    def hit(self, row: Any, score: float, **ranks: Any) -> Hit:
-        """
-        Raises:
-            BadInput: there was no room for its contents.
-        """
-        if self.contents and row.contents is None:
-            raise BadInput(
-                f"the contents of these hits are more than {MOST_CONTENTS >> 20} MB together: "
-                "ask for fewer hits, or for hits without contents"
-            )
-        more = row.contents if self.contents else {}
-        return Hit(row.key, round(score, 6), row.title, row.tenant, row.source, **ranks, **more)
-
-
 class Retriever:
     def __init__(
         self,
@@ -105,14 +53,14 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
-        words: Lexical | None = None,
+        lexical: Lexical | None = None,
         deadline: float = 5.0,
     ) -> None:
         self._database = database
         self._store = store
         self._queries = queries
         self._note = note
-        self._lexical = words
+        self._legs = Legs(database, store, lexical)
         self._deadline = deadline
 
     async def search(
@@ -138,16 +86,17 @@ class Retriever:
         Raises:
             NotFound: no such collection.
             Refused: nothing serves yet.
-            BadInput: the store cannot filter like that, or the contents are more than MOST_CONTENTS.
+            BadInput: the store cannot filter like that, or the contents are too much for one answer.
             ProviderError: the query could not be embedded, and no other leg answers.
         """
         wanted = Wanted(k, tenant, self._narrowed(where, visible), contents=contents)
-        leg_left = mode is Mode.HYBRID and self._lexical is not None
+        leg_left = mode is Mode.HYBRID and self._legs.lexical is not None
         patience = self._deadline if deadline is None and leg_left else deadline
 
         async def answered(served: Served) -> Reading:
             if not query.strip():
-                return await self._latest(served, wanted)
+                began = time.perf_counter()
+                return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
             try:
@@ -197,7 +146,7 @@ class Retriever:
             start = await self._start(index, like, tenant, visible)
             embedded = time.perf_counter()
             wanted = Wanted(k, tenant, narrowed, least)
-            hits = await self._hits(self._by_vectors(index, start, wanted), wanted)
+            hits = await self._legs.nearest(index, start, wanted)
             return served.reading(hits, began, embedded, threshold=least)
 
         return await self._routed(collection, answered)
@@ -263,46 +212,10 @@ class Retriever:
             raise ProviderUnavailable(late, trouble=Trouble.TIMEOUT) from error
         embedded = time.perf_counter()
         if mode is Mode.HYBRID:
-            hits = await self._fused(index, query, vector, wanted)
+            hits = await self._legs.fused(index, query, vector, wanted)
         else:
-            hits = await self._hits(self._by_vectors(index, Start([vector]), wanted), wanted)
+            hits = await self._legs.nearest(index, Start([vector]), wanted)
         return served.reading(hits, began, embedded)
-
-    async def _fused(self, index: Index, query: str, vector: Vector, wanted: Wanted) -> list[Hit]:
-        """Both legs in one statement where the store can; deeper where too many documents are gone."""
-        depth, before = max(fusion.DEPTH, wanted.k + SPARE_HITS), -1
-        tenant, where = wanted.tenant, wanted.where
-        while True:
-            async with self._database.transaction(wanted.role, tenant=tenant) as conn:
-                vectors = self._store.statement(index, vector, limit=depth, tenant=tenant, where=where)
-                if vectors is None:
-                    nearest = await self._store.nearest(
-                        conn, index, vector, limit=depth, tenant=tenant, where=where
-                    )
-                    vectors = fusion.given("vectors", nearest)
-                words = lexical.statement(index.collection_id, query, k=depth, tenant=tenant, where=where)
-                rows = await fusion.hits(
-                    conn, vectors, words, tenant=tenant, limit=wanted.k, room=wanted.room
-                )
-            if len(rows) >= wanted.k or len(rows) == before:
-                return [
-                    wanted.hit(row, row.score, vector_rank=row.vector_rank, lexical_rank=row.lexical_rank)
-                    for row in rows
-                ]
-            depth, before = depth * 4, len(rows)
-
-    async def _latest(self, served: Served, wanted: Wanted) -> Reading:
-        """What an empty query is answered with: no order of likeness, so no scores."""
-        began = time.perf_counter()
-        async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
-            rows = await fusion.recent(
-                *(conn, served.index.collection_id),
-                tenant=wanted.tenant,
-                where=wanted.where,
-                limit=wanted.k,
-                room=wanted.room,
-            )
-        return served.reading([wanted.hit(row, 0.0) for row in rows], began, began)
 
     def _narrowed(self, *filters: Filter | None) -> Filter | None:
         """All have to hold, so nothing that is asked for widens what may be seen."""
@@ -330,13 +243,8 @@ class Retriever:
 
     async def _by_words(self, served: Served, query: str, wanted: Wanted, **more: Any) -> Reading:
         """By the words alone; also what is left of a search when its query has no vector."""
-        words, collection_id = self._lexical or lexical.ranked, served.index.collection_id
-
-        async def leg(conn: Connection, limit: int) -> Scored:
-            return await words(conn, collection_id, query, k=limit, tenant=wanted.tenant, where=wanted.where)
-
         began = time.perf_counter()
-        hits = await self._hits(leg, wanted)
+        hits = await self._legs.by_words(served.index, query, wanted)
         return served.reading(hits, began, began, **more)
 
     async def _start(self, index: Index, like: Like, tenant: str | None, visible: Filter | None) -> Start:
@@ -349,37 +257,3 @@ class Retriever:
         if isinstance(like, ByText):
             return await similar.of_text(self._queries, index, like, tenant)
         return similar.of_vector(index, like)
-
-    def _by_vectors(self, index: Index, start: Start, wanted: Wanted) -> Leg:
-        """Documents by their nearest pair of chunks: the best of all pairs is among the best of each."""
-
-        async def leg(conn: Connection, limit: int) -> Scored:
-            best: dict[int, float] = {}
-            for vector in start.vectors:
-                for doc_id, score in await self._store.nearest(
-                    conn, index, vector, limit=limit + 1, tenant=wanted.tenant, where=wanted.where
-                ):
-                    best[doc_id] = max(score, best.get(doc_id, score))
-            if start.itself is not None:
-                best.pop(start.itself, None)
-            return sorted(best.items(), key=lambda found: (-found[1], found[0]))[:limit]
-
-        return leg
-
-    async def _hits(self, leg: Leg, wanted: Wanted) -> list[Hit]:
-        """The best k that are there now; the leg is asked for more where it found deleted ones."""
-        fetched = wanted.k + SPARE_HITS
-        while True:
-            async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
-                scored = await leg(conn, fetched)
-                ids = [doc_id for doc_id, _ in scored]
-                live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where, room=wanted.room)
-            found = [
-                (row, score)
-                for doc_id, score in scored
-                if (row := live.get(doc_id)) and (wanted.least is None or round(score, 6) >= wanted.least)
-            ]
-            is_all = len(scored) < fetched or (wanted.least is not None and scored[-1][1] < wanted.least)
-            if len(found) >= wanted.k or is_all:
-                return [wanted.hit(row, score) for row, score in found[: wanted.k]]
-            fetched *= 4
