@@ -32,16 +32,18 @@ WINDOW so_far AS (ORDER BY fused.score DESC, fused.doc_id)
  ORDER BY fused.score DESC, fused.doc_id LIMIT %(hits)s;
 
 -- name: recent
--- What an empty query is answered with.
-SELECT d.key, d.title, d.tenant, s.name AS source,
+-- What an empty query is answered with. Contents as above, of the latest alone.
+SELECT key, title, tenant, source,
        CASE WHEN %(room)s::bigint > 0
-             AND sum(octet_length(d.body) + octet_length(d.metadata::text)) OVER so_far <= %(room)s::bigint
-            THEN jsonb_build_object('text', d.body, 'metadata', d.metadata) END AS contents
-  FROM revec.document d JOIN revec.source s ON s.id = d.source_id
- WHERE d.collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
-   AND {matching}
-WINDOW so_far AS (ORDER BY d.rev DESC)
- ORDER BY d.rev DESC LIMIT %(hits)s;
+             AND sum(octet_length(body) + octet_length(metadata::text)) OVER so_far <= %(room)s::bigint
+            THEN jsonb_build_object('text', body, 'metadata', metadata) END AS contents
+  FROM (SELECT d.key, d.title, d.tenant, s.name AS source, d.body, d.metadata, d.rev
+          FROM revec.document d JOIN revec.source s ON s.id = d.source_id
+         WHERE d.collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+           AND {matching}
+         ORDER BY d.rev DESC LIMIT %(hits)s) AS latest
+WINDOW so_far AS (ORDER BY rev DESC)
+ ORDER BY rev DESC;
 
 -- name: kept
 -- The vectors' share of the score; NULL: ranks decide.
