@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -111,7 +112,7 @@ async def similar(clients: Sequence[revec.Client], one: revec.Client) -> None:
     assert (ids(by_text), by_text.threshold) == (["1"], 0.99)
     with pytest.raises(errors.BadInput) as unsaid:
         await one.similar("notes", vector=[1.0] * 64)
-    space = str(unsaid.value).split("--space ")[1].split(",")[0]
+    (space,) = re.findall(r"its space is (?:--space )?(\w+)", str(unsaid.value))
     vector = fake.vector(text, "fake-64")
     assert isinstance(vector, np.ndarray)
     found = await same(clients, lambda client: client.similar("notes", vector=vector, space=space, k=1))
