@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from revec.app import App
-from revec.capture import ingest as story
-from revec.capture.ingest import bounded, draft, ingest
+from revec.capture import drafts
+from revec.capture.drafts import draft
+from revec.capture.ingest import bounded, ingest
 from revec.cli.main import run
 from revec.model.errors import BadInput
 from tests import steps
@@ -293,7 +294,7 @@ async def test_a_line_without_end_is_refused_unread(
     app: App, monkeypatch: pytest.MonkeyPatch, ending: bytes
 ) -> None:
     """By its number; the lines around it go in, and no more of it than the limit is ever held."""
-    monkeypatch.setattr(story, "MOST_LINE", 1_000)
+    monkeypatch.setattr(drafts, "MOST_LINE", 1_000)
     made = await steps.collection(app)
     huge = b'{"id": "2", "text": "' + b"x" * 50_000 + b'"}'
     file = io.BytesIO(b"\n".join([GOOD, huge, b'{"id": "3", "text": "three"}', huge + ending]))

@@ -12,15 +12,29 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx2
 from psycopg import sql
 
+from revec import langchain
 from revec.app import App
 from revec.capture import projector, push
+from revec.capture.drafts import all_drafted
+from revec.client import remote, twin
+from revec.client.client import Client
+from revec.client.retrieving import Retrieving
 from revec.migrate import backfill, decide, outlook, verify
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
-from revec.model.errors import AnswerInvalid, BadInput, InputRefused, ProviderUnavailable, Refused, Trouble
+from revec.model.errors import (
+    AnswerInvalid,
+    BadInput,
+    InputRefused,
+    ProviderUnavailable,
+    Refused,
+    Trouble,
+    Unavailable,
+)
 from revec.model.filter import Either, Filter, read
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
@@ -46,6 +60,10 @@ from revec.work.packing import Load
 from revec.work.queue import Claim
 from revec.work.reading import Piece
 from revec.work.worker import Worker
+from tests.client import test_contract as client
+from tests.client import test_frameworks as frameworks
+from tests.client import test_remote as elsewhere
+from tests.client import test_sync as twins
 from tests.migrate import test_backfill, test_thresholds
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
@@ -309,6 +327,16 @@ async def one_layer(app: App) -> AsyncIterator[None]:
     yield
 
 
+def labelled(own: Client, documents: Sequence[dict[str, Any]]) -> list[Any]:
+    return all_drafted({"tenant": own._tenant, **one} for one in documents)
+
+
+def following(**how: Any) -> httpx2.AsyncClient:
+    return HTTP(**how | {"follow_redirects": True})
+
+
+HTTP = httpx2.AsyncClient
+ASKED = Retrieving._asked
 KEY, START = queries.Key, similar.Start
 BATCHES = _batches.HostedBatches
 COLLECT, DISCARD, ITEM = BATCHES.collect, BATCHES.discard, BATCHES._item
@@ -1230,5 +1258,44 @@ MUTANTS: dict[str, Mutant] = {
     "a wait is for every index": Mutant(
         without(push.SQL, "standing", "w.index_id = r.serving AND "),
         written.test_a_wait_is_for_the_index_that_serves,
+    ),
+    "contents without end": Mutant(
+        attribute(legs.Wanted, "room", property(lambda wanted: wanted.contents << 40)),
+        client.test_contents_have_an_end,
+    ),
+    "a client forgets its tenant": Mutant(
+        attribute(Client, "_whose", lambda _, asked: asked), client.test_a_tenants_client_asks_for_its_own
+    ),
+    "a tenant's client asks for any": Mutant(
+        attribute(Client, "_whose", lambda own, asked: asked or own._tenant),
+        client.test_a_tenants_client_asks_for_its_own,
+    ),
+    "a tenant's client writes for any": Mutant(
+        attribute(Client, "_drafts", labelled),
+        client.test_a_tenants_client_writes_for_its_own,
+    ),
+    "the tenant does not travel": Mutant(
+        attribute(remote, "_tenant", lambda _: None), client.test_a_tenants_client_asks_for_its_own
+    ),
+    "an error is no more than its status": Mutant(
+        attribute(remote, "errors", None), client.test_an_error_is_the_same_down_to_its_own_kind
+    ),
+    "every error is the server's": Mutant(
+        attribute(remote, "_error", lambda _, sentence, *__: Unavailable(sentence)),
+        client.test_the_same_error,
+    ),
+    "a server sends us on": Mutant(
+        attribute(httpx2, "AsyncClient", following), elsewhere.test_a_key_goes_where_it_was_sent
+    ),
+    "who was interrupted is still worked for": Mutant(
+        attribute(twin.Future, "cancel", lambda _: False), twins.test_who_was_interrupted_leaves_no_task
+    ),
+    "what one call asks is dropped": Mutant(
+        attribute(Retrieving, "_asked", lambda own, _: ASKED(own, {})),
+        frameworks.test_one_call_of_langchain_may_ask_otherwise,
+    ),
+    "metadata says whose it is": Mutant(
+        attribute(langchain, "metadata", lambda hit: {"tenant": hit.tenant, **hit.metadata}),
+        frameworks.test_nobodys_metadata_takes_our_words,
     ),
 }

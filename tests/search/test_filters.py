@@ -273,10 +273,10 @@ async def test_a_document_that_leaves_the_filter_in_mid_search_is_not_shown(
     made = await shelved(app)
     hydrate = documents.hydrate
 
-    async def late(*arguments: Any) -> Any:
+    async def late(*arguments: Any, **more: Any) -> Any:
         hidden = steps.Draft("0", "document 0", "text of document 0", metadata={"lang": "hidden"})
         await steps.put(app, made, [hidden])
-        return await hydrate(*arguments)
+        return await hydrate(*arguments, **more)
 
     monkeypatch.setattr(documents, "hydrate", late)
     assert await shown(app, None, visible={"lang": "en"}) == {"1"}

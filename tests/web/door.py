@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 
 from revec.app import App
 from revec.model.access import Caller, Role
+from revec.model.reading import Hit
 from revec.postgres import collections, keys
 from revec.web.app import build
 from revec.web.doorkeeper import Doorkeeper
@@ -88,6 +90,13 @@ def said(answer: httpx2.Response, status: int) -> dict[str, Any]:
     assert problem.keys() >= PROBLEM
     assert (problem["status"], problem["type"]) == (status, "about:blank")
     return problem
+
+
+def shown(hit: Hit) -> dict[str, Any]:
+    """What is not asked for is not there, not even as null."""
+    facts = asdict(hit) | {"matched_by": hit.matched_by}
+    assert (facts.pop("text"), facts.pop("metadata")) == (None, None)
+    return facts
 
 
 def ids(answer: httpx2.Response) -> set[str]:

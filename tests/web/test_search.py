@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -36,9 +35,20 @@ async def test_the_answer_is_the_retriever_s(app: App, loopback: Loopback) -> No
             "index": reading.index,
             "epoch": reading.epoch,
             "degraded": False,
-            "hits": [asdict(hit) | {"matched_by": hit.matched_by} for hit in reading.hits],
+            "hits": [door.shown(hit) for hit in reading.hits],
         }
     )
+
+
+async def test_hits_with_their_contents(app: App, loopback: Loopback) -> None:
+    """Asked for: the text and the metadata of what the caller may find, of the index that serves or another."""
+    await door.two_tenants(app)
+    viewer, operator = await door.holder(app), await door.holder(app, Role.OPERATOR)
+    async with door.door(app) as client:
+        for who, more in ((viewer, {}), (viewer, {"q": ""}), (operator, {"index": "1"})):
+            hits = (await ask(client, who, contents="true", **more)).json()["hits"]
+            assert {hit["text"] for hit in hits} == {f"text of document {n}" for n in range(5)}
+            assert all(hit["metadata"] == {} and hit["tenant"] == "acme" for hit in hits)
 
 
 async def test_an_operator_searches_any_index(app: App, loopback: Loopback) -> None:

@@ -16,6 +16,7 @@ from revec.model import filter as filters
 from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput
 from revec.model.filter import Filter
+from revec.model.limits import MOST_HITS
 from revec.model.reading import Mode, Reading
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Tenant = Annotated[str, Parameter(help="Whose documents; nobody else's are seen.")]
 AllTenants = Annotated[bool, Parameter(help="Every tenant's documents: for operators.")]
 SURE = 0.05  # the p below which chance is no explanation
-MOST_HITS = 1_000
 K = Annotated[int, Parameter(name=["--k", "-k"], help="How many hits.")]
 Where = Annotated[
     str | None,
@@ -176,6 +176,8 @@ def _vector(file: Path) -> list[float]:
 
 def _show(reading: Reading, *names: str) -> None:
     facts = asdict(reading)
+    for hit in facts["hits"]:  # nobody asked for them
+        del hit["text"], hit["metadata"]
     show_json({name: facts[name] for name in names})
 
 

@@ -37,6 +37,26 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
+class Askable:
+    """An index that is kept current, by what operators call it."""
+
+    id: int
+    name: str
+    kind: str
+    role: Literal["serving", "previous", "next"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A collection as a door shows it."""
+
+    name: str
+    epoch: int
+    serving: str | None  # the index that answers, by name
+    indexes: list[Askable]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Which index answers. One row per collection; changed only by compare-and-set on `epoch`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Mode(StrEnum):
@@ -23,6 +24,8 @@ class Hit:
     source: str
     vector_rank: int | None = None  # of a hybrid answer: where each leg had it, None: not among its best
     lexical_rank: int | None = None
+    text: str | None = None  # as the document is kept; None: not asked for
+    metadata: dict[str, Any] | None = None  # the same
 
     @property
     def matched_by(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from psycopg import sql
 
 from revec.model.document import Content, Draft
+from revec.model.errors import NotFound
 from revec.model.filter import Filter
 from revec.model.reading import Hit
 from revec.postgres import filters
@@ -74,6 +75,11 @@ async def one(
     return await (await conn.execute(SQL.one.format(matching=matching), asked | parameters)).fetchone()
 
 
+def no_document(collection: str, key: str) -> NotFound:
+    """The same whether it is another tenant's or nobody's."""
+    return NotFound(f"{collection} has no document {key!r} for you")
+
+
 async def keys_after(conn: Connection, source_id: int, after: str | None, limit: int) -> list[str]:
     rows = await conn.execute(SQL.keys_after, {"source": source_id, "after": after, "limit": limit})
     return [row.key for row in await rows.fetchall()]
@@ -112,11 +118,14 @@ async def lock_current(conn: Connection, ids: Sequence[int], hashes: Sequence[by
 
 
 async def hydrate(
-    conn: Connection, ids: Sequence[int], tenant: str | None, where: Filter | None = None
+    conn: Connection, ids: Sequence[int], tenant: str | None, where: Filter | None = None, *, room: int = 0
 ) -> dict[int, Any]:
-    """The live documents among `ids` that the filter lets through; what was deleted is not among them."""
+    """The live documents among `ids` that the filter lets through; what was deleted is not among them.
+
+    Their contents as far as there is room (bytes; None: no more), in the order of `ids`.
+    """
     matching, parameters = filters.condition(where)
-    asked = {"ids": BigInts(ids), "tenant": tenant}
+    asked = {"ids": BigInts(ids), "tenant": tenant, "room": room}
     rows = await conn.execute(SQL.hydrate.format(matching=matching), asked | parameters)
     return {row.doc_id: row for row in await rows.fetchall()}
 

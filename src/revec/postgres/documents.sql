@@ -92,10 +92,15 @@ SELECT d.id FROM revec.document d
 
 -- name: hydrate
 -- Whatever a leg found: only what is there now, is the tenant's, and is let through by the filter, is shown.
-SELECT d.id AS doc_id, d.key, d.title, d.tenant, s.name AS source
+-- The contents in the order of the ids, as far as there is room (bytes).
+SELECT d.id AS doc_id, d.key, d.title, d.tenant, s.name AS source,
+       CASE WHEN %(room)s::bigint > 0
+             AND sum(octet_length(d.body) + octet_length(d.metadata::text)) OVER so_far <= %(room)s::bigint
+            THEN jsonb_build_object('text', d.body, 'metadata', d.metadata) END AS contents
   FROM revec.document d JOIN revec.source s ON s.id = d.source_id
  WHERE d.id = ANY (%(ids)b::bigint[])
-   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching};
+   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching}
+WINDOW so_far AS (ORDER BY array_position(%(ids)b::bigint[], d.id));
 
 -- name: of_key
 -- Documents of this key, one a source at most.

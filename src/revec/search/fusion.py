@@ -103,12 +103,14 @@ async def hits(
     *,
     tenant: str | None,
     limit: int,
+    room: int = 0,
 ) -> list[Any]:
-    """The best of both legs that are there still, in one statement: key, title, tenant, source, score, and
-    the rank and score of each leg (None: not among its best).
+    """The best of both legs that are there still, in one statement: key, title, tenant, source, score,
+    the rank and score of each leg (None: not among its best), and the contents from the best on, as far as
+    there is room (bytes; None: no more).
     """
     query = _hydrated(vectors.query, words.query, SQL.kept)
-    asked = _asked(vectors, words, tenant, limit) | _of(index.collection_id, index.space, index.query)
+    asked = _asked(vectors, words, tenant, limit, room) | _of(index.collection_id, index.space, index.query)
     return await (await conn.execute(query, asked)).fetchall()
 
 
@@ -155,11 +157,17 @@ async def after(
 
 
 async def recent(
-    conn: Connection, collection_id: int, *, tenant: str | None, where: Filter | None, limit: int
+    conn: Connection,
+    collection_id: int,
+    *,
+    tenant: str | None,
+    where: Filter | None,
+    limit: int,
+    room: int = 0,
 ) -> list[Any]:
-    """The documents that were written last: key, title, tenant, source."""
+    """The documents that were written last: key, title, tenant, source, and contents as `hits` has them."""
     matching, parameters = filters.condition(where)
-    asked = {"collection": collection_id, "tenant": tenant, "hits": limit}
+    asked = {"collection": collection_id, "tenant": tenant, "hits": limit, "room": room}
     query = SQL.recent.format(matching=matching)
     return await (await conn.execute(query, asked | parameters)).fetchall()
 
@@ -176,8 +184,11 @@ def _hydrated(vectors: sql.Composable, words: sql.Composable, alpha: sql.Composa
     return SQL.hydrated.format(fused=SQL.fused.format(vectors=vectors, words=words, alpha=alpha))
 
 
-def _asked(vectors: Statement, words: Statement, tenant: str | None, limit: int) -> dict[str, Any]:
-    return vectors.parameters | words.parameters | {"k": RANKS, "tenant": tenant, "hits": limit}
+def _asked(
+    vectors: Statement, words: Statement, tenant: str | None, limit: int, room: int = 0
+) -> dict[str, Any]:
+    asked = {"k": RANKS, "tenant": tenant, "hits": limit, "room": room}
+    return vectors.parameters | words.parameters | asked
 
 
 def _of(collection_id: int, space: Space, query: QueryRecipe) -> dict[str, Any]:

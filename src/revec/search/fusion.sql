@@ -19,20 +19,31 @@ SELECT doc_id,
 SELECT * FROM unnest({ids}::bigint[], {scores}::float8[]) AS given (doc_id, score)
 
 -- name: hydrated
--- The documents that there are still; of this tenant, whatever the legs say.
-SELECT d.key, d.title, d.tenant, s.name AS source, fused.*
+-- The documents that there are still; of this tenant, whatever the legs say. Their contents from the best on,
+-- as far as there is room (bytes).
+SELECT d.key, d.title, d.tenant, s.name AS source, fused.*,
+       CASE WHEN %(room)s::bigint > 0
+             AND sum(octet_length(d.body) + octet_length(d.metadata::text)) OVER so_far <= %(room)s::bigint
+            THEN jsonb_build_object('text', d.body, 'metadata', d.metadata) END AS contents
   FROM ({fused}) AS fused JOIN revec.document d ON d.id = fused.doc_id
        JOIN revec.source s ON s.id = d.source_id
  WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+WINDOW so_far AS (ORDER BY fused.score DESC, fused.doc_id)
  ORDER BY fused.score DESC, fused.doc_id LIMIT %(hits)s;
 
 -- name: recent
--- What an empty query is answered with.
-SELECT d.key, d.title, d.tenant, s.name AS source
-  FROM revec.document d JOIN revec.source s ON s.id = d.source_id
- WHERE d.collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
-   AND {matching}
- ORDER BY d.rev DESC LIMIT %(hits)s;
+-- What an empty query is answered with. Contents as above, of the latest alone.
+SELECT key, title, tenant, source,
+       CASE WHEN %(room)s::bigint > 0
+             AND sum(octet_length(body) + octet_length(metadata::text)) OVER so_far <= %(room)s::bigint
+            THEN jsonb_build_object('text', body, 'metadata', metadata) END AS contents
+  FROM (SELECT d.key, d.title, d.tenant, s.name AS source, d.body, d.metadata, d.rev
+          FROM revec.document d JOIN revec.source s ON s.id = d.source_id
+         WHERE d.collection_id = %(collection)s AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+           AND {matching}
+         ORDER BY d.rev DESC LIMIT %(hits)s) AS latest
+WINDOW so_far AS (ORDER BY rev DESC)
+ ORDER BY rev DESC;
 
 -- name: tried
 -- The best so many by each share, of the same candidates: what the fusion would answer with it. Each leg is read once.

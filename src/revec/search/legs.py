@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from revec.model.errors import NotFound
+from revec.model.errors import BadInput, NotFound
 from revec.model.filter import Filter
 from revec.model.index import Index
 from revec.model.reading import Hit
@@ -21,6 +21,7 @@ from revec.stores.base import Store, Vector
 Scored = list[tuple[int, float]]  # (doc_id, score), best first, each document once
 Leg = Callable[[Connection, int], Awaitable[Scored]]  # in a transaction, the best so many
 
+MOST_CONTENTS = 16 << 20  # bytes of texts and metadata in one answer
 SPARE_HITS = 10  # fetched beyond k, for documents deleted since their vectors were written
 
 
@@ -47,10 +48,29 @@ class Wanted:
     tenant: str | None
     where: Filter | None = None
     least: float | None = None  # the lowest score
+    contents: bool = False  # each hit with its text and metadata
 
     @property
     def role(self) -> Role:
         return "worker" if self.tenant is None else "reader"
+
+    @property
+    def room(self) -> int:
+        """Bytes, for contents."""
+        return MOST_CONTENTS if self.contents else 0
+
+    def hit(self, row: Any, score: float, **ranks: Any) -> Hit:
+        """
+        Raises:
+            BadInput: there was no room for its contents.
+        """
+        if self.contents and row.contents is None:
+            raise BadInput(
+                f"the contents of these hits are more than {MOST_CONTENTS >> 20} MB together: "
+                "ask for fewer hits, or for hits without contents"
+            )
+        more = row.contents if self.contents else {}
+        return Hit(row.key, round(score, 6), row.title, row.tenant, row.source, **ranks, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +119,29 @@ class Legs:
                     conn, self.store, index, query, vector, depth=depth, tenant=tenant, where=where
                 )
                 try:
-                    rows = await fusion.hits(conn, index, vectors, words, tenant=tenant, limit=wanted.k)
+                    rows = await fusion.hits(
+                        *(conn, index, vectors, words), tenant=tenant, limit=wanted.k, room=wanted.room
+                    )
                 except psycopg.errors.UndefinedTable as error:
                     raise NotFound(f"index {index.name} was dropped meanwhile") from error
             if len(rows) >= wanted.k or len(rows) == before:
-                return [_hit(row) for row in rows]
+                return [
+                    wanted.hit(row, row.score, vector_rank=row.vector_rank, lexical_rank=row.lexical_rank)
+                    for row in rows
+                ]
             depth, before = depth * 4, len(rows)
 
     async def latest(self, index: Index, wanted: Wanted) -> list[Hit]:
         """No order of likeness, so no scores."""
         async with self.database.transaction(wanted.role, tenant=wanted.tenant) as conn:
             rows = await fusion.recent(
-                conn, index.collection_id, tenant=wanted.tenant, where=wanted.where, limit=wanted.k
+                *(conn, index.collection_id),
+                tenant=wanted.tenant,
+                where=wanted.where,
+                limit=wanted.k,
+                room=wanted.room,
             )
-        return [Hit(row.key, 0.0, row.title, row.tenant, row.source) for row in rows]
+        return [wanted.hit(row, 0.0) for row in rows]
 
     async def _hits(self, leg: Leg, wanted: Wanted) -> list[Hit]:
         """The best k that are there now; the leg is asked for more where it found deleted ones."""
@@ -121,19 +150,13 @@ class Legs:
             async with self.database.transaction(wanted.role, tenant=wanted.tenant) as conn:
                 scored = await leg(conn, fetched)
                 ids = [doc_id for doc_id, _ in scored]
-                live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where)
-            hits = [
-                Hit(row.key, round(score, 6), row.title, row.tenant, row.source)
+                live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where, room=wanted.room)
+            found = [
+                (row, score)
                 for doc_id, score in scored
                 if (row := live.get(doc_id)) and (wanted.least is None or round(score, 6) >= wanted.least)
             ]
             is_all = len(scored) < fetched or (wanted.least is not None and scored[-1][1] < wanted.least)
-            if len(hits) >= wanted.k or is_all:
-                return hits[: wanted.k]
+            if len(found) >= wanted.k or is_all:
+                return [wanted.hit(row, score) for row, score in found[: wanted.k]]
             fetched *= 4
-
-
-def _hit(row: Any) -> Hit:
-    return Hit(
-        row.key, round(row.score, 6), row.title, row.tenant, row.source, row.vector_rank, row.lexical_rank
-    )

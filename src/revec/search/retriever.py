@@ -79,12 +79,14 @@ class Retriever:
         visible: Filter | None = None,
         deadline: float | None = None,
         first: First | None = None,
+        contents: bool = False,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
         `where` is what the caller asks for, `visible` what he may see whatever he asks for. A model that
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
+        With `contents` each hit has its text and metadata, read by the same statement.
 
         `first` is told what the words found while the query is embedded, before a hybrid answer of the same
         index and epoch; once more where that index was dropped in between.
@@ -92,10 +94,10 @@ class Retriever:
         Raises:
             NotFound: no such collection.
             Refused: nothing serves yet.
-            BadInput: the store cannot filter like that.
+            BadInput: the store cannot filter like that, or the contents are too much for one answer.
             ProviderError: the query could not be embedded, and no other leg answers.
         """
-        wanted = Wanted(k, tenant, self._narrowed(where, visible))
+        wanted = Wanted(k, tenant, self._narrowed(where, visible), contents=contents)
         leg_left = mode is Mode.HYBRID and self._legs.lexical is not None
         patience = self._deadline if deadline is None and leg_left else deadline
 
@@ -189,12 +191,13 @@ class Retriever:
         where: Filter | None = None,
         visible: Filter | None = None,
         fresh: bool = False,
+        contents: bool = False,
     ) -> Reading:
         """One reading of one index, by that index's own query model.
 
         `fresh`: the model itself is asked, whatever is remembered of the query.
         """
-        wanted = Wanted(k, tenant, self._narrowed(where, visible))
+        wanted = Wanted(k, tenant, self._narrowed(where, visible), contents=contents)
         served = Served(collection, route, index)
         if mode is Mode.LEXICAL:
             return await self._by_words(served, query, wanted)

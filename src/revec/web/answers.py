@@ -30,6 +30,7 @@ def said(reading: Reading, vectors: Vectors | None = None) -> dict[str, Any]:
                 "matched_by": hit.matched_by,
                 "vector_rank": hit.vector_rank,
                 "lexical_rank": hit.lexical_rank,
+                **({} if hit.text is None else {"text": hit.text, "metadata": hit.metadata}),
                 **({} if vectors is None else {"vectors": vectors.get((hit.source, hit.id), [])}),
             }
             for hit in reading.hits

@@ -14,10 +14,11 @@ from revec.model.access import Caller, Role
 from revec.model.errors import NotAllowed, NotFound
 from revec.model.filter import Filter
 from revec.model.index import Collection
+from revec.model.limits import LONGEST_NAME, LONGEST_WAIT
 from revec.postgres import collections, indexes
 from revec.postgres.database import Connection
 from revec.postgres.database import Role as DatabaseRole
-from revec.web.bodies import LONGEST_NAME, LONGEST_WAIT, Name, Problem
+from revec.web.bodies import Name, Problem
 from revec.web.problems import CONTENT_TYPE
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -8,14 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from revec.model.document import unstorable
+from revec.model.limits import LONGEST_FILTER, LONGEST_NAME, LONGEST_QUERY, MOST_DOCUMENTS, MOST_HITS
 from revec.model.reading import Mode
 
-MOST_HITS = 1_000
-LONGEST_QUERY = 4_096  # characters
-LONGEST_FILTER = 8_192  # characters
-LONGEST_NAME = 1_000  # characters
-LONGEST_WAIT = 30.0  # seconds
-MOST_DOCUMENTS = 1_000  # in a batch
 MOST_NUMBERS = 16_384  # in a vector
 
 
@@ -56,6 +51,7 @@ class Question(In):
         examples=['{"lang": "en"}'],
     )
     tenant: Name | None = Field(default=None, description="Only for callers of all tenants.")
+    contents: bool = Field(default=False, description="Each hit with its text and metadata.")
     index: Name | None = Field(default=None, description="Operators: another index, by number or name.")
     vectors: bool = Field(default=False, description="Operators: the hits' vectors, chunk by chunk.")
 
@@ -111,6 +107,8 @@ class Hit(BaseModel):
     title: str
     tenant: str
     source: str
+    text: str | None = None
+    metadata: dict[str, Any] | None = None
     vectors: list[list[float]] | None = None
 
 
@@ -269,4 +267,5 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="A sentence with the way out.")
+    code: str | None = Field(default=None, description="The error's name among Revec's own.")
     errors: list[Where] | None = None

@@ -53,7 +53,7 @@ LATER = "nothing was changed by this request unless it was answered: ask again"
 def response(error: Exception) -> Response:
     """Whatever happened, as a problem; of what nobody thought of, no more than that it happened."""
     if isinstance(error, RevecError):
-        return problem(_status(error), str(error), headers=_headers(error))
+        return problem(_status(error), str(error), code=type(error).__name__, headers=_headers(error))
     if isinstance(error, HTTPException):
         return problem(error.status_code, _sentence(error), headers=error.headers)
     if isinstance(error, RequestValidationError):
@@ -73,15 +73,21 @@ def problem(
     detail: str,
     errors: Sequence[Mapping[str, str]] = (),
     *,
+    code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """`title` is the status' own phrase, so the type is about:blank (RFC 9457, 4.2.1)."""
+    """`title` is the status' own phrase, so the type is about:blank (RFC 9457, 4.2.1).
+
+    `code` names the error among ours, so that a client of ours can raise the same.
+    """
     said: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }
+    if code:
+        said["code"] = code
     if errors:
         said["errors"] = list(errors)
     body = json.dumps(said, ensure_ascii=False).encode(errors="replace")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from revec.app import App
-from revec.capture.ingest import drafted
+from revec.capture.drafts import all_drafted, drafted
 from revec.capture.push import push, settled
-from revec.model.document import Draft
-from revec.model.errors import BadInput, NotFound
 from revec.model.index import Collection
 from revec.postgres import documents
 from revec.postgres.collections import PUSH
@@ -41,13 +39,15 @@ async def read(
     source: Annotated[
         bodies.Name, Query(description="Of which source; pushed documents unless said.")
     ] = PUSH,
+    tenant: Annotated[bodies.Name | None, Query(description="Only for callers of all tenants.")] = None,
 ) -> dict[str, Any]:
     """One document as it is kept."""
+    whose = asking.tenant(caller, tenant)
     found = await collection(app, caller, name)
-    async with asking.reading(app, caller.tenant) as conn:
-        row = await documents.one(conn, found.id, source, id, tenant=caller.tenant, where=caller.visible)
+    async with asking.reading(app, whose) as conn:
+        row = await documents.one(conn, found.id, source, id, tenant=whose, where=caller.visible)
     if row is None:
-        raise _no_document(name, id)
+        raise documents.no_document(name, id)
     return {
         "id": row.key,
         "source": row.source,
@@ -94,7 +94,7 @@ async def delete(
     found = await collection(app, caller, name)
     ids = await push(app.database, found, [], [id])
     if not ids:
-        raise _no_document(name, id)
+        raise documents.no_document(name, id)
     return await _receipt(app, found, response, ids, wait)
 
 
@@ -112,7 +112,8 @@ async def batch(
     """Put and delete many, all or nothing; what was to be deleted and is not there is not answered for."""
     extend(request, app.settings.request_deadline + wait)
     found = await collection(app, caller, name)
-    ids = await push(app.database, found, _drafts(wanted.put), wanted.delete)
+    drafts = all_drafted(document.model_dump() for document in wanted.put)
+    ids = await push(app.database, found, drafts, wanted.delete)
     return await _receipt(app, found, response, ids, wait)
 
 
@@ -126,23 +127,3 @@ async def _receipt(
         collection=found.name,
         documents=[bodies.Written(id=each.key, standing=each.standing, why=each.why) for each in stands],
     )
-
-
-def _drafts(documents: Sequence[bodies.Identified]) -> list[Draft]:
-    """All of them, or none.
-
-    Raises:
-        BadInput: the first that cannot be kept, by its place.
-    """
-    drafts = []
-    for number, document in enumerate(documents):
-        try:
-            drafts.append(drafted(document.model_dump()))
-        except BadInput as error:
-            raise BadInput(f"document {number} {error}; nothing was written") from None
-    return drafts
-
-
-def _no_document(name: str, key: str) -> NotFound:
-    """The same whether it is another tenant's or nobody's."""
-    return NotFound(f"{name} has no document {key!r} for you")

@@ -97,6 +97,7 @@ async def _found(
         mode=question.mode,
         where=asking.where(question.filter),
         visible=caller.visible,
+        contents=question.contents,
         first=first,
     )
 
@@ -119,6 +120,7 @@ async def _read(app: App, name: str, question: bodies.Question, caller: Caller) 
                 mode=question.mode,
                 where=asking.where(question.filter),
                 visible=caller.visible,
+                contents=question.contents,
             )
     there_is = ", ".join(index.name for index in written) or "none"
     raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
