@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import httpx2
@@ -52,7 +51,7 @@ async def test_the_answer_is_the_retriever_s(app: App, loopback: Loopback) -> No
                     "epoch": reading.epoch,
                     "degraded": False,
                     "threshold": threshold,
-                    "hits": [asdict(hit) | {"matched_by": []} for hit in reading.hits],
+                    "hits": [door.shown(hit) for hit in reading.hits],
                 }
         assert door.ids(await like(client, viewer, key="acme-3")) == {f"acme-{n}" for n in (0, 1, 2, 4)}
 
