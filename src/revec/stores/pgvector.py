@@ -17,7 +17,7 @@ from revec.model.errors import NotFound
 from revec.model.filter import Filter, Operator
 from revec.model.index import Index, Kind
 from revec.model.space import BYTES_PER_DIM, Space
-from revec.postgres import filters, indexes
+from revec.postgres import filters, graphs, indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import Statement, beside
@@ -29,6 +29,10 @@ SMALL_TABLE = 200_000  # rows that may be sorted to draw a sample
 SMALL_TENANT = 5_000  # rows that are scanned though there is a graph: by it, a search of few would miss some
 MORE_CHUNKS = 4  # times, when the nearest chunks were those of too few documents, or are to be filtered
 MOST_CHUNKS = 20_000  # `hnsw.max_scan_tuples`: a walk does not go further
+# Signs tell roughly how near a vector is, the more roughly the fewer dims: so many times more are looked at,
+# 10,240 / dims. Recall@10 of real texts by numpy: 0.993 at 40 times (256 dims, 100,000 texts).
+SIGNS_ENOUGH = 10_240
+LEAST_BY_SIGNS = 200  # chunks, however few are wanted: 1.000 at 4,096 dims, 50,000 texts
 GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vector
 BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
 
@@ -104,7 +108,7 @@ class PgVector:
         where: Filter | None = None,
     ) -> list[tuple[int, float]]:
         scan = _Scan(conn, index, query, tenant, where)
-        if index.kind is Kind.HNSW:
+        if index.kind.is_approximate:
             found = None if await scan.is_small() else await scan.approximately(limit)
         else:
             found = await scan.chunks(limit)
@@ -119,7 +123,7 @@ class PgVector:
         tenant: str | None,
         where: Filter | None = None,
     ) -> Statement | None:
-        if index.kind is not Kind.EXACT:
+        if index.kind.is_approximate:
             return None  # a walk may have to be repeated
         return _statement(SQL.scan_exactly, index, query, limit=limit, tenant=tenant, where=where)
 
@@ -156,17 +160,21 @@ class PgVector:
         return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in await drawn.fetchall()]
 
     async def build(self, conn: Connection, index: Index) -> None:
-        if index.kind is not Kind.HNSW:
+        if not index.kind.is_approximate:
             return
         await conn.execute(SQL.build_settings)
         await conn.execute(SQL.analyze.format(vectors=_table(index)))
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0
-        graph = rows * (index.space.dims * BYTES_PER_DIM + 400) * GRAPH_OVERHEAD / 1024
+        graph = rows * (index.kind.bytes_in_graph(index.space.dims) + 400) * GRAPH_OVERHEAD / 1024
         least, most = BUILD_MEMORY_KB
         kilobytes = str(int(min(max(graph, least), most)))
         await conn.execute(SQL.build_memory, {"kilobytes": kilobytes})
-        build = SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index)))
+        build = SQL.build.format(
+            vectors=_table(index),
+            name=sql.Identifier(_ann(index)),
+            elements=graphs.elements(index.kind, index.space.dims),
+        )
         try:
             async with conn.transaction():
                 await conn.execute(build)
@@ -241,16 +249,29 @@ class _Scan:
 
     async def approximately(self, limit: int) -> list[tuple[int, float]] | None:
         """Through the graph; None where the walk ended before it had met so many documents."""
-        chunks = limit if self.where is None else MORE_CHUNKS * limit
+        chunks, times = self._first(limit), self._times()
         while chunks <= MOST_CHUNKS:
             await self.conn.execute(SQL.scan_settings, {"limit": chunks})
             rows = await self._rows(SQL.scan, chunks)
-            if len(rows) >= limit:
+            near = sum(row.chunks for row in rows[:limit])
+            is_last = chunks * MORE_CHUNKS > MOST_CHUNKS
+            if len(rows) >= limit and (near * times <= chunks or is_last):
                 return _scored(rows)[:limit]
             if sum(row.chunks for row in rows) < chunks:
                 return None  # it saw all, or `hnsw.max_scan_tuples` rows: nobody can tell
             chunks *= MORE_CHUNKS  # some documents have several among the nearest
         return None
+
+    def _first(self, limit: int) -> int:
+        """How many chunks to ask the graph for at first."""
+        chunks = limit if self.where is None else MORE_CHUNKS * limit
+        if self.index.kind is Kind.BINARY:
+            chunks = max(chunks, min(max(LEAST_BY_SIGNS, self._times() * limit), MOST_CHUNKS))
+        return chunks
+
+    def _times(self) -> int:
+        """How many chunks to look at for each that is wanted."""
+        return max(2, SIGNS_ENOUGH // self.index.space.dims) if self.index.kind is Kind.BINARY else 1
 
     async def exactly(self, limit: int) -> list[tuple[int, float]]:
         return _scored(await self._rows(SQL.scan_exactly, limit))
@@ -264,8 +285,10 @@ def _statement(
     scan: sql.SQL, index: Index, query: Vector, *, limit: int, tenant: str | None, where: Filter | None
 ) -> Statement:
     matching, parameters = filters.among(where)
+    nearness = graphs.distance(index.kind, index.space.dims, sql.SQL("%(query)b"))
     asked = {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit}
-    return Statement(scan.format(vectors=_table(index), matching=matching), asked | parameters)
+    query = scan.format(vectors=_table(index), matching=matching, nearness=nearness)
+    return Statement(query, asked | parameters)
 
 
 async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[str, Any]) -> list[Any]:

@@ -44,11 +44,12 @@ SELECT DISTINCT ON (text_hash) text_hash, embedding FROM {vectors}
  WHERE text_hash = ANY (%(hashes)b::bytea[]) ORDER BY text_hash;
 
 -- name: scan
--- Documents, not chunks: the nearest chunk speaks for its document.
+-- Documents, not chunks: the nearest chunk speaks for its document. Which rows are near enough to be
+-- looked at says the graph; in which order they stand, the vectors themselves.
 SELECT doc_id, 1 - min(distance) AS score, count(*) AS chunks
   FROM (SELECT v.doc_id, v.embedding <=> %(query)b AS distance FROM {vectors} v
          WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND {matching}
-         ORDER BY distance LIMIT %(limit)s) AS nearest
+         ORDER BY {nearness} LIMIT %(limit)s) AS nearest
  GROUP BY doc_id ORDER BY score DESC, doc_id;
 
 -- name: scan_exactly
@@ -103,7 +104,7 @@ SELECT set_config('maintenance_work_mem', %(kilobytes)s || 'kB', true) AS memory
 
 -- name: build
 -- Plain, not CONCURRENTLY: nobody reads or writes this table yet, and all or nothing stays behind.
-CREATE INDEX IF NOT EXISTS {name} ON {vectors} USING hnsw (embedding halfvec_cosine_ops);
+CREATE INDEX IF NOT EXISTS {name} ON {vectors} USING hnsw ({elements});
 
 -- name: build_alone
 -- Without workers the graph is in the server's own memory, not in the shared one.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from revec.model.document import unstorable
+from revec.model.index import Kind
 from revec.model.reading import Mode
 
 MOST_HITS = 1_000
@@ -197,7 +198,7 @@ class Start(In):
 
     to: Name = Field(description="The model to move to.")
     dims: int | None = Field(default=None, ge=1, le=16_000)
-    index: Literal["exact", "hnsw"] | None = None
+    index: Kind | None = None
 
 
 class Order(In):
