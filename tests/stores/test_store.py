@@ -423,9 +423,10 @@ async def test_an_exact_index_needs_no_building(app: App, engine: Any) -> None:
         assert not (await here.store.built(conn, here.index)).valid
 
 
-async def test_a_build_is_there_or_not(app: App, engine: Any) -> None:
+@pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
+async def test_a_build_is_there_or_not(app: App, engine: Any, kind: Kind) -> None:
     """Not before, wholly after, and a second time is no error; a rolled back one leaves nothing."""
-    here = await shelf(app, engine, kind=Kind.HNSW)
+    here = await shelf(app, engine, kind=kind)
     await here.put(*(chunks(n, vector) for n, vector in enumerate(randomly(500))))
 
     async def is_built() -> bool:

@@ -18,6 +18,7 @@ from revec.work.gather import require_batches
 
 EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
 ROW_BYTES = 180  # header, keys, tenant, two hashes and their index entries
+MANY_SIGNS = 1_024  # dims from which on a graph of signs finds nearly all
 SAMPLE = 200  # documents whose texts are measured
 PAGE, ROOM = 8_192, 8_160  # bytes of a page, and what elements may fill of it
 NEIGHBOURS = 340  # bytes that a graph keeps of one vector beside itself: where its neighbours and rows are
@@ -289,6 +290,8 @@ def _kind(space: Space, largest: int, asked: Kind | None) -> tuple[Kind, str]:
             f"an HNSW index holds at most {MAX_HNSW_DIMS:,} dims and {space.address} has "
             f"{space.dims:,}: take --index binary or exact, or fewer dims with --dims"
         )
+    if asked is Kind.BINARY and space.dims < MANY_SIGNS:
+        return asked, f"asked for; {size}; {space.dims} signs tell little: the recall gate may well fail"
     if asked is not None:
         return asked, f"asked for; {size}"
     if tenant <= EXACT_BYTES:

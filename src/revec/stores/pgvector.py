@@ -249,13 +249,11 @@ class _Scan:
 
     async def approximately(self, limit: int) -> list[tuple[int, float]] | None:
         """Through the graph; None where the walk ended before it had met so many documents."""
-        chunks, times = self._first(limit), self._times()
+        chunks = self._first(limit)
         while chunks <= MOST_CHUNKS:
             await self.conn.execute(SQL.scan_settings, {"limit": chunks})
             rows = await self._rows(SQL.scan, chunks)
-            near = sum(row.chunks for row in rows[:limit])
-            is_last = chunks * MORE_CHUNKS > MOST_CHUNKS
-            if len(rows) >= limit and (near * times <= chunks or is_last):
+            if self._is_enough(rows, limit, chunks):
                 return _scored(rows)[:limit]
             if sum(row.chunks for row in rows) < chunks:
                 return None  # it saw all, or `hnsw.max_scan_tuples` rows: nobody can tell
@@ -268,6 +266,12 @@ class _Scan:
         if self.index.kind is Kind.BINARY:
             chunks = max(chunks, min(max(LEAST_BY_SIGNS, self._times() * limit), MOST_CHUNKS))
         return chunks
+
+    def _is_enough(self, rows: list[Any], limit: int, chunks: int) -> bool:
+        """Whether `limit` documents are there, also for every chunk of theirs enough was looked at."""
+        near = sum(row.chunks for row in rows[:limit])
+        is_last = chunks * MORE_CHUNKS > MOST_CHUNKS
+        return len(rows) >= limit and (near * self._times() <= chunks or is_last)
 
     def _times(self) -> int:
         """How many chunks to look at for each that is wanted."""

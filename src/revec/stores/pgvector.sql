@@ -63,9 +63,10 @@ SELECT doc_id, 1 - min(distance) AS score FROM rows
 
 -- name: scan_settings
 -- An approximate scan goes on until the limit is met, also behind a tenant's filter; and it is planned
--- for this tenant, not for the average one, whatever the database's default is.
+-- for this tenant, not for the average one, whatever the database's default is. Of real sentences and real
+-- queries a list of 100 finds 0.95 of the nearest ten, one of 400 more than 0.99 (make bench-ann).
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS scan,
-       set_config('hnsw.ef_search', greatest(100, least(1000, %(limit)s))::text, true) AS ef,
+       set_config('hnsw.ef_search', greatest(400, least(1000, %(limit)s))::text, true) AS ef,
        set_config('plan_cache_mode', 'force_custom_plan', true) AS plan;
 
 -- name: is_small
