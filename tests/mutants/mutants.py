@@ -427,7 +427,7 @@ MUTANTS: dict[str, Mutant] = {
         plans.test_where_the_walk_ends_early_all_rows_are_scanned,
     ),
     "signs rank by themselves": Mutant(
-        instead(pgvector.SQL, "scan", ("embedding <=> %(query)b AS distance", "{nearness} AS distance")),
+        instead(pgvector.SQL, "scan", ("v.embedding <=> %(query)b AS distance", "{nearness} AS distance")),
         plans.test_signs_find_and_vectors_rank,
     ),
     "no more are looked at than are wanted": Mutant(

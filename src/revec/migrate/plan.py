@@ -17,11 +17,11 @@ from revec.providers.base import Provider, Traits
 from revec.work.gather import require_batches
 
 EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
-ROW_BYTES = 180  # header, keys, tenant, two hashes and their index entries
+ROW_BYTES = 280  # header, keys, tenant, two hashes, their index entries and the slack of pages
 MANY_SIGNS = 1_024  # dims from which on a graph of signs finds nearly all
 SAMPLE = 200  # documents whose texts are measured
 PAGE, ROOM = 8_192, 8_160  # bytes of a page, and what elements may fill of it
-NEIGHBOURS = 340  # bytes that a graph keeps of one vector beside itself: where its neighbours and rows are
+NEIGHBOURS = 300  # bytes that a graph keeps of one vector beside itself: where its neighbours and rows are
 
 
 @dataclass(frozen=True, slots=True)
