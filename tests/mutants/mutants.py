@@ -438,6 +438,14 @@ MUTANTS: dict[str, Mutant] = {
         instead(graphs.SQL, "between_signs", ("::bit({dims})", "::bit varying")),
         plans.test_signs_find_and_vectors_rank,
     ),
+    "the planner is free to sort": Mutant(
+        instead(pgvector.SQL, "no_sort", ("'off'", "'on'")),
+        plans.test_vectors_outside_the_table_are_not_all_read,
+    ),
+    "nobody may sort after a walk": Mutant(
+        instead(pgvector.SQL, "sort_again", ("enable_sort TO DEFAULT", "enable_sort TO off")),
+        plans.test_vectors_outside_the_table_are_not_all_read,
+    ),
     "a document's chunks are looked at as one": Mutant(
         attribute(pgvector._Scan, "_is_enough", any_so_many),
         plans.test_signs_are_looked_at_beyond_the_chunks_of_a_few,

@@ -12,6 +12,8 @@ from psycopg import sql
 from revec.app import App
 from revec.model.filter import parsed
 from revec.model.index import Kind
+from revec.model.space import MAX_HNSW_DIMS
+from revec.postgres.database import Role
 from revec.stores import pgvector
 from revec.stores.pgvector import PgVector
 from tests.stores.test_store import KINDS, SPACE, Shelf, chunks, randomly, shelf, unit
@@ -172,6 +174,25 @@ async def test_signs_find_and_vectors_rank(app: App) -> None:
         assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
         right += len({doc_id for doc_id, _ in found} & scores.keys())
     assert right >= 396, f"{right} of 400"
+
+
+@PLANS
+async def test_vectors_outside_the_table_are_not_all_read(app: App, mode: str) -> None:
+    """To a planner that does not count them a sort of all looks cheaper; the next statement may sort again."""
+    here = await shelf(app, PgVector, kind=Kind.BINARY, space=replace(SPACE, dims=MAX_HNSW_DIMS + 1))
+    await here.put(*(chunks(n, vector) for n, vector in enumerate(spread(here, randomly(1_500)))))
+    await here.build()
+    query = spread(here, randomly(1))[0]
+    for tenant in (None, "default"):
+        role: Role = "worker" if tenant is None else "reader"
+        async with app.database.transaction(role, tenant=tenant) as conn:
+            await conn.execute("SELECT set_config('plan_cache_mode', %s, true)", (mode,))
+            explaining: Any = Explaining(conn)
+            scan = pgvector._Scan(explaining, here.index, query, tenant, None)
+            assert len(await scan.approximately(20) or ()) == 20
+            (row,) = await (await conn.execute("SELECT current_setting('enable_sort') AS sort")).fetchall()
+        assert ["_hnsw" in plan for plan in explaining.scans] == [True]
+        assert row.sort == "on"
 
 
 async def test_signs_are_looked_at_beyond_the_chunks_of_a_few(app: App) -> None:

@@ -244,16 +244,24 @@ class _Scan:
 
     async def chunks(self, limit: int) -> list[tuple[int, float]] | None:
         """Documents of the nearest `limit` chunks; None where these are of too few documents."""
-        rows = await self._rows(SQL.scan, limit)
+        rows = await self._nearest_rows(limit)
         is_all = len(rows) >= limit or sum(row.chunks for row in rows) < limit
         return _scored(rows) if is_all else None
 
     async def approximately(self, limit: int) -> list[tuple[int, float]] | None:
         """Through the graph; None where the walk ended before it had met so many documents."""
+        if self.index.kind is not Kind.BINARY:
+            return await self._walked(limit)
+        await self.conn.execute(SQL.no_sort)
+        found = await self._walked(limit)
+        await self.conn.execute(SQL.sort_again)
+        return found
+
+    async def _walked(self, limit: int) -> list[tuple[int, float]] | None:
         chunks = self._first(limit)
         while chunks <= MOST_CHUNKS:
             await self.conn.execute(SQL.scan_settings, {"limit": chunks})
-            rows = await self._rows(SQL.scan, chunks)
+            rows = await self._nearest_rows(chunks)
             if self._is_enough(rows, limit, chunks):
                 return _scored(rows)[:limit]
             if sum(row.chunks for row in rows) < chunks:
@@ -281,6 +289,11 @@ class _Scan:
     async def exactly(self, limit: int) -> list[tuple[int, float]]:
         return _scored(await self._rows(SQL.scan_exactly, limit))
 
+    async def _nearest_rows(self, limit: int) -> list[Any]:
+        """Of the documents of the nearest `limit` chunks, best first."""
+        rows = await self._rows(SQL.scan, limit)
+        return sorted(rows, key=lambda row: (-row.score, row.doc_id))
+
     async def _rows(self, scan: Any, limit: int) -> list[Any]:
         asked = _statement(scan, self.index, self.query, limit=limit, tenant=self.tenant, where=self.where)
         return await _asked(self.conn, self.index, asked.query, asked.parameters)
@@ -292,8 +305,8 @@ def _statement(
     matching, parameters = filters.among(where)
     nearness = graphs.distance(index.kind, index.space.dims, sql.SQL("%(query)b"))
     asked = {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit}
-    query = scan.format(vectors=_table(index), matching=matching, nearness=nearness)
-    return Statement(query, asked | parameters)
+    composed = scan.format(vectors=_table(index), matching=matching, nearness=nearness)
+    return Statement(composed, asked | parameters)
 
 
 async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[str, Any]) -> list[Any]:

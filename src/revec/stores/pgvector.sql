@@ -45,12 +45,12 @@ SELECT DISTINCT ON (text_hash) text_hash, embedding FROM {vectors}
 
 -- name: scan
 -- Documents, not chunks: the nearest chunk speaks for its document. Which rows are near enough to be
--- looked at says the graph; in which order they stand, the vectors themselves.
+-- looked at says the graph; how near they are, the vectors themselves. In no order: see no_sort.
 SELECT doc_id, 1 - min(distance) AS score, count(*) AS chunks
   FROM (SELECT v.doc_id, v.embedding <=> %(query)b AS distance FROM {vectors} v
          WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND {matching}
          ORDER BY {nearness} LIMIT %(limit)s) AS nearest
- GROUP BY doc_id ORDER BY score DESC, doc_id;
+ GROUP BY doc_id;
 
 -- name: scan_exactly
 -- MATERIALIZED keeps the planner off the approximate index, whatever it believes of the tenant.
@@ -68,6 +68,16 @@ SELECT doc_id, 1 - min(distance) AS score FROM rows
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS scan,
        set_config('hnsw.ef_search', greatest(400, least(1000, %(limit)s))::text, true) AS ef,
        set_config('plan_cache_mode', 'force_custom_plan', true) AS plan;
+
+-- name: no_sort
+-- Of thousands of rows the planner would rather sort all by their signs than walk: the vectors that the signs
+-- are made of lie outside the table, and it does not count what reading them costs. No other part of a
+-- scan sorts, or it would look so dear that a server before 18 compiles it first.
+SELECT set_config('enable_sort', 'off', true) AS sort;
+
+-- name: sort_again
+-- The rest of the transaction is somebody else's.
+SET LOCAL enable_sort TO DEFAULT;
 
 -- name: is_small
 -- Entries of the index by tenant are counted, to one more than asked.
