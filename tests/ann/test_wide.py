@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def sentences() -> Iterator[str]:
             if len(text) > 40 and text not in seen:
                 seen.add(text)
                 yield text
+
+
+@cache
+def some_sentences() -> list[str]:
+    return list(itertools.islice(sentences(), DOCUMENTS + QUERIES))
 
 
 @pytest.fixture(scope="module", params=[16, 18])
@@ -89,7 +95,7 @@ async def test_4096_dims_are_planned_stored_indexed_and_searched(
     """By the product alone: `plan` chooses, the gates pass, and recall@10 of real queries is 0.99."""
     monkeypatch.setattr(verify, "RECALL_QUERIES", 40)  # an exact scan each
     monkeypatch.setattr(pgvector, "SMALL_TENANT", 0)  # by the graph
-    texts = list(itertools.islice(sentences(), DOCUMENTS + QUERIES))
+    texts = some_sentences()
     assert len(texts) == DOCUMENTS + QUERIES
     async with opened(server, loopback.url) as app:
         made = await steps.collection(app, model=None)
@@ -98,7 +104,6 @@ async def test_4096_dims_are_planned_stored_indexed_and_searched(
         planned = await app.plan(made, ADDRESS)
         assert (planned.space.dims, planned.kind) == (DIMS, Kind.BINARY)
         assert DIMS > MAX_HNSW_DIMS
-
         assert planned.gates == (verify.COMPLETENESS, verify.FIDELITY, verify.RECALL)
         await app.commands.start(planned)
         summary = await steps.drain(app)
