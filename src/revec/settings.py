@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from revec.model.errors import BadInput
+from revec.model.index import Kind
 
 FILE = Path("revec.toml")
 
@@ -43,7 +44,7 @@ class CollectionTable(BaseModel):
 
     model: str
     dims: int | None = None
-    index: Literal["exact", "hnsw"] | None = None
+    index: Kind | None = None
     tenants: str | None = None  # SELECT tenant, tier, priority, weight: read again each minute
     chunk: str | None = None  # "512 tokens, 64 overlap"
     truncate: int | None = Field(default=None, ge=1)  # tokens

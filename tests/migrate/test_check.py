@@ -177,10 +177,11 @@ async def test_damage_is_reported_by_its_invariant(
         assert {each.subject for each in breaches} == {document.id}
 
 
-async def test_an_approximate_index_that_misses_rows(app: App, loopback: Loopback) -> None:
-    """Rows that were written while the HNSW index was not ready: the heap has them, the index does not."""
+@pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
+async def test_an_approximate_index_that_misses_rows(app: App, loopback: Loopback, kind: Kind) -> None:
+    """Rows that were written while the graph was not ready: the heap has them, the graph does not."""
     made = await steps.filled(app, 60)
-    await app.start(made, steps.NEW, kind=Kind.HNSW)
+    await app.start(made, steps.NEW, kind=kind)
     await steps.drain(app)
     assert await check(app.database, freshness=30) == []
     async with app.database.transaction() as conn:

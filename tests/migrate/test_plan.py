@@ -79,14 +79,20 @@ async def test_the_largest_tenant_decides_not_the_sum(
 
 
 async def test_too_many_dims_for_hnsw(app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused where asked for, avoided with its reason where not; 4,000 themselves are fine."""
+    """Refused where asked for; elsewhere the graph is of the signs, and why is said; 4,000 are fine."""
     made = await steps.filled(app, 3)
     monkeypatch.setattr(of, "EXACT_BYTES", 1)
-    with pytest.raises(BadInput, match=r"at most 4,000 dims and openai:fake-4096 has 4,096.*--index exact"):
+    with pytest.raises(
+        BadInput, match=r"at most 4,000 dims and openai:fake-4096 has 4,096.*--index binary or exact"
+    ):
         await app.plan(made, "openai:fake-4096", kind=Kind.HNSW)
     planned = await app.plan(made, "openai:fake-4096")
-    assert planned.kind is Kind.EXACT
-    assert "at most 4,000 dims" in planned.why_kind
+    assert planned.kind is Kind.BINARY
+    assert planned.gates == ("completeness", "fidelity", "recall")
+    assert "more than an exact scan reads in time" in planned.why_kind
+    assert "an HNSW index holds at most 4,000 dims: a graph of the signs" in planned.why_kind
+    monkeypatch.setattr(of, "EXACT_BYTES", 3 * (4_096 * 2 + of.ROW_BYTES))
+    assert (await app.plan(made, "openai:fake-4096")).kind is Kind.EXACT
     assert (await app.plan(made, "openai:fake-4000", kind=Kind.HNSW)).kind is Kind.HNSW
 
 
@@ -99,10 +105,23 @@ async def test_a_person_s_choice_stands(app: App, loopback: Loopback, kind: Kind
     assert planned.why_kind.startswith("asked for; the largest tenant's vectors are 0.0 MB")
 
 
-async def test_what_it_names_is_what_happens(app: App, loopback: Loopback) -> None:
+async def test_few_dims_have_few_signs(app: App, loopback: Loopback) -> None:
+    """Who asks for them is told before anything is embedded; of many dims nothing has to be said."""
+    made = await steps.filled(app, 3)
+    for dims, said in ((96, True), (of.MANY_SIGNS - 1, True), (of.MANY_SIGNS, False)):
+        planned = await app.plan(made, f"openai:fake-{dims}", kind=Kind.BINARY)
+        assert ("the recall gate may well fail" in planned.why_kind) is said
+        assert "signs" not in (await app.plan(made, f"openai:fake-{dims}", kind=Kind.HNSW)).why_kind
+
+
+APPROXIMATE = pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
+
+
+@APPROXIMATE
+async def test_what_it_names_is_what_happens(app: App, loopback: Loopback, kind: Kind) -> None:
     """Documents, disk, locks, gates and statements; the statement that makes the table makes that table."""
     made = await steps.filled(app, 20)
-    facts = (await app.plan(made, steps.NEW, kind=Kind.HNSW)).facts
+    facts = (await app.plan(made, steps.NEW, kind=kind)).facts
     assert (facts["from"], facts["to"], facts["dims"]) == ("openai:fake-64#1", steps.NEW, 96)
     assert (facts["documents"], facts["bytes_vectors"]) == (20, 20 * ROW)
     assert facts["locks"][0] == "none on your tables, at no time"
@@ -110,7 +129,7 @@ async def test_what_it_names_is_what_happens(app: App, loopback: Loopback) -> No
     create, build, flip, drop = facts["sql"]
     assert drop == "DROP TABLE revec.vectors_1"
     assert flip.startswith("UPDATE revec.route SET serving")
-    await app.start(made, steps.NEW, kind=Kind.HNSW)
+    await app.start(made, steps.NEW, kind=kind)
     await steps.drain(app)
     columns = await steps.rows(
         app,
@@ -120,8 +139,13 @@ async def test_what_it_names_is_what_happens(app: App, loopback: Loopback) -> No
     for column in columns:
         assert f"{column.name} {column.type}" in create
     (built,) = await steps.rows(app, "SELECT pg_get_indexdef('revec.vectors_2_hnsw'::regclass) AS sql")
-    assert "USING hnsw (embedding halfvec_cosine_ops)" in built.sql
-    assert "USING hnsw (embedding halfvec_cosine_ops)" in build
+    assert _plainly(built.sql).endswith(_plainly(build.partition("USING")[2]))
+    assert {Kind.HNSW: "halfvec_cosine_ops", Kind.BINARY: "bit(96)) bit_hamming_ops"}[kind] in built.sql
+
+
+def _plainly(statement: str) -> str:
+    """Without what only PostgreSQL writes: more parentheses."""
+    return statement.translate({ord(each): None for each in "() "})
 
 
 async def test_the_first_fill_drops_nothing(app: App, loopback: Loopback) -> None:
@@ -142,11 +166,14 @@ async def test_to_where_it_is_already_is_refused(app: App, loopback: Loopback) -
     assert (await app.plan(made, steps.OLD, kind=Kind.HNSW)).kind is Kind.HNSW
 
 
-async def test_to_another_kind_of_index_nothing_is_paid_again(app: App, loopback: Loopback) -> None:
+@APPROXIMATE
+async def test_to_another_kind_of_index_nothing_is_paid_again(
+    app: App, loopback: Loopback, kind: Kind
+) -> None:
     """The same space: every vector is copied, none is bought; only the gate embeds its sample."""
     made = await steps.filled(app, 20)
     loopback.clear()
-    await app.start(made, steps.OLD, kind=Kind.HNSW)
+    await app.start(made, steps.OLD, kind=kind)
     summary = await steps.drain(app)
     assert (summary.copied, summary.embedded) == (20, 0)
     await app.commands.cutover(made, why="test")

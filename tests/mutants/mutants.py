@@ -40,7 +40,7 @@ from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import documents, filters, indexes, keys, pulses
+from revec.postgres import documents, filters, graphs, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
@@ -298,6 +298,10 @@ async def as_far_as_it_went(self: pgvector._Scan, limit: int) -> list[tuple[int,
     return pgvector._scored(await self._rows(pgvector.SQL.scan, limit))
 
 
+def any_so_many(_: pgvector._Scan, rows: list[Any], limit: int, chunks: int) -> bool:
+    return len(rows) >= limit
+
+
 def of_no_space(_: str, recipe: QueryRecipe | None, text: str) -> queries.Key:
     return KEY("", recipe, text)
 
@@ -518,6 +522,30 @@ MUTANTS: dict[str, Mutant] = {
     "a walk that ended early is the answer": Mutant(
         attribute(pgvector._Scan, "approximately", as_far_as_it_went),
         plans.test_where_the_walk_ends_early_all_rows_are_scanned,
+    ),
+    "signs rank by themselves": Mutant(
+        instead(pgvector.SQL, "scan", ("v.embedding <=> %(query)b AS distance", "{nearness} AS distance")),
+        plans.test_signs_find_and_vectors_rank,
+    ),
+    "no more are looked at than are wanted": Mutant(
+        both(attribute(pgvector, "SIGNS_ENOUGH", 0), attribute(pgvector, "LEAST_BY_SIGNS", 0)),
+        plans.test_signs_find_and_vectors_rank,
+    ),
+    "a walk orders by what no graph is of": Mutant(
+        instead(graphs.SQL, "between_signs", ("::bit({dims})", "::bit varying")),
+        plans.test_signs_find_and_vectors_rank,
+    ),
+    "the planner is free to sort": Mutant(
+        instead(pgvector.SQL, "no_sort", ("'off'", "'on'")),
+        plans.test_vectors_outside_the_table_are_not_all_read,
+    ),
+    "nobody may sort after a walk": Mutant(
+        instead(pgvector.SQL, "sort_again", ("enable_sort TO DEFAULT", "enable_sort TO off")),
+        plans.test_vectors_outside_the_table_are_not_all_read,
+    ),
+    "a document's chunks are looked at as one": Mutant(
+        attribute(pgvector._Scan, "_is_enough", any_so_many),
+        plans.test_signs_are_looked_at_beyond_the_chunks_of_a_few,
     ),
     "queries that are written differently are different": Mutant(
         attribute(queries, "normalised", str), asked.test_equal_queries_are_paid_for_once

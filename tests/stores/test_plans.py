@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,15 @@ from psycopg import sql
 from revec.app import App
 from revec.model.filter import parsed
 from revec.model.index import Kind
+from revec.model.space import MAX_HNSW_DIMS
+from revec.postgres.database import Role
 from revec.stores import pgvector
 from revec.stores.pgvector import PgVector
-from tests.stores.test_store import KINDS, Shelf, chunks, randomly, shelf, unit
+from tests.stores.test_store import KINDS, SPACE, Shelf, chunks, randomly, shelf, unit
 
 SIZES = {"tiny": 29, "little": 303, "middling": 2_500, "large": 6_000}
+MANY = replace(SPACE, dims=512)
+GRAPHS = pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
 PLANS = pytest.mark.parametrize("mode", ["auto", "force_generic_plan"])
 
 
@@ -33,18 +38,26 @@ class Explaining:
         return await self._conn.execute(query, parameters, **more)
 
 
-async def crowded(app: App) -> Shelf:
+async def crowded(app: App, kind: Kind = Kind.HNSW) -> Shelf:
     """One graph of four tenants in 60 clusters; the small ones are where nobody asks for them."""
-    here = await shelf(app, PgVector, kind=Kind.HNSW)
+    here = await shelf(app, PgVector, kind=kind, space=SPACE if kind is Kind.HNSW else MANY)
     chance = np.random.default_rng(3)
     number = 0
     for tenant, size in SIZES.items():
         centres = randomly(60, seed=5)[chance.integers(0, 60, size)]
         vectors = centres + 0.1 * chance.standard_normal(centres.shape).astype(np.float32)
+        vectors = spread(here, vectors)
         await here.put(*(chunks(number + n, vector, tenant=tenant) for n, vector in enumerate(vectors)))
         number += size
     await here.build()
     return here
+
+
+def spread(here: Shelf, vectors: np.ndarray) -> np.ndarray:
+    """The same angles in as many dims as the index has, where each has a sign that tells something."""
+    dims, known = here.index.space.dims, vectors.shape[1]
+    turned = np.random.default_rng(7).standard_normal((known, dims)).astype(np.float32)
+    return vectors if dims == known else vectors @ turned / dims**0.5
 
 
 async def searched(
@@ -60,11 +73,12 @@ async def searched(
 
 
 @PLANS
+@GRAPHS
 @pytest.mark.parametrize("tenant", ["tiny", "little", "middling"])
-async def test_a_small_tenant_is_scanned_wholly(app: App, mode: str, tenant: str) -> None:
+async def test_a_small_tenant_is_scanned_wholly(app: App, mode: str, tenant: str, kind: Kind) -> None:
     """Recall 1.0, ten hits, and the graph is not in the plan: by the server's own words."""
-    here = await crowded(app)
-    for query in randomly(20, seed=9):
+    here = await crowded(app, kind)
+    for query in spread(here, randomly(20, seed=9)):
         expected, _ = await searched(here, tenant, query, mode="auto", exactly=True)
         found, plan = await searched(here, tenant, query, mode=mode)
         assert found == expected
@@ -74,11 +88,12 @@ async def test_a_small_tenant_is_scanned_wholly(app: App, mode: str, tenant: str
 
 
 @PLANS
-async def test_a_large_tenant_is_searched_by_the_graph(app: App, mode: str) -> None:
+@GRAPHS
+async def test_a_large_tenant_is_searched_by_the_graph(app: App, mode: str, kind: Kind) -> None:
     """Iteratively, so that it is never short of hits; and it finds nearly all that there is."""
-    here = await crowded(app)
+    here = await crowded(app, kind)
     right = 0
-    for query in randomly(60, seed=5)[:20] + 0.1 * randomly(20, seed=9):
+    for query in spread(here, randomly(60, seed=5)[:20] + 0.1 * randomly(20, seed=9)):
         expected, _ = await searched(here, "large", query, mode="auto", exactly=True)
         found, plan = await searched(here, "large", query, mode=mode)
         assert len(found) == 10
@@ -137,6 +152,72 @@ async def test_a_document_of_many_near_chunks_hides_nobody(
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
     everything = await here.nearest(unit([1])[0], limit=1_000, tenant=tenant)
     assert [doc_id for doc_id, _ in everything] == [0, 1, 2, *range(10, 50)]
+
+
+async def test_signs_find_and_vectors_rank(app: App) -> None:
+    """Hamming distances of 512 signs alone put hardly anybody in the right place: of many that are near by
+    them, the nearest by their vectors are shown, with their true scores.
+    """
+    here = await shelf(app, PgVector, kind=Kind.BINARY, space=MANY)
+    vectors, queries = (spread(here, randomly(rows, dims=16, seed=rows)) for rows in (4_000, 40))
+    await here.put(*(chunks(n, vector) for n, vector in enumerate(vectors)))
+    await here.build()
+    right = 0
+    for query in queries:
+        expected = await here.nearest(query, limit=10, exactly=True)
+        async with app.database.transaction("worker") as conn:
+            explaining: Any = Explaining(conn)
+            found = await here.store.nearest(explaining, here.index, query, limit=10, tenant=None)
+        assert ["_hnsw" in scan for scan in explaining.scans] == [True]
+        scores = dict(expected)
+        assert all(score == scores.get(doc_id, score) for doc_id, score in found)
+        assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+        right += len({doc_id for doc_id, _ in found} & scores.keys())
+    assert right >= 396, f"{right} of 400"
+
+
+@PLANS
+async def test_vectors_outside_the_table_are_not_all_read(app: App, mode: str) -> None:
+    """To a planner that does not count them a sort of all looks cheaper; the next statement may sort again."""
+    here = await shelf(app, PgVector, kind=Kind.BINARY, space=replace(SPACE, dims=MAX_HNSW_DIMS + 1))
+    await here.put(*(chunks(n, vector) for n, vector in enumerate(spread(here, randomly(1_500)))))
+    await here.build()
+    query = spread(here, randomly(1))[0]
+    for tenant in (None, "default"):
+        role: Role = "worker" if tenant is None else "reader"
+        async with app.database.transaction(role, tenant=tenant) as conn:
+            await conn.execute("SELECT set_config('plan_cache_mode', %s, true)", (mode,))
+            explaining: Any = Explaining(conn)
+            scan = pgvector._Scan(explaining, here.index, query, tenant, None)
+            assert len(await scan.approximately(20) or ()) == 20
+            (row,) = await (await conn.execute("SELECT current_setting('enable_sort') AS sort")).fetchall()
+        assert ["_hnsw" in plan for plan in explaining.scans] == [True]
+        assert row.sort == "on"
+
+
+async def test_signs_are_looked_at_beyond_the_chunks_of_a_few(app: App) -> None:
+    """Three documents own the nearest 150 chunks: the tenth is looked for far behind the first 200 by signs."""
+    here = await shelf(app, PgVector, kind=Kind.BINARY, space=replace(SPACE, dims=4_000))
+    chance = np.random.default_rng(11)
+    query = randomly(1, dims=16)[0]
+
+    def around(rows: int, noise: float) -> np.ndarray:
+        return spread(here, query + noise * randomly(rows, dims=16, seed=int(100 * noise)))
+
+    near = around(150, 0.2)
+    await here.put(
+        *(chunks(n, *near[50 * n : 50 * n + 50]) for n in range(3)),
+        *(chunks(10 + n, vector) for n, vector in enumerate(chance.permutation(around(3_000, 0.7)))),
+    )
+    await here.build()
+    (asked,) = spread(here, query[None])
+    expected = await here.nearest(asked, limit=10, exactly=True)
+    async with app.database.transaction("worker") as conn:
+        explaining: Any = Explaining(conn)
+        found = await here.store.nearest(explaining, here.index, asked, limit=10, tenant=None)
+    assert ["_hnsw" in scan for scan in explaining.scans] == [True, True]
+    assert {doc_id for doc_id, _ in expected[:3]} == {0, 1, 2}
+    assert len({doc_id for doc_id, _ in found} & {doc_id for doc_id, _ in expected}) >= 9
 
 
 async def test_where_the_walk_ends_early_all_rows_are_scanned(

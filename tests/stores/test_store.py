@@ -31,6 +31,7 @@ DIMS = 8
 SPACE = Space("test", "store", "1", DIMS, normalise=True)
 STORES = [PgVector]  # another engine is another line
 SETTINGS = (
+    "enable_sort",
     "hnsw.ef_search",
     "hnsw.iterative_scan",
     "lock_timeout",
@@ -423,9 +424,10 @@ async def test_an_exact_index_needs_no_building(app: App, engine: Any) -> None:
         assert not (await here.store.built(conn, here.index)).valid
 
 
-async def test_a_build_is_there_or_not(app: App, engine: Any) -> None:
+@pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
+async def test_a_build_is_there_or_not(app: App, engine: Any, kind: Kind) -> None:
     """Not before, wholly after, and a second time is no error; a rolled back one leaves nothing."""
-    here = await shelf(app, engine, kind=Kind.HNSW)
+    here = await shelf(app, engine, kind=kind)
     await here.put(*(chunks(n, vector) for n, vector in enumerate(randomly(500))))
 
     async def is_built() -> bool:
@@ -533,19 +535,24 @@ async def test_a_reader_writes_nothing(any_app: App, engine: Any) -> None:
     assert same((await here.everything())[1], [vector])
 
 
-async def test_a_transaction_leaves_no_setting_behind(any_app: App, engine: Any) -> None:
+@pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
+async def test_a_transaction_leaves_no_setting_behind(any_app: App, engine: Any, kind: Kind) -> None:
     """Role, tenant and every setting end with it, also when it fails: the next client of a pooler's
     connection finds it as new.
     """
     app = any_app
-    here = await shelf(app, engine, kind=Kind.HNSW)
+    here = await shelf(app, engine, kind=kind)
     vectors = randomly(30)
     await here.put(*(chunks(n, vector) for n, vector in enumerate(vectors)))
     await here.build()
     async with app.database.transaction("reader", tenant="default") as conn:
         await here.store.nearest(conn, here.index, vectors[0], limit=500, tenant=None)
         changed = await _settings(conn)
-    assert (changed["hnsw.ef_search"], changed["hnsw.iterative_scan"]) == ("500", "relaxed_order")
+    assert (changed["hnsw.ef_search"], changed["hnsw.iterative_scan"]) == (
+        "500" if kind is Kind.HNSW else "1000",
+        "relaxed_order",
+    )
+    assert changed["enable_sort"] == "on"
     assert changed["plan_cache_mode"] == "force_custom_plan"
     with pytest.raises(psycopg.DataError):
         await here.nearest(np.ones(3, np.float32), limit=500, tenant="default")

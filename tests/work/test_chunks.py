@@ -152,9 +152,10 @@ async def test_a_chunk_that_is_refused_buries_its_document(
     await hands.assert_oracle(app, made)
 
 
-async def test_k_documents_are_found_by_an_approximate_scan(app: App, loopback: Loopback) -> None:
+@pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
+async def test_k_documents_are_found_by_an_approximate_scan(app: App, loopback: Loopback, kind: Kind) -> None:
     """The same promise."""
-    await finds_documents_not_chunks(app, Kind.HNSW)
+    await finds_documents_not_chunks(app, kind)
 
 
 async def test_k_documents_are_found_among_many_chunks(app: App, loopback: Loopback) -> None:

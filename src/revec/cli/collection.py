@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from revec.cli.door import Exit, Json, err, opened, out, settings, show_json, table
 from revec.cli.tuning import tune
 from revec.model.errors import BadInput
+from revec.model.index import Kind as IndexKind
 from revec.settings import FILE, CollectionTable
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, Parameter(help="The model, e.g. local:minilm-384 or openai:text-embedding-3-small.")]
 Dims = Annotated[int | None, Parameter(help="Ask the model for this many dims.")]
-Kind = Annotated[
-    Literal["exact", "hnsw"] | None, Parameter(help="Override the kind of index that plan chooses.")
-]
+Kind = Annotated[IndexKind | None, Parameter(help="Override the kind of index that plan chooses.")]
 Chunk = Annotated[
     str | None,
     Parameter(help="Cut long texts into chunks, e.g. '512 tokens, 64 overlap'; none: leave them whole."),
@@ -72,7 +71,6 @@ async def init() -> int:
     Without a revec.toml an example is written for you to edit. Safe to run again after a change.
     """
     from revec.capture.attach import attach
-    from revec.model.index import Kind as IndexKind
     from revec.postgres import collections, indexes, migrations, tenants
 
     if not FILE.exists():
@@ -101,8 +99,7 @@ async def init() -> int:
                 busy = await migrations.active(conn, collection.id)
             long = long_of(name)
             if route.serving is None and not busy:
-                kind = IndexKind(wanted.index) if wanted.index else None
-                await app.start(collection, wanted.model, dims=wanted.dims, kind=kind, long=long)
+                await app.start(collection, wanted.model, dims=wanted.dims, kind=wanted.index, long=long)
                 out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
             elif route.serving is not None and not busy:
                 space = (await app.serving(name)).space
@@ -190,7 +187,6 @@ async def create(
         a-z, 0-9, _ and -, a letter first.
     """
     from revec.migrate.plan import recipe
-    from revec.model.index import Kind as IndexKind
     from revec.postgres import collections, indexes, migrations
 
     async with opened(may_apply=True) as app:
@@ -207,8 +203,7 @@ async def create(
                 raise BadInput(f"{name} exists with {target}: `revec start {name} --to {model}` migrates it")
             out.print(f"{name} is there already.")
             return Exit.DONE
-        kind = IndexKind(index) if index else None
-        await app.start(collection, model, dims=dims, kind=kind, long=long)
+        await app.start(collection, model, dims=dims, kind=index, long=long)
     out.print(f"{name} is made: `revec ingest {name} FILE.jsonl`, then `revec worker`.")
     return Exit.DONE
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
@@ -64,7 +64,7 @@ async def plan(
     async with of_collection(name) as (app, collection):
         long = long_of(name, chunk, truncate)
         planned = await app.plan(
-            collection, to, dims=dims, kind=_kind(index), query=query_model, long=long, patient=patient
+            collection, to, dims=dims, kind=index, query=query_model, long=long, patient=patient
         )
     if json:
         show_json(planned.facts)
@@ -125,7 +125,7 @@ async def start(
             collection,
             to,
             dims=dims,
-            kind=_kind(index),
+            kind=index,
             query=query_model,
             long=long_of(name, chunk, truncate),
             patient=patient,
@@ -315,12 +315,6 @@ async def history(name: str, /, *, json: Json = False) -> int:
     if not rows:
         out.print(f"{name} was never migrated.")
     return Exit.DONE
-
-
-def _kind(index: str | None) -> Any:
-    from revec.model.index import Kind as IndexKind
-
-    return IndexKind(index) if index else None
 
 
 def duration(text: str) -> timedelta:

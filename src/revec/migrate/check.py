@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from revec.model.index import Index, Kind
-from revec.postgres import indexes, migrations
+from revec.model.index import Index
+from revec.postgres import graphs, indexes, migrations
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 
@@ -70,7 +70,7 @@ async def _of_index(database: Database, index: Index, parameters: dict[str, Any]
         ("I2", SQL.tenants),
         ("I3", SQL.vectors_right),
     ]
-    if index.kind is Kind.HNSW:
+    if index.kind.is_approximate:
         queries.append(("I4", SQL.index_sees))
     breaches: list[Breach] = []
     for invariant, query in queries:
@@ -94,4 +94,6 @@ async def _of_what_is_still_written(database: Database, breaches: list[Breach]) 
 
 async def _rows(conn: Connection, query: sql.SQL, index: Index, parameters: dict[str, Any]) -> list[Any]:
     vectors = sql.Identifier("revec", f"vectors_{index.id}")
-    return await (await conn.execute(query.format(vectors=vectors), parameters)).fetchall()
+    to_itself = graphs.distance(index.kind, index.space.dims, sql.SQL("s.embedding"))
+    asked = query.format(vectors=vectors, to_itself=to_itself)
+    return await (await conn.execute(asked, parameters)).fetchall()

@@ -62,8 +62,7 @@ SELECT set_config('enable_seqscan', 'off', true) AS seqscan, set_config('enable_
 SELECT s.doc_id, 'a row that its index does not find' AS what
   FROM (SELECT doc_id, chunk_no, embedding FROM {vectors} ORDER BY random() LIMIT 50) AS s
  WHERE NOT EXISTS (
-    SELECT FROM (SELECT doc_id, embedding <=> s.embedding AS distance FROM {vectors}
-                  ORDER BY embedding <=> s.embedding LIMIT 10) AS near
+    SELECT FROM (SELECT {to_itself} AS distance FROM {vectors} ORDER BY distance LIMIT 10) AS near
      WHERE near.distance <= 0.0005);
 
 -- name: one_route

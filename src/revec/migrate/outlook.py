@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from revec.capture import attach
 from revec.migrate import backfill
 from revec.migrate.decide import For, Snapshot, decide
-from revec.model.index import Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
 from revec.postgres import collections, indexes, migrations
@@ -46,7 +45,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
             if migration.state is State.INDEXING:
                 build = await store.built(conn, index)
-                built, building = build.valid or index.kind is Kind.EXACT, build.running
+                built, building = build.valid or not index.kind.is_approximate, build.running
         outcomes, verify_due = await standing(conn, migration)
         sources = await collections.sources(conn, migration.collection_id)
         at_provider = await batches.under_way(conn, [index.id] if index else [])

@@ -11,16 +11,18 @@ from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Index, Kind
 from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
-from revec.postgres import documents, indexes, migrations
+from revec.postgres import documents, graphs, indexes, migrations
 from revec.postgres.database import Database
 from revec.providers.base import Provider, Traits
 from revec.search import fusion
 from revec.work.gather import require_batches
 
 EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
-ROW_BYTES = 180  # header, keys, tenant, two hashes and their index entries
+ROW_BYTES = 280  # header, keys, tenant, two hashes, their index entries and the slack of pages
+MANY_SIGNS = 1_024  # dims from which on a graph of signs finds nearly all
 SAMPLE = 200  # documents whose texts are measured
-HNSW_BYTES = 1.2  # of the vectors' own size: elements, neighbours, page slack
+PAGE, ROOM = 8_192, 8_160  # bytes of a page, and what elements may fill of it
+NEIGHBOURS = 300  # bytes that a graph keeps of one vector beside itself: where its neighbours and rows are
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Plan:
     def locks(self) -> list[str]:
         built = (
             ""
-            if self.kind is Kind.EXACT
+            if not self.kind.is_approximate
             else (
                 "the approximate index is built on a table that nobody reads or writes meanwhile; "
                 "new work for it waits, the serving index goes on"
@@ -113,7 +115,8 @@ class Plan:
     def sql(self) -> list[str]:
         """The statements that change more than rows; N is the index's number."""
         vectors = "revec.vectors_N"
-        build = f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw (embedding halfvec_cosine_ops)"
+        elements = graphs.elements(self.kind, self.space.dims).as_string()
+        build = f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw ({elements})"
         table = (
             f"CREATE TABLE {vectors} (doc_id bigint, chunk_no integer, tenant text, input_hash bytea, "
             f"text_hash bytea, chunk_count integer, embedding halfvec({self.space.dims}), "
@@ -121,7 +124,7 @@ class Plan:
         )
         return [
             table,
-            *([build] if self.kind is Kind.HNSW else []),
+            *([build] if self.kind.is_approximate else []),
             "UPDATE revec.route SET serving = N, previous = … WHERE collection_id = … AND epoch = …",
             *([f"DROP TABLE revec.vectors_{self.old.id}"] if self.old else []),
         ]
@@ -195,9 +198,8 @@ async def plan(
             f"{collection.name} is served by {space.address} already, by the same recipe: "
             f"there is nothing to migrate; `revec verify {collection.name}` judges it"
         )
-    vectors = space.dims * BYTES_PER_DIM + ROW_BYTES
-    chosen, why = _kind(space, largest, vectors, kind)
-    ann = chosen is Kind.HNSW
+    chosen, why = _kind(space, largest, kind)
+    bytes_vectors, bytes_ann = bytes_of(chosen, space, total)
     return Plan(
         collection=collection,
         old=old,
@@ -207,9 +209,9 @@ async def plan(
         largest_tenant=largest,
         kind=chosen,
         why_kind=why,
-        bytes_vectors=total * vectors,
-        bytes_ann=int(total * space.dims * BYTES_PER_DIM * HNSW_BYTES) if ann else 0,
-        gates=(COMPLETENESS, FIDELITY, RECALL) if ann else (COMPLETENESS, FIDELITY),
+        bytes_vectors=bytes_vectors,
+        bytes_ann=bytes_ann,
+        gates=(COMPLETENESS, FIDELITY, *([RECALL] if chosen.is_approximate else [])),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
         fusion=fused,
@@ -276,17 +278,33 @@ async def _sampled(database: Database, collection: Collection, provider: Provide
     return Sampled(len(drawn), longer, most)
 
 
-def _kind(space: Space, largest: int, row: int, asked: Kind | None) -> tuple[Kind, str]:
-    size = f"the largest tenant's vectors are {largest * row / 2**20:,.1f} MB"
+def bytes_of(kind: Kind, space: Space, rows: int) -> tuple[int, int]:
+    """What the rows of vectors and the graph over them take on disk."""
+    vectors = rows * (space.dims * BYTES_PER_DIM + ROW_BYTES)
+    if not kind.is_approximate:
+        return vectors, 0
+    on_a_page = max(1, ROOM // (kind.bytes_in_graph(space.dims) + NEIGHBOURS))  # an element is never on two
+    return vectors, -(-rows // on_a_page) * PAGE
+
+
+def _kind(space: Space, largest: int, asked: Kind | None) -> tuple[Kind, str]:
+    tenant, _ = bytes_of(Kind.EXACT, space, largest)
+    size = f"the largest tenant's vectors are {tenant / 2**20:,.1f} MB"
     if asked is Kind.HNSW and space.dims > MAX_HNSW_DIMS:
         raise BadInput(
             f"an HNSW index holds at most {MAX_HNSW_DIMS:,} dims and {space.address} has "
-            f"{space.dims:,}: take --index exact, or fewer dims with --dims"
+            f"{space.dims:,}: take --index binary or exact, or fewer dims with --dims"
         )
+    if asked is Kind.BINARY and space.dims < MANY_SIGNS:
+        return asked, f"asked for; {size}; {space.dims} signs tell little: the recall gate may well fail"
     if asked is not None:
         return asked, f"asked for; {size}"
-    if largest * row <= EXACT_BYTES:
+    if tenant <= EXACT_BYTES:
         return Kind.EXACT, f"{size}: an exact scan is quick enough and misses nothing"
+    late = f"{size}, more than an exact scan reads in time"
     if space.dims > MAX_HNSW_DIMS:
-        return Kind.EXACT, f"{size}, but an HNSW index holds at most {MAX_HNSW_DIMS:,} dims"
-    return Kind.HNSW, f"{size}, more than an exact scan reads in time"
+        return Kind.BINARY, (
+            f"{late}, and an HNSW index holds at most {MAX_HNSW_DIMS:,} dims: a graph of the signs, a bit "
+            "a dim, finds candidates, and the vectors themselves rank those"
+        )
+    return Kind.HNSW, late

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from revec.model.document import rendered, text_hash
 from revec.model.errors import AnswerInvalid, ProviderError
-from revec.model.index import Index, Kind
+from revec.model.index import Index
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection, Database
@@ -281,7 +281,7 @@ async def answers(provider: Provider) -> None:
 
 async def recall(database: Database, store: Store, index: Index) -> Verdict:
     """The approximate index finds what an exact scan finds, ties counted as found."""
-    if index.kind is Kind.EXACT:
+    if not index.kind.is_approximate:
         return Verdict(RECALL, Outcome.NOT_CONFIGURED, "an exact scan misses nothing")
     hits = trials = 0
     async with database.transaction("worker") as conn:

@@ -6,12 +6,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from revec.model.space import QueryRecipe, Space
+from revec.model.space import BYTES_PER_DIM, QueryRecipe, Space
 
 
 class Kind(StrEnum):
     EXACT = "exact"  # scanned by tenant, recall 1
-    HNSW = "hnsw"  # approximate, built after the load
+    HNSW = "hnsw"  # approximate: a graph of the vectors, built after the load
+    BINARY = "binary"  # a graph of their signs; the nearest by these are ranked by the vectors themselves
+
+    @property
+    def is_approximate(self) -> bool:
+        return self is not Kind.EXACT
+
+    def bytes_in_graph(self, dims: int) -> int:
+        """What the graph keeps of one vector, beside its neighbours."""
+        match self:
+            case Kind.EXACT:
+                return 0
+            case Kind.HNSW:
+                return dims * BYTES_PER_DIM
+            case Kind.BINARY:
+                return -(-dims // 8)
 
 
 @dataclass(frozen=True, slots=True)

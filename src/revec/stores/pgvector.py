@@ -17,7 +17,7 @@ from revec.model.errors import NotFound
 from revec.model.filter import Filter, Operator
 from revec.model.index import Index, Kind
 from revec.model.space import BYTES_PER_DIM, Space
-from revec.postgres import filters, indexes
+from revec.postgres import filters, graphs, indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import Statement, beside
@@ -29,6 +29,11 @@ SMALL_TABLE = 200_000  # rows that may be sorted to draw a sample
 SMALL_TENANT = 5_000  # rows that are scanned though there is a graph: by it, a search of few would miss some
 MORE_CHUNKS = 4  # times, when the nearest chunks were those of too few documents, or are to be filtered
 MOST_CHUNKS = 20_000  # `hnsw.max_scan_tuples`: a walk does not go further
+# Signs tell roughly how near a vector is, the more roughly the fewer there are: SIGNS_ENOUGH / dims times as
+# many chunks are looked at as are wanted. Of 100,000 real texts and 256 dims the nearest ten by vectors are
+# among the nearest 400 by signs in 0.993 of all cases, of 4,096 dims among the nearest 100 in all.
+SIGNS_ENOUGH = 16_384
+LEAST_BY_SIGNS = 200  # chunks, however few are wanted
 GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vector
 BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
 
@@ -104,7 +109,7 @@ class PgVector:
         where: Filter | None = None,
     ) -> list[tuple[int, float]]:
         scan = _Scan(conn, index, query, tenant, where)
-        if index.kind is Kind.HNSW:
+        if index.kind.is_approximate:
             found = None if await scan.is_small() else await scan.approximately(limit)
         else:
             found = await scan.chunks(limit)
@@ -119,7 +124,7 @@ class PgVector:
         tenant: str | None,
         where: Filter | None = None,
     ) -> Statement | None:
-        if index.kind is not Kind.EXACT:
+        if index.kind.is_approximate:
             return None  # a walk may have to be repeated
         return _statement(SQL.scan_exactly, index, query, limit=limit, tenant=tenant, where=where)
 
@@ -156,17 +161,21 @@ class PgVector:
         return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in await drawn.fetchall()]
 
     async def build(self, conn: Connection, index: Index) -> None:
-        if index.kind is not Kind.HNSW:
+        if not index.kind.is_approximate:
             return
         await conn.execute(SQL.build_settings)
         await conn.execute(SQL.analyze.format(vectors=_table(index)))
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0
-        graph = rows * (index.space.dims * BYTES_PER_DIM + 400) * GRAPH_OVERHEAD / 1024
+        graph = rows * (index.kind.bytes_in_graph(index.space.dims) + 400) * GRAPH_OVERHEAD / 1024
         least, most = BUILD_MEMORY_KB
         kilobytes = str(int(min(max(graph, least), most)))
         await conn.execute(SQL.build_memory, {"kilobytes": kilobytes})
-        build = SQL.build.format(vectors=_table(index), name=sql.Identifier(_ann(index)))
+        build = SQL.build.format(
+            vectors=_table(index),
+            name=sql.Identifier(_ann(index)),
+            elements=graphs.elements(index.kind, index.space.dims),
+        )
         try:
             async with conn.transaction():
                 await conn.execute(build)
@@ -235,25 +244,55 @@ class _Scan:
 
     async def chunks(self, limit: int) -> list[tuple[int, float]] | None:
         """Documents of the nearest `limit` chunks; None where these are of too few documents."""
-        rows = await self._rows(SQL.scan, limit)
+        rows = await self._nearest_rows(limit)
         is_all = len(rows) >= limit or sum(row.chunks for row in rows) < limit
         return _scored(rows) if is_all else None
 
     async def approximately(self, limit: int) -> list[tuple[int, float]] | None:
         """Through the graph; None where the walk ended before it had met so many documents."""
-        chunks = limit if self.where is None else MORE_CHUNKS * limit
+        if self.index.kind is not Kind.BINARY:
+            return await self._walked(limit)
+        await self.conn.execute(SQL.no_sort)
+        found = await self._walked(limit)
+        await self.conn.execute(SQL.sort_again)
+        return found
+
+    async def _walked(self, limit: int) -> list[tuple[int, float]] | None:
+        chunks = self._first(limit)
         while chunks <= MOST_CHUNKS:
             await self.conn.execute(SQL.scan_settings, {"limit": chunks})
-            rows = await self._rows(SQL.scan, chunks)
-            if len(rows) >= limit:
+            rows = await self._nearest_rows(chunks)
+            if self._is_enough(rows, limit, chunks):
                 return _scored(rows)[:limit]
             if sum(row.chunks for row in rows) < chunks:
                 return None  # it saw all, or `hnsw.max_scan_tuples` rows: nobody can tell
             chunks *= MORE_CHUNKS  # some documents have several among the nearest
         return None
 
+    def _first(self, limit: int) -> int:
+        """How many chunks to ask the graph for at first."""
+        chunks = limit if self.where is None else MORE_CHUNKS * limit
+        if self.index.kind is Kind.BINARY:
+            chunks = max(chunks, min(max(LEAST_BY_SIGNS, self._times() * limit), MOST_CHUNKS))
+        return chunks
+
+    def _is_enough(self, rows: list[Any], limit: int, chunks: int) -> bool:
+        """Whether `limit` documents are there, also for every chunk of theirs enough was looked at."""
+        near = sum(row.chunks for row in rows[:limit])
+        is_last = chunks * MORE_CHUNKS > MOST_CHUNKS
+        return len(rows) >= limit and (near * self._times() <= chunks or is_last)
+
+    def _times(self) -> int:
+        """How many chunks to look at for each that is wanted."""
+        return max(2, SIGNS_ENOUGH // self.index.space.dims) if self.index.kind is Kind.BINARY else 1
+
     async def exactly(self, limit: int) -> list[tuple[int, float]]:
         return _scored(await self._rows(SQL.scan_exactly, limit))
+
+    async def _nearest_rows(self, limit: int) -> list[Any]:
+        """Of the documents of the nearest `limit` chunks, best first."""
+        rows = await self._rows(SQL.scan, limit)
+        return sorted(rows, key=lambda row: (-row.score, row.doc_id))
 
     async def _rows(self, scan: Any, limit: int) -> list[Any]:
         asked = _statement(scan, self.index, self.query, limit=limit, tenant=self.tenant, where=self.where)
@@ -264,8 +303,10 @@ def _statement(
     scan: sql.SQL, index: Index, query: Vector, *, limit: int, tenant: str | None, where: Filter | None
 ) -> Statement:
     matching, parameters = filters.among(where)
+    nearness = graphs.distance(index.kind, index.space.dims, sql.SQL("%(query)b"))
     asked = {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit}
-    return Statement(scan.format(vectors=_table(index), matching=matching), asked | parameters)
+    composed = scan.format(vectors=_table(index), matching=matching, nearness=nearness)
+    return Statement(composed, asked | parameters)
 
 
 async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[str, Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from revec.model.document import unstorable
+from revec.model.index import Kind
 from revec.model.limits import LONGEST_FILTER, LONGEST_NAME, LONGEST_QUERY, MOST_DOCUMENTS, MOST_HITS
 from revec.model.reading import Mode
 
@@ -243,7 +244,7 @@ class Start(In):
 
     to: Name = Field(description="The model to move to.")
     dims: int | None = Field(default=None, ge=1, le=16_000)
-    index: Literal["exact", "hnsw"] | None = None
+    index: Kind | None = None
 
 
 class Order(In):

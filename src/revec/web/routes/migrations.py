@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request
 
 from revec.migrate.commands import Commands
 from revec.model.errors import NotFound
-from revec.model.index import Collection, Kind
+from revec.model.index import Collection
 from revec.postgres import migrations
 from revec.web import bodies
 from revec.web.asking import Admin, CollectionName, Overseer, TheApp, collection
@@ -69,9 +69,7 @@ async def start(
     """Begin to move the collection to another model; it is served as before meanwhile."""
     extend(request, PATIENCE)
     found = await collection(app, caller, name)
-    plan = await app.plan(
-        found, wanted.to, dims=wanted.dims, kind=Kind(wanted.index) if wanted.index else None
-    )
+    plan = await app.plan(found, wanted.to, dims=wanted.dims, kind=wanted.index)
     return _shown(await replace(app.commands, who=caller.name).start(plan))
 
 

@@ -1,0 +1,28 @@
+"""What an approximate index is a graph of: the vectors, or their signs, a bit a dim.
+
+A search orders by the very expression that the graph was built of, or the planner does not know the graph:
+so both are written here, once.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from revec.model.index import Kind
+from revec.postgres.queries import beside
+
+SQL = beside(__file__)
+
+
+def elements(kind: Kind, dims: int) -> sql.Composed:
+    """What stands between the parentheses of CREATE INDEX … USING hnsw."""
+    if kind is Kind.BINARY:
+        return SQL.of_signs.format(dims=dims)
+    return SQL.of_vectors.format()
+
+
+def distance(kind: Kind, dims: int, other: sql.Composable) -> sql.Composed:
+    """From a row's `embedding` to another vector, as the graph measures it."""
+    if kind is Kind.BINARY:
+        return SQL.between_signs.format(other=other, dims=dims)
+    return SQL.between_vectors.format(other=other)
