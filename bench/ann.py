@@ -6,8 +6,8 @@ Documents are passages of real texts: each sentence of the collections, then eac
 one another, until there are enough; passages that overlap are near one another, as chunks are. Queries are
 those that the collections were judged by. Models: WordLlama (256 dims), MiniLM (minilm-384: a fiftieth of the
 speed, so only if asked for), and the tests' model of 4,096 dims (tests/wide.py). Recall@10 is against the ten
-nearest by numpy, ties counted as found (256 signs are too few for the 20,000 single sentences that come first:
-it is a miss, and no mistake); times are of one connection, in a transaction each, as a search asks.
+nearest by numpy, ties counted as found; times are of one connection, in a transaction each, as a search asks.
+The 20,000 that come first are single sentences, and 256 signs too few for those: a miss, and no mistake.
 """
 
 from __future__ import annotations
