@@ -133,9 +133,9 @@ def measure(old: ArrayLike, new: ArrayLike, *, of: int) -> Measure:
     In a larger collection more crowds in, and the share falls. It is taken to lie between what a half shows
     (`high`) and a straight line through a quarter and a half, of its logit over doublings (`low`); both ends
     are widened by the error of a mean over queries (Student, "The probable error of a mean", Biometrika 6,
-    1908, with the normal quantile; carried to the line by the delta method). `share` is the middle. Drawn from
-    those collections, of up to 10,003 documents, 5 of 6 intervals held the truth, the others missed it by at
-    most .05; what lies beyond, as many near-duplicates that no sample shows, nobody has looked at.
+    1908, with the normal quantile; carried to the line by the delta method). `share` is the middle. Drawn
+    from those collections, of up to 10,003 documents, 5 of 6 intervals held the truth, and the others missed
+    it by at most .05; what lies beyond, as many near-duplicates that no sample shows, nobody has looked at.
 
     It tells how well candidates are found, and not which model is better: that takes judgements. Where the
     two agree on little, much is at stake with nothing known, and it does not hold.
