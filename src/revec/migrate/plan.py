@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from revec.migrate.decide import way_on
+from revec.migrate.early import obstacle
 from revec.migrate.verify import COMPLETENESS, FIDELITY, RECALL
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
@@ -70,6 +71,7 @@ class Plan:
     gates: tuple[str, ...]
     sampled: Sampled
     patient: bool = False
+    serve_early: bool = False
 
     @property
     def long_texts(self) -> str:
@@ -89,6 +91,15 @@ class Plan:
             f"{sampled.max_tokens:,} tokens that the model takes"
         )
         return counted if not sampled.longer and space.chunking == NONE else f"{counted}; {fate}"
+
+    @property
+    def early(self) -> str:
+        """Whether its model may answer before the backfill is over."""
+        if not self.serve_early:
+            return "no: `--serve-early` lets the new model answer before the backfill is over"
+        if why := obstacle(self.old, self.space):
+            return f"refused: {why}"
+        return "as soon as a sample of the documents shows that it would find what the old model finds"
 
     @property
     def locks(self) -> list[str]:
@@ -145,6 +156,8 @@ class Plan:
             "longer_than_the_model_takes": self.sampled.longer,
             "long_texts": self.long_texts,
             "patient": self.patient,
+            "serve_early": self.serve_early,
+            "early": self.early,
             "gates": list(self.gates),
             "locks": self.locks,
             "sql": self.sql,
@@ -160,11 +173,13 @@ async def plan(
     query: Provider | None = None,
     long: Long = AS_IT_IS,
     patient: bool = False,
+    serve_early: bool = False,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Args:
         patient: the backfill goes through the provider's batch API.
+        serve_early: the model answers before the backfill is over, where that is no loss.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -208,6 +223,7 @@ async def plan(
         gates=(COMPLETENESS, FIDELITY, RECALL) if ann else (COMPLETENESS, FIDELITY),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
+        serve_early=serve_early,
     )
 
 

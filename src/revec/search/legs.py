@@ -97,7 +97,7 @@ class Legs:
                 words = lexical.statement(index.collection_id, query, k=depth, tenant=tenant, where=where)
                 rows = await fusion.hits(conn, vectors, words, tenant=tenant, limit=wanted.k)
             if len(rows) >= wanted.k or len(rows) == before:
-                return [_hit(row) for row in rows]
+                return [fused_hit_of(row) for row in rows]
             depth, before = depth * 4, len(rows)
 
     async def latest(self, index: Index, wanted: Wanted) -> list[Hit]:
@@ -106,7 +106,7 @@ class Legs:
             rows = await fusion.recent(
                 conn, index.collection_id, tenant=wanted.tenant, where=wanted.where, limit=wanted.k
             )
-        return [Hit(row.key, 0.0, row.title, row.tenant, row.source) for row in rows]
+        return [hit_of(row, 0.0) for row in rows]
 
     async def _hits(self, leg: Leg, wanted: Wanted) -> list[Hit]:
         """The best k that are there now; the leg is asked for more where it found deleted ones."""
@@ -117,7 +117,7 @@ class Legs:
                 ids = [doc_id for doc_id, _ in scored]
                 live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where)
             hits = [
-                Hit(row.key, round(score, 6), row.title, row.tenant, row.source)
+                hit_of(row, score)
                 for doc_id, score in scored
                 if (row := live.get(doc_id)) and (wanted.least is None or round(score, 6) >= wanted.least)
             ]
@@ -127,7 +127,11 @@ class Legs:
             fetched *= 4
 
 
-def _hit(row: Any) -> Hit:
+def hit_of(row: Any, score: float) -> Hit:
+    return Hit(row.key, round(score, 6), row.title, row.tenant, row.source)
+
+
+def fused_hit_of(row: Any) -> Hit:
     return Hit(
         row.key, round(row.score, 6), row.title, row.tenant, row.source, row.vector_rank, row.lexical_rank
     )

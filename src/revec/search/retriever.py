@@ -12,9 +12,11 @@ from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Ref
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode, Reading
+from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import Database
 from revec.search import similar
+from revec.search.early import Answer, Early, NotEarly
 from revec.search.legs import Legs, Lexical, Wanted
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
@@ -44,6 +46,20 @@ class Served:
             **more,
         )
 
+    def early_reading(self, answer: Answer) -> Reading:
+        """Of the index that is being filled, at the epoch at which the other one serves."""
+        return Reading(
+            collection=self.collection,
+            index=answer.index.name,
+            index_id=answer.index.id,
+            epoch=self.route.epoch,
+            hits=answer.hits,
+            embed_seconds=answer.embed_seconds,
+            search_seconds=answer.search_seconds,
+            early=True,
+            demanded=answer.demanded,
+        )
+
 
 class Retriever:
     def __init__(
@@ -53,6 +69,7 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
+        early: Early | None = None,
         lexical: Lexical | None = None,
         deadline: float = 5.0,
     ) -> None:
@@ -60,6 +77,7 @@ class Retriever:
         self._store = store
         self._queries = queries
         self._note = note
+        self._early = early
         self._legs = Legs(database, store, lexical)
         self._deadline = deadline
 
@@ -97,6 +115,12 @@ class Retriever:
                 return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
+            if served.route.early and self._early:
+                try:
+                    answer = await self._early.answer(served.route, query, wanted, mode, deadline)
+                    return served.early_reading(answer)
+                except NotEarly as error:
+                    events.emit(events.NotServedEarly(collection, str(error)))
             try:
                 if leg_left:
                     self._require_awake(served)
@@ -226,7 +250,8 @@ class Retriever:
             reading = await answered(Served(collection, *await self.route(collection)))
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
             reading = await answered(Served(collection, *await self.route(collection)))
-        self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
+        if not reading.early:  # what takes longer by itself is no reason for a backfill to rest
+            self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
         return reading
 
     def _require_awake(self, served: Served) -> None:

@@ -69,9 +69,8 @@ async def start(
     """Begin to move the collection to another model; it is served as before meanwhile."""
     extend(request, PATIENCE)
     found = await collection(app, caller, name)
-    plan = await app.plan(
-        found, wanted.to, dims=wanted.dims, kind=Kind(wanted.index) if wanted.index else None
-    )
+    kind = Kind(wanted.index) if wanted.index else None
+    plan = await app.plan(found, wanted.to, dims=wanted.dims, kind=kind, serve_early=wanted.serve_early)
     return _shown(await replace(app.commands, who=caller.name).start(plan))
 
 

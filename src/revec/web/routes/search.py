@@ -56,6 +56,7 @@ async def answered(app: App, caller: Caller, name: str, question: bodies.Questio
         "epoch": reading.epoch,
         "degraded": reading.degraded,
         **({"why": ONLY_WORDS} if reading.degraded else {}),
+        **({"early": True, "demanded": reading.demanded} if reading.early else {}),
         "hits": [
             {
                 "id": hit.id,
