@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from math import exp, log, log2, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +22,17 @@ from numpy.typing import ArrayLike, NDArray
 from revec.model.errors import BadInput
 
 Matrix = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+K = 10  # of the new space's nearest documents: how many of them are candidates
+DEPTH = 20  # candidates of each query on the old index; 50 make answers no better, and cost twice as much
+ENOUGH = 0.6  # of these, as estimated
+SURELY = 0.5  # of these, at the lower end
+PROBES = 200  # documents of each half that stand in for queries
+SURE = NormalDist().inv_cdf(0.95)  # an end of an interval is wrong in 1 of 20
 
 LEAST_PAIRS = 100  # below it a map of hundreds of dims is mostly noise
-ALIKE = 1e-6  # of the widest direction: a direction in which the pairs do not spread tells nothing
+ALIKE = 1e-5  # of the widest direction: a direction in which the pairs do not spread tells nothing
 HEAD = struct.Struct("<16sIII")  # a name, pairs, dims of the new space, dims of the old one
 NAME = b"revec bridge 1\n\0"
 
@@ -48,7 +58,8 @@ class Bridge:
         new_dims = len(self.new_mean)
         if vectors.ndim not in {1, 2} or vectors.shape[-1] != new_dims:
             raise BadInput(f"the bridge takes queries of {new_dims} dims, not of shape {vectors.shape}")
-        return _single(_unit((_unit(vectors) - self.new_mean) @ self.turn + self.old_mean))
+        turned = (_unit(vectors) - self.new_mean) @ self.turn
+        return _unit(np.add(turned, self.old_mean, dtype=np.float32))
 
     def dumps(self) -> bytes:
         """Little-endian, the turn in half precision: as exact as the vectors that are stored."""
@@ -83,47 +94,159 @@ def fit(old: ArrayLike, new: ArrayLike) -> Bridge:
     Raises:
         BadInput: not the same documents, too few, not finite, or all alike.
     """
-    olds, news = _pairs(old, "old"), _pairs(new, "new")
-    if len(olds) != len(news):
-        raise BadInput(
-            f"{len(olds):,} old vectors and {len(news):,} new ones are no pairs of the same documents"
-        )
-    if len(olds) < LEAST_PAIRS:
-        raise BadInput(
-            f"a bridge needs {LEAST_PAIRS} documents with both vectors, not {len(olds)}: let more be embedded"
-        )
+    olds, news = _pairs(old, new, least=LEAST_PAIRS)
     old_mean, new_mean = olds.mean(axis=0), news.mean(axis=0)
-    left, widths, right = np.linalg.svd((news - new_mean).T @ (olds - old_mean), full_matrices=False)
+    together = ((news - new_mean).T @ (olds - old_mean)).astype(np.float64)
+    left, widths, right = np.linalg.svd(together, full_matrices=False)
     if widths[0] <= ALIKE * len(olds):
         raise BadInput("all documents have nearly the same vector: no bridge can be fitted on them")
     # Where the pairs do not spread, any turn fits as well: better none than a random one.
     known = widths > ALIKE * widths[0]
     turn = left[:, known] @ right[known]
-    return Bridge(len(olds), _single(new_mean), _single(old_mean), _single(turn))
+    return Bridge(len(olds), new_mean, old_mean, turn.astype(np.float32))
 
 
-def _pairs(vectors: ArrayLike, whose: str) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The share of the new space's `K` nearest documents that are candidates while none is migrated yet."""
+
+    pairs: int
+    share: float  # estimated; surely between low and high
+    low: float
+    high: float
+    status_quo: float  # what the old index's own `K` nearest hold, in a collection of half the pairs
+    holds: bool
+    why: str
+
+    def at(self, migrated: float) -> float:
+        """The share once so many of all documents, in [0, 1], have new vectors: candidates all of them."""
+        return migrated + (1 - migrated) * self.share
+
+
+def measure(old: ArrayLike, new: ArrayLike, *, of: int) -> Measure:
+    """What bridges are worth to a collection of `of` documents, without judgements, by some of them.
+
+    Old (pairs, old_dims) and new (pairs, new_dims): vectors of documents drawn at random. Each half of them
+    is searched as a small collection, over the bridge of the other half; documents are the queries, and not
+    among their own hits. Such queries found shares within .10 of real ones', on four judged collections.
+
+    In a larger collection more crowds in, and the share falls. It is taken to lie between what a half shows
+    (`high`) and a straight line through a quarter and a half, of its logit over doublings (`low`); both ends
+    are widened by the error of a mean over queries (Student, "The probable error of a mean", Biometrika 6,
+    1908, with the normal quantile; carried to the line by the delta method). `share` is the middle. Drawn
+    from those collections, of up to 10,003 documents, 5 of 6 intervals held the truth, and the others missed
+    it by at most .05; what lies beyond, as many near-duplicates that no sample shows, nobody has looked at.
+
+    It tells how well candidates are found, and not which model is better: that takes judgements. Where the
+    two agree on little, much is at stake with nothing known, and it does not hold.
+
+    Raises:
+        BadInput: what `fit` refuses; there have to be enough for two bridges.
+    """
+    olds, news = _pairs(old, new, least=2 * LEAST_PAIRS)
+    order = np.random.default_rng(0).permutation(len(olds))  # the same pairs, the same answer
+    one, other = np.array_split(order, 2)
+    sides = [
+        _held(olds[half], news[half], fit(olds[rest], news[rest]))
+        for half, rest in ((one, other), (other, one))
+    ]
+    half, quarter, status_quo = np.concatenate(sides, axis=1)
+    line, low = _along(quarter, half, doublings=max(0.0, log2(2 * of / len(olds))))
+    error = SURE * half.std(ddof=1) / sqrt(len(half))
+    high = min(1.0, float(half.mean()) + error)
+    share = (line + float(half.mean())) / 2
+    why = (
+        f"an estimated {share:.0%} of the new model's {K} best are found ({low:.0%} to {high:.0%}; by "
+        f"{len(olds):,} documents with both vectors, of {of:,})"
+    )
+    holds = share >= ENOUGH and low >= SURELY
+    if not holds:
+        lacks = "too little: the models differ too much" if high < ENOUGH else "more documents have to say so"
+        why = f"{why}, at least {ENOUGH:.0%} are wanted, {SURELY:.0%} for sure: {lacks}"
+    return Measure(len(olds), share, low, high, float(status_quo.mean()), holds, why)
+
+
+def _held(olds: Matrix, news: Matrix, bridge: Bridge) -> Floats:
+    """For each of the first documents as a query: the share held by the candidates of all these documents,
+    of half of them on average, and by the old index's nearest; shape (3, queries).
+    """
+    turned = bridge.to_old(news)
+    everything = np.arange(len(olds))
+    whole, status_quo = _shares(olds, news, turned, everything)
+    parts = [_shares(olds, news, turned, part)[0] for part in np.array_split(everything, 2)]
+    return np.stack([whole, np.mean(parts, axis=0), status_quo])
+
+
+def _shares(olds: Matrix, news: Matrix, turned: Matrix, part: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """In a collection of these documents, for each query: the share of the new space's `K` nearest that the
+    candidates hold, and that the old space's `K` nearest hold.
+    """
+    queries = np.arange(min(PROBES, len(olds)))
+    itself = queries[:, None] == part
+
+    def nearest(asked: Matrix, documents: Matrix, most: int) -> NDArray[np.bool_]:
+        scores = asked[queries] @ documents[part].T
+        scores[itself] = -np.inf
+        found = np.zeros(scores.shape, np.bool_)
+        np.put_along_axis(found, np.argpartition(-scores, most, axis=1)[:, :most], values=True, axis=1)
+        return found
+
+    best = nearest(news, news, K)
+    candidates = nearest(olds, olds, DEPTH) | nearest(turned, olds, DEPTH)
+    return (best & candidates).sum(axis=1) / K, (best & nearest(olds, olds, K)).sum(axis=1) / K
+
+
+def _along(quarter: Floats, half: Floats, *, doublings: float) -> tuple[float, float]:
+    """The mean share so many doublings further, by a line through both logits, and its lower end."""
+    (before, steep_before), (after, steep_after) = _logit(quarter), _logit(half)
+    if after > before:
+        doublings = 0.0
+    # What a query adds to the logit: the derivative of the line by its share.
+    each = (1 + doublings) * steep_after * half - doublings * steep_before * quarter
+    line = after + doublings * (after - before)
+    error = SURE * float(each.std(ddof=1)) / sqrt(len(each))
+    return _expit(line), _expit(line - error)
+
+
+def _logit(shares: Floats) -> tuple[float, float]:
+    """Of their mean, and its derivative there; as if half a document more had been found, and half missed."""
+    mean = (float(shares.sum()) * K + 0.5) / (len(shares) * K + 1)
+    return log(mean / (1 - mean)), 1 / (mean * (1 - mean))
+
+
+def _expit(logit: float) -> float:
+    return 1 / (1 + exp(-logit))
+
+
+def _pairs(old: ArrayLike, new: ArrayLike, *, least: int) -> tuple[Matrix, Matrix]:
+    olds, news = _rows(old, "old"), _rows(new, "new")
+    if len(olds) != len(news):
+        raise BadInput(f"{len(olds):,} old and {len(news):,} new vectors are no pairs of the same documents")
+    if len(olds) < least:
+        raise BadInput(
+            f"a bridge needs {least} documents with both vectors, not {len(olds)}: let more be embedded"
+        )
+    return olds, news
+
+
+def _rows(vectors: ArrayLike, whose: str) -> Matrix:
     matrix = _finite(vectors, f"the {whose} vectors")
     if matrix.ndim != 2:  # noqa: PLR2004 - rows and columns
         raise BadInput(
-            f"the {whose} vectors are of shape {matrix.shape}: one row for each document is wanted"
+            f"the {whose} vectors have to be one row for each document, not of shape {matrix.shape}"
         )
     return _unit(matrix)
 
 
-def _finite(vectors: ArrayLike, what: str) -> NDArray[np.float64]:
-    matrix = np.asarray(vectors, dtype=np.float64)
+def _finite(vectors: ArrayLike, what: str) -> Matrix:
+    matrix = np.asarray(vectors, dtype=np.float32)
     if not np.isfinite(matrix).all():
         raise BadInput(f"{what} must be finite numbers: something in between has made a NaN or an infinity")
     return matrix
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit(vectors: Matrix) -> Matrix:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not norms.all():
         raise BadInput("a vector of zeros has no direction: such a one may not count as an answer")
-    return np.asarray(vectors / norms)
-
-
-def _single(vectors: NDArray[np.float64]) -> Matrix:
-    return vectors.astype(np.float32)
+    return np.asarray(vectors / norms, np.float32)
