@@ -68,8 +68,8 @@ async def search(
         reading = await app.retriever.search(name, query, k=k, tenant=whose, mode=Mode(mode), where=where)
         others = [] if reading.hits or all_tenants else await _tenants(app, name)
     if json:
-        early = ("early", "demanded") if reading.early else ()
-        _show(reading, "collection", "index", "epoch", "degraded", "why", *early, "hits")
+        more = ["early", "demanded"] if reading.early else []
+        _show(reading, "collection", "index", "epoch", "degraded", "why", *more, "hits")
         return Exit.DONE
     _draw(reading, explain=explain)
     if reading.why:

@@ -2,7 +2,8 @@
 
 A random sample of documents is embedded before all others. When both models know them a bridge is fitted and
 measured on the collection itself; every document of the backfill is one more pair, so it is fitted again
-whenever these have doubled. Where it would lose, or could not be safe, nobody is answered early: `status` says why.
+whenever these have doubled. Where it would lose, or could not be safe, nobody is answered early, and `status`
+says why.
 """
 
 from __future__ import annotations
@@ -128,9 +129,8 @@ class Bridging:
             async with self._database.transaction("worker") as conn:
                 before = await self._store.vectors(conn, old, piece)
                 after = await self._store.vectors(conn, new, piece)
-            pairs += [
-                (before[each][0], after[each][0]) for each in piece if each in before.keys() & after.keys()
-            ]
+            both = [doc_id for doc_id in piece if doc_id in before and doc_id in after]
+            pairs += [(before[doc_id][0], after[doc_id][0]) for doc_id in both]
         if not pairs:
             return np.empty((0, old.space.dims), np.float32), np.empty((0, new.space.dims), np.float32)
         olds, news = zip(*pairs, strict=True)

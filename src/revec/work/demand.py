@@ -31,6 +31,7 @@ from revec.work.worker import ProviderFor
 SQL = beside(__file__)
 AT_ONCE = 8  # claims in hand: a model that answers nobody does not fill the memory
 PAUSES = (0.02, 0.2)  # seconds between looks at what others have in hand: the first, the longest
+LOOKS_IN_VAIN = 2
 FAREWELL = 2.0  # seconds that are left to what is in hand when the process leaves
 
 
@@ -81,13 +82,22 @@ class Demand:
             await _wait(self._begun(index, provider, claim), until)
         if spared:
             raise Unmet(f"{spared:,} documents are more than its tenant may have embedded in this minute")
-        if ours and await self._is_waited_for(index, ours):
-            raise Unmet(f"some of {len(ours):,} documents could not be embedded")
+        await self._until_settled(index, due, until)
+        return due
+
+    async def _until_settled(self, index: Index, due: Sequence[int], until: float) -> None:
+        """What was not ours to embed is in somebody's hands, or nobody will embed it now."""
+        looks_in_vain = 0
         for pause in _pauses(until):
-            if not await self._is_waited_for(index, due):
-                return due
+            async with self._database.transaction("worker") as conn:
+                left, in_hand = await queue.waited_for(conn, index.id, due)
+            if not left:
+                return
+            looks_in_vain += not in_hand  # a claim that is being made is not seen at once
+            if looks_in_vain == LOOKS_IN_VAIN:
+                raise Unmet(f"{left:,} documents that it needs cannot be embedded now")
             await asyncio.sleep(pause)
-        raise Unmet("somebody else embeds the documents, and is not done")
+        raise Unmet("others embed the documents that it needs, and are not done")
 
     async def require_none(self, index: Index, doc_ids: Sequence[int], tenant: str | None) -> None:
         """
@@ -149,10 +159,6 @@ class Demand:
             async with self._database.transaction("worker") as conn:
                 await queue.release(conn, claim, blameless=True)
             raise
-
-    async def _is_waited_for(self, index: Index, doc_ids: Sequence[int]) -> bool:
-        async with self._database.transaction("worker") as conn:
-            return await queue.is_waited_for(conn, index.id, doc_ids)
 
 
 async def total(conn: Connection, index_id: int) -> int:

@@ -78,10 +78,11 @@ async def claim_these(conn: Connection, index_id: int, doc_ids: Sequence[int], *
     return Claim(index_id, JIT, token, tuple(Job(*row) for row in jobs))
 
 
-async def is_waited_for(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> bool:
-    asked = {"index": index_id, "ids": BigInts(doc_ids)}
-    row = await (await conn.execute(SQL.is_waited_for, asked)).fetchone()
-    return row is not None and bool(row.it_is)
+async def waited_for(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> tuple[int, int]:
+    """How many of these documents are still to be embedded, and how many of those somebody has in hand."""
+    row = await (await conn.execute(SQL.waited_for, {"index": index_id, "ids": BigInts(doc_ids)})).fetchone()
+    assert row is not None
+    return row.open, row.in_hand
 
 
 async def enqueue(conn: Connection, index_id: int, doc_ids: Sequence[int], lane: int = JIT) -> None:

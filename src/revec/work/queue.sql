@@ -130,10 +130,10 @@ UPDATE revec.work w
  WHERE w.index_id = %(index)s AND w.doc_id = ANY (ARRAY (SELECT doc_id FROM picked))
 RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
 
--- name: is_waited_for
--- Whether any of these documents is still to be embedded.
-SELECT EXISTS (SELECT FROM revec.work w
-                WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[]) AND w.action = 'embed') AS it_is;
+-- name: waited_for
+-- Of these documents those that are still to be embedded, and those that somebody has in hand.
+SELECT count(*) AS open, count(*) FILTER (WHERE w.lease_until > now()) AS in_hand FROM revec.work w
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[]) AND w.action = 'embed';
 
 -- name: enqueue
 -- Documents that somebody waits for: work that is there becomes as urgent, never less, and what is claimed
