@@ -98,7 +98,9 @@ class Bridging:
 
     async def _fit(self, migration: Migration, seen: Kept, old: Index, new: Index) -> None:
         olds, news = await self._pairs(old, new)
-        made, found, why = await asyncio.to_thread(_fitted, olds, news)
+        async with self._database.transaction() as conn:
+            of = await documents.count(conn, migration.collection_id)
+        made, found, why = await asyncio.to_thread(_fitted, olds, news, of)
         holds = found is not None and found.holds
         said = found.why if found else why
         async with self._database.transaction() as conn:
@@ -152,9 +154,9 @@ async def _is_due(conn: Connection, new: Index, seen: Kept) -> bool:
     return await bridges.pairs(conn, new.id, MOST_PAIRS) >= min(wanted, MOST_PAIRS)
 
 
-def _fitted(olds: Matrix, news: Matrix) -> tuple[bridge.Bridge | None, bridge.Measure | None, str]:
+def _fitted(olds: Matrix, news: Matrix, of: int) -> tuple[bridge.Bridge | None, bridge.Measure | None, str]:
     """A bridge on all pairs, and what one on some of them is worth to the others."""
     try:
-        return bridge.fit(olds, news), bridge.measure(olds, news), ""
+        return bridge.fit(olds, news), bridge.measure(olds, news, of=of), ""
     except BadInput as error:
         return None, None, str(error)

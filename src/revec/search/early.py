@@ -23,14 +23,14 @@ from revec.model.reading import Hit, Mode
 from revec.postgres import bridges, documents, indexes
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
 from revec.search import fusion, lexical
-from revec.search.bridge import Bridge
+from revec.search.bridge import DEPTH, Bridge
 from revec.search.legs import SPARE_HITS, Wanted, fused_hit_of, hit_of
 from revec.search.queries import Queries
 from revec.stores.base import Store, Vector
 from revec.work.demand import Demand, Unmet
 
 # Candidates of each kind; a search that wants more hits takes more.
-NEW, MAPPED, OLD, WORDS = fusion.DEPTH, 100, 50, 20
+NEW, MAPPED, OLD, WORDS = fusion.DEPTH, DEPTH, DEPTH, 20
 WAYS = 32  # bridges in memory: megabytes each at thousands of dims
 
 
