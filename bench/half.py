@@ -51,10 +51,12 @@ PARTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WORSE = ("fonts",)  # the new model is no better there, and the two agree on little: it has to be refused
 K = 10
 NOISE = 0.05  # a difference that random signs make less often than this is one
-CLAIM = 16  # documents: the worker is stopped close to the wanted part
+CLAIMS = 100  # of a collection: the worker is stopped close to the wanted part
+DEPTH = 100  # of either half that is fused
 PATIENCE = 600.0  # seconds for one part to be filled
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Remembering:
@@ -98,8 +100,10 @@ class World:
         self.made = made
         self.queries = queries
         self.keys: dict[int, str] = {}
-        self.old: dict[int, Matrix] = {}
-        self.new: dict[int, Matrix] = {}
+        self.ids = np.empty(0, np.int64)  # of the documents with vectors; both matrices run along it
+        self.old: Matrix = np.empty((0, 0), np.float32)
+        self.new: Matrix = np.empty((0, 0), np.float32)
+        self.full: dict[str, list[str]] = {}  # query → what the new index will say
 
     @property
     def name(self) -> str:
@@ -117,33 +121,40 @@ class World:
         answer = await provider.embed([TextInput(self.judgements.queries[query])], "query")
         return np.asarray(answer.matrix[0])
 
-    async def nearest(self, address: str, query: str, among: dict[int, Matrix], most: int) -> list[int]:
-        """Exactly, of these vectors."""
-        if not among:
-            return []
-        ids = np.array(list(among))
-        scores = np.stack(list(among.values())) @ await self.vector(address, query)
-        return [int(doc_id) for doc_id in ids[np.argsort(-scores, kind="stable")[:most]]]
+    async def nearest(self, address: str, query: str, among: Flags | None = None) -> list[int]:
+        """By exact search of these documents (None: of all), best first."""
+        vectors = self.old if address == OLD else self.new
+        scores = vectors @ await self.vector(address, query)
+        if among is not None:
+            scores[~among] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:DEPTH]
+        return [int(doc_id) for doc_id in self.ids[best[np.isfinite(scores[best])]]]
 
-    async def full(self, query: str) -> list[str]:
-        return [self.keys[each] for each in await self.nearest(NEW, query, self.new, K)]
-
-    async def fused(self, query: str, migrated: set[int]) -> list[str]:
+    async def fused(self, query: str, migrated: Flags) -> list[str]:
         """By ranks, each half from its own index: what is done without a bridge."""
-        halves = [
-            await self.nearest(NEW, query, {d: v for d, v in self.new.items() if d in migrated}, 100),
-            await self.nearest(OLD, query, {d: v for d, v in self.old.items() if d not in migrated}, 100),
-        ]
+        halves = [await self.nearest(NEW, query, migrated), await self.nearest(OLD, query, ~migrated)]
         scores = {doc: 1 / (RANKS + rank) for half in halves for rank, doc in enumerate(half, start=1)}
-        best = sorted(scores, key=lambda doc: -scores[doc])[:K]
-        return [self.keys[each] for each in best]
+        return self.named(sorted(scores, key=lambda doc: -scores[doc])[:K])
+
+    def named(self, ids: Sequence[int]) -> list[str]:
+        return [self.keys[each] for each in ids]
+
+
+def drawn(judgements: Judged, most: int) -> Judged:
+    """So many of its documents at random, as if there were no others."""
+    keys = [key for key, text in judgements.texts.items() if text.strip()]
+    texts = {key: judgements.texts[key] for key in random.Random(5).sample(keys, min(most, len(keys)))}
+    qrels = {
+        query: {key: grade for key, grade in grades.items() if key in texts}
+        for query, grades in judgements.qrels.items()
+        if judgements.queries[query].strip()
+    }
+    return Judged(judgements.name, texts, judgements.queries, qrels)
 
 
 async def made_of(app: App, judgements: Judged, most: int) -> World:
-    """Filled by the old model, in random order: the backfill goes by it."""
-    rng = random.Random(7)
-    drafts = [Draft(key=key, body=text) for key, text in judgements.texts.items() if text.strip()]
-    rng.shuffle(drafts)
+    """Filled by the old model, in the random order of its texts: the backfill goes by it."""
+    drafts = [Draft(key=key, body=text) for key, text in judgements.texts.items()]
     async with app.database.transaction() as conn:
         made = await collections.create(conn, judgements.name)
         source = await collections.add_source(conn, made, collections.PUSH)
@@ -151,19 +162,22 @@ async def made_of(app: App, judgements: Judged, most: int) -> World:
     await app.start(made, OLD)
     await app.worker().run(drain=True)
     queries = judged(judgements.qrels)
-    world = World(app, judgements, made, sorted(rng.sample(queries, min(most, len(queries)))))
+    chosen = random.Random(7).sample(queries, min(most, len(queries)))
+    world = World(app, judgements, made, chosen)
     async with app.database.transaction() as conn:
         asked = "SELECT id, key FROM revec.document WHERE collection_id = %s"
         rows = await (await conn.execute(asked, (made.id,))).fetchall()
     world.keys = {row.id: row.key for row in rows}
-    world.old = await vectors_of(app, await app.serving(made.name), list(world.keys))
+    index = await app.serving(made.name)
+    world.ids = np.array(sorted(await present(app, index.id)))
+    world.old = await vectors_of(world, index)
     return world
 
 
-async def vectors_of(app: App, index: Index, ids: list[int]) -> dict[int, Matrix]:
-    async with app.database.transaction("worker") as conn:
-        found = await app.store.vectors(conn, index, ids)
-    return {doc_id: np.asarray(vectors[0], np.float32) for doc_id, vectors in found.items()}
+async def vectors_of(world: World, index: Index) -> Matrix:
+    async with world.app.database.transaction("worker") as conn:
+        found = await world.app.store.vectors(conn, index, world.ids.tolist())
+    return np.stack([found[each][0] for each in world.ids.tolist()]).astype(np.float32)
 
 
 async def present(app: App, index_id: int) -> set[int]:
@@ -186,13 +200,13 @@ async def migrated_to(world: World, part: float) -> tuple[Migration, Index]:
     """A migration whose worker was stopped there; of the bridge everything is known that can be."""
     app = world.app
     await app.start(world.made, NEW, serve_early=True)
-    worker = app.worker(claim=CLAIM, concurrency=1)
+    worker = app.worker(claim=max(1, len(world.ids) // CLAIMS), concurrency=1)
     running = asyncio.create_task(worker.run(drain=False))
     try:
         async with asyncio.timeout(PATIENCE):
             while (migration := await migration_of(world)).new_index is None:
                 await asyncio.sleep(0.05)
-            while part and len(await present(app, migration.new_index)) < part * len(world.old):
+            while part and len(await present(app, migration.new_index)) < part * len(world.ids):
                 await asyncio.sleep(0.02)
     finally:
         worker.stop()
@@ -237,18 +251,20 @@ async def look(world: World, part: float) -> Part:
     app = world.app
     migration, index = await migrated_to(world, part)
     migrated = await present(app, index.id)
-    if not world.new:  # the first part is all
-        world.new = await vectors_of(app, index, list(world.keys))
+    if not world.full:  # the first part is all
+        world.new = await vectors_of(world, index)
+        world.full = {each: world.named((await world.nearest(NEW, each))[:K]) for each in world.queries}
+    flags = np.isin(world.ids, list(migrated))
     kept = await kept_of(app, migration)
-    found = Part(len(migrated) / len(world.old), kept.why if kept else "")
+    found = Part(len(migrated) / len(world.ids), kept.why if kept else "")
     for query in world.queries:
         reading = await world.search(query)
         added = await present(app, index.id) - migrated if reading.demanded else set()
         await take_away(app, index.id, added)
         keys = [hit.id for hit in reading.hits]
         found.ours.append(world.score(query, keys))
-        found.fused.append(world.score(query, await world.fused(query, migrated)))
-        found.shares.append(len({*keys} & {*await world.full(query)}) / K)
+        found.fused.append(world.score(query, await world.fused(query, flags)))
+        found.shares.append(len({*keys} & {*world.full[query]}) / K)
         found.early.append(reading.early)
         found.demanded.append(reading.demanded)
         found.wanted |= added
@@ -260,21 +276,22 @@ async def measured(app: App, judgements: Judged, most: int) -> list[Figure]:
     began = time.perf_counter()
     world = await made_of(app, judgements, most)
     status_quo = [world.score(q, [hit.id for hit in (await world.search(q)).hits]) for q in world.queries]
-    parts = {part: await look(world, part) for part in reversed(PARTS)}
-    full = [world.score(query, await world.full(query)) for query in world.queries]
-    name, size = world.name, len(world.old)
-    print(f"\n{name}: {size:,} documents, {len(world.queries)} queries, {time.perf_counter() - began:.0f} s")
+    name, size = world.name, len(world.ids)
+    print(f"\n{name}: {size:,} documents, {len(world.queries)} queries; nDCG@10 and the rest, means of them")
     print(
         "wanted  migrated  status quo  RRF of halves   ours   full  share  early  on demand  of all queries"
     )
-    for part in PARTS:
-        seen = parts[part]
+    parts: dict[float, Part] = {}
+    for part in reversed(PARTS):
+        parts[part] = seen = await look(world, part)
+        full = [world.score(query, world.full[query]) for query in world.queries]
         print(
             f"{part:6.0%}  {seen.migrated:8.1%}  {mean(status_quo):10.3f}  {mean(seen.fused):13.3f}"
             f"  {mean(seen.ours):5.3f}  {mean(full):5.3f}  {mean(seen.shares):5.2f}  {mean(seen.early):5.0%}"
             f"  {mean(seen.demanded):9.1f}  {len(seen.wanted) / size:14.1%}   {seen.why}",
             flush=True,
         )
+    print(f"{time.perf_counter() - began:.0f} s")
     return [*shown(name, size, parts, status_quo, full), *verdicts(name, parts, status_quo, full)]
 
 
@@ -342,11 +359,12 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--collections", nargs="+", default=["cranfield", "cacm", "banking77", "fonts"])
+    parser.add_argument("--documents", type=int, default=4_000, help="of each collection, at most")
     parser.add_argument("--queries", type=int, default=200, help="of each collection, at most")
     options = parser.parse_args()
     if not options.data.is_dir():
         sys.exit(f"there are no judged collections in {options.data}: pass --data")
-    worlds = [read(options.data / name) for name in options.collections]
+    worlds = [drawn(read(options.data / name), options.documents) for name in options.collections]
     home = Path(tempfile.mkdtemp(prefix="revec-bench-"))
     home.chmod(0o755)  # the server may run as another user
     try:
