@@ -28,6 +28,7 @@ from revec.stores.base import Store, Vector
 from revec.work import queue
 
 SAMPLE = 500  # documents
+FEWEST = 2 * bridge.LEAST_PAIRS  # documents: half of the pairs judge the others
 NEARLY = 0.9  # of the sample: one of its documents may be a dead letter
 MOST_PAIRS = 4_000  # more make it hardly better
 LOOK_EVERY = 1.0  # seconds
@@ -87,7 +88,7 @@ class Bridging:
         why, ids = obstacle(old, new.space), []
         if why is None:
             ids = list(await documents.sampled(conn, migration.collection_id, SAMPLE))
-            if len(ids) < bridge.LEAST_PAIRS:
+            if len(ids) < FEWEST:
                 why = f"{len(ids)} documents are too few for a bridge, and soon embedded"
         drawn = 0 if why else len(ids)
         said = why or f"{drawn:,} documents are embedded first, to learn from"
@@ -98,7 +99,9 @@ class Bridging:
 
     async def _fit(self, migration: Migration, seen: Kept, old: Index, new: Index) -> None:
         olds, news = await self._pairs(old, new)
-        made, found, why = await asyncio.to_thread(_fitted, olds, news)
+        async with self._database.transaction() as conn:
+            of = await documents.count(conn, migration.collection_id)
+        made, found, why = await asyncio.to_thread(_fitted, olds, news, of)
         holds = found is not None and found.holds
         said = found.why if found else why
         async with self._database.transaction() as conn:
@@ -152,9 +155,9 @@ async def _is_due(conn: Connection, new: Index, seen: Kept) -> bool:
     return await bridges.pairs(conn, new.id, MOST_PAIRS) >= min(wanted, MOST_PAIRS)
 
 
-def _fitted(olds: Matrix, news: Matrix) -> tuple[bridge.Bridge | None, bridge.Measure | None, str]:
-    """A bridge on all pairs, and what one on some of them is worth to the others."""
+def _fitted(olds: Matrix, news: Matrix, of: int) -> tuple[bridge.Bridge | None, bridge.Measure | None, str]:
+    """A bridge on all pairs, and what such bridges are worth to a collection of so many documents."""
     try:
-        return bridge.fit(olds, news), bridge.measure(olds, news), ""
+        return bridge.fit(olds, news), bridge.measure(olds, news, of=max(of, len(olds))), ""
     except BadInput as error:
         return None, None, str(error)
