@@ -325,6 +325,68 @@ async def test_where_it_cannot_be_the_old_index_answers(
     assert max(bill(loopback).values()) == 1
 
 
+async def test_a_document_that_the_model_refuses_is_missed_by_nobody(app: App, loopback: Loopback) -> None:
+    """Rather the old index's answer than one without it; accepted by a person, it is left out."""
+    made = await half(app)
+    await poison(app, loopback)
+    for _ in range(2):
+        await assert_by_the_old(app, made)
+    assert "45" not in await embedded(app)
+    async with app.database.transaction() as conn:
+        await queue.accept(conn, [2], "a test")
+    reading = await search(app, k=ALL - 1)
+    assert reading.early
+    assert "45" not in shown(reading)
+    await assert_by_the_old(app, made)
+
+
+async def test_the_migration_s_budget_is_the_searches_too(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a text more than it pays for; the migration is paused by it, as by its backfill."""
+    monkeypatch.setattr(calls, "price", lambda _: Decimal(1000))
+    made = await half(app)
+    before = await embedded(app)
+    await budget(app, loopback)
+    for _ in range(2):
+        await assert_by_the_old(app, made)
+    assert await embedded(app) == before
+    assert "budget" in ((await world.migration(app, made)).paused_why or "")
+    await steps.drain_soon(app)
+
+
+async def test_where_the_bridge_does_not_hold_nobody_goes_over_it(app: App, loopback: Loopback) -> None:
+    made = await half(app)
+    await no_bridge(app, loopback)
+    await assert_by_the_old(app, made)
+
+
+async def test_a_pause_closes_the_way(app: App, loopback: Loopback) -> None:
+    """An operator's switch: the next search is answered as before the migration."""
+    made = await half(app, embedded=ALL)
+    assert (await search(app)).early
+    await app.commands.pause(made, "a test")
+    await assert_by_the_old(app, made)
+    seen = await world.look(app, made)
+    assert seen.early is not None
+    assert (seen.early["open"], seen.early["why"]) == (False, "closed for now: a test")
+    await app.commands.resume(made)
+    assert (await search(app)).early
+
+
+async def test_what_somebody_has_in_hand_is_left_there(app: App, loopback: Loopback) -> None:
+    """A worker's claim, a paused tenant's and a held index's work: a search claims what is free."""
+    await half(app, embedded=0)
+    index = await index_of(app, steps.NEW)
+    claim = await hands.claim(app, index, queue.BACKFILL, size=5)
+    every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    async with app.database.transaction("worker") as conn:
+        taken = await queue.claim_these(conn, index.id, every, lease=60)
+        assert not {job.doc_id for job in taken.jobs} & {job.doc_id for job in claim.jobs}
+        assert len(taken.jobs) == ALL - 5
+        assert (await queue.claim_these(conn, index.id, every, lease=60)).jobs == ()
+
+
 async def test_a_worker_takes_over_what_came_too_late(app: App, loopback: Loopback) -> None:
     """The search leaves in time; what it had begun goes on behind it, and is paid for once."""
     made = await half(app)
@@ -454,10 +516,12 @@ async def test_a_demand_for_somebody_else_s_documents_is_none(app: App, loopback
     assert {row.tenant for row in await steps.rows(app, "SELECT tenant FROM revec.vectors_2")} == {"acme"}
 
 
-async def test_a_tenant_s_allowance_is_its_own(app: App, loopback: Loopback) -> None:
+async def test_a_tenant_s_allowance_is_its_own(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One has had its documents of this minute embedded: another is served as if there were nobody else."""
     await two_tenants(app)
-    app.demand._per_minute = 30
+    monkeypatch.setattr(app.demand, "_per_minute", 30)
     assert (await search(app, tenant="acme")).demanded == 30
     await steps.rows(app, "DELETE FROM revec.vectors_2 RETURNING 1")
     await steps.rows(app, "UPDATE revec.backfill SET done = false, after_id = 0 RETURNING 1")
