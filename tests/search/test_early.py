@@ -18,7 +18,7 @@ from revec.model.document import Draft, text_hash
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
 from revec.model.reading import Mode, Reading
-from revec.postgres import bridges
+from revec.postgres import bridges, indexes
 from revec.search import bridge, early
 from revec.work import calls, pack, queue
 from revec.work.demand import Demand
@@ -31,6 +31,7 @@ from tests.work import hands
 
 QUERY = "a question"
 PATIENCE = 20.0  # seconds: a busy machine is not what these tests are about
+ALL = 60  # documents of a collection and hits of a search: every document is a candidate
 OF_DOCUMENTS = "text of document"  # what a query does not have in it
 
 
@@ -78,21 +79,21 @@ async def moving(app: App, made: Collection, embedded: int, **how: Any) -> None:
         await hands.step(app, claim=embedded)
 
 
-async def half(app: App, count: int = 60, embedded: int = 30, **how: Any) -> Collection:
+async def half(app: App, count: int = ALL, embedded: int = 30, **how: Any) -> Collection:
     made = await steps.filled(app, count)
     await moving(app, made, embedded, **how)
     return made
 
 
 async def search(app: App, query: str = QUERY, **how: Any) -> Reading:
-    asked: dict[str, Any] = {"k": 10, "tenant": "default", "mode": Mode.VECTOR} | how
+    asked: dict[str, Any] = {"k": ALL, "tenant": "default", "mode": Mode.VECTOR} | how
     return await app.retriever.search("c", query, **asked)
 
 
 async def by_the_old(app: App, made: Collection, **how: Any) -> Reading:
     """What the index that serves says, whatever is served early."""
     route, index = await app.retriever.route("c")
-    asked: dict[str, Any] = {"k": 10, "tenant": "default", "mode": Mode.VECTOR} | how
+    asked: dict[str, Any] = {"k": ALL, "tenant": "default", "mode": Mode.VECTOR} | how
     return await app.retriever.read("c", route, index, QUERY, **asked)
 
 
@@ -120,7 +121,7 @@ async def assert_by_the_old(app: App, made: Collection, **how: Any) -> None:
     reading = await search(app, **how)
     assert (reading.early, reading.index, reading.degraded) == (False, f"{steps.OLD}#1", False)
     assert reading.hits == (await by_the_old(app, made, **how)).hits
-    assert len(reading.hits) == how.get("k", 10)
+    assert len(reading.hits) == ALL
 
 
 @pytest.mark.parametrize("mode", [Mode.VECTOR, Mode.HYBRID])
@@ -142,19 +143,15 @@ async def test_half_migrated_it_is_answered_as_the_new_index_will_be(
 
 
 @pytest.mark.parametrize("kind", Kind)
-async def test_candidates_of_a_large_collection_are_a_few(
-    app: App, loopback: Loopback, kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_candidates_of_a_large_collection_are_a_few(app: App, loopback: Loopback, kind: Kind) -> None:
     """Of 300 documents the bridge finds those that the new index will show: only they are embedded."""
-    monkeypatch.setattr(early, "MAPPED", 40)
-    monkeypatch.setattr(early, "OLD", 20)
     made = await half(app, 300, embedded=0, kind=kind)
-    reading = await search(app)
+    reading = await search(app, k=10)
     assert reading.early
-    assert 40 <= reading.demanded <= 60
+    assert 20 <= reading.demanded <= 40
     await steps.drain(app)
     await app.commands.cutover(made, why="a test")
-    assert len(set(shown(reading)) & set(shown(await search(app)))) >= 8
+    assert len(set(shown(reading)) & set(shown(await search(app, k=10)))) >= 8
     await steps.assert_oracle(app, made)
 
 
@@ -328,6 +325,68 @@ async def test_where_it_cannot_be_the_old_index_answers(
     assert max(bill(loopback).values()) == 1
 
 
+async def test_a_document_that_the_model_refuses_is_missed_by_nobody(app: App, loopback: Loopback) -> None:
+    """Rather the old index's answer than one without it; accepted by a person, it is left out."""
+    made = await half(app)
+    await poison(app, loopback)
+    for _ in range(2):
+        await assert_by_the_old(app, made)
+    assert "45" not in await embedded(app)
+    async with app.database.transaction() as conn:
+        await queue.accept(conn, [2], "a test")
+    reading = await search(app, k=ALL - 1)
+    assert reading.early
+    assert "45" not in shown(reading)
+    await assert_by_the_old(app, made)
+
+
+async def test_the_migration_s_budget_is_the_searches_too(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a text more than it pays for; the migration is paused by it, as by its backfill."""
+    monkeypatch.setattr(calls, "price", lambda _: Decimal(1000))
+    made = await half(app)
+    before = await embedded(app)
+    await budget(app, loopback)
+    for _ in range(2):
+        await assert_by_the_old(app, made)
+    assert await embedded(app) == before
+    assert "budget" in ((await world.migration(app, made)).paused_why or "")
+    await steps.drain_soon(app)
+
+
+async def test_where_the_bridge_does_not_hold_nobody_goes_over_it(app: App, loopback: Loopback) -> None:
+    made = await half(app)
+    await no_bridge(app, loopback)
+    await assert_by_the_old(app, made)
+
+
+async def test_a_pause_closes_the_way(app: App, loopback: Loopback) -> None:
+    """An operator's switch: the next search is answered as before the migration."""
+    made = await half(app, embedded=ALL)
+    assert (await search(app)).early
+    await app.commands.pause(made, "a test")
+    await assert_by_the_old(app, made)
+    seen = await world.look(app, made)
+    assert seen.early is not None
+    assert (seen.early["open"], seen.early["why"]) == (False, "closed for now: a test")
+    await app.commands.resume(made)
+    assert (await search(app)).early
+
+
+async def test_what_somebody_has_in_hand_is_left_there(app: App, loopback: Loopback) -> None:
+    """A worker's claim, a paused tenant's and a held index's work: a search claims what is free."""
+    await half(app, embedded=0)
+    index = await index_of(app, steps.NEW)
+    claim = await hands.claim(app, index, queue.BACKFILL, size=5)
+    every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    async with app.database.transaction("worker") as conn:
+        taken = await queue.claim_these(conn, index.id, every, lease=60)
+        assert not {job.doc_id for job in taken.jobs} & {job.doc_id for job in claim.jobs}
+        assert len(taken.jobs) == ALL - 5
+        assert (await queue.claim_these(conn, index.id, every, lease=60)).jobs == ()
+
+
 async def test_a_worker_takes_over_what_came_too_late(app: App, loopback: Loopback) -> None:
     """The search leaves in time; what it had begun goes on behind it, and is paid for once."""
     made = await half(app)
@@ -347,15 +406,11 @@ async def test_a_worker_takes_over_what_came_too_late(app: App, loopback: Loopba
 async def test_whoever_leaves_takes_nobody_with_him(app: App, loopback: Loopback) -> None:
     """A search that is cancelled: its documents are embedded all the same, and paid for once."""
     made = await half(app)
-    loopback.hold()
-    searching = asyncio.create_task(search(app))
-    await asyncio.to_thread(loopback.wait_held, 2)
-    loopback.release()
-    loopback.hold()
-    await asyncio.to_thread(loopback.wait_held, 1)
-    searching.cancel()
-    await asyncio.gather(searching, return_exceptions=True)
-    loopback.release()
+    async with demanding(app, loopback) as searching:
+        searching.cancel()
+        await asyncio.gather(searching, return_exceptions=True)
+        loopback.release()
+        assert (await search(app)).early
     await steps.drain(app)
     assert max(bill(loopback).values()) == 1
     await steps.assert_oracle(app, made)
@@ -374,7 +429,7 @@ async def test_the_old_model_is_not_needed(app: App, loopback: Loopback) -> None
     app.retriever._queries._provider_for = only_the_new
     reading = await search(app)
     assert reading.early
-    assert len(reading.hits) == 10
+    assert len(reading.hits) == ALL
 
 
 async def test_off_it_costs_nothing(app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,10 +516,12 @@ async def test_a_demand_for_somebody_else_s_documents_is_none(app: App, loopback
     assert {row.tenant for row in await steps.rows(app, "SELECT tenant FROM revec.vectors_2")} == {"acme"}
 
 
-async def test_a_tenant_s_allowance_is_its_own(app: App, loopback: Loopback) -> None:
+async def test_a_tenant_s_allowance_is_its_own(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One has had its documents of this minute embedded: another is served as if there were nobody else."""
     await two_tenants(app)
-    app.demand._per_minute = 30
+    monkeypatch.setattr(app.demand, "_per_minute", 30)
     assert (await search(app, tenant="acme")).demanded == 30
     await steps.rows(app, "DELETE FROM revec.vectors_2 RETURNING 1")
     await steps.rows(app, "UPDATE revec.backfill SET done = false, after_id = 0 RETURNING 1")
@@ -491,19 +548,12 @@ async def test_a_filter_narrows_what_is_embedded(app: App, loopback: Loopback) -
 
 
 @asynccontextmanager
-async def demanding(app: App, loopback: Loopback, **how: Any) -> AsyncIterator[asyncio.Task[Reading]]:
+async def demanding(app: App, loopback: Loopback) -> AsyncIterator[asyncio.Task[Reading]]:
     """A search whose documents are with the provider for as long as the body runs."""
-    await search(app, "document", tenant="nobody")  # its query is remembered
-    for index in (await app.retriever.route("c"))[1], None:
-        del index
-    await app.retriever._queries.of_query((await app.retriever.route("c"))[1], QUERY)
-    async with app.database.transaction("worker") as conn:
-        from revec.postgres import indexes
-
-        new = await indexes.by_id(conn, 2)
-    await app.retriever._queries.of_query(new, QUERY)
+    for model in (steps.OLD, steps.NEW):  # its query is remembered
+        await app.retriever.embedded(await index_of(app, model), QUERY)
     loopback.hold()
-    searching = asyncio.create_task(search(app, **how))
+    searching = asyncio.create_task(search(app))
     await asyncio.to_thread(loopback.wait_held)
     try:
         yield searching
@@ -512,28 +562,26 @@ async def demanding(app: App, loopback: Loopback, **how: Any) -> AsyncIterator[a
         await asyncio.gather(searching, return_exceptions=True)
 
 
+async def index_of(app: App, model: str) -> Index:
+    async with app.database.transaction() as conn:
+        return next(index for index in await indexes.writing(conn) if index.space.address == model)
+
+
 async def test_edits_and_deletes_meanwhile(app: App, loopback: Loopback) -> None:
     """No answer shows what is gone, none has a vector of an old text, and nothing stale is written."""
     made = await half(app)
-    await hands.watch(app, await new_index(app))
-    async with demanding(app, loopback, k=60) as searching:
+    await hands.watch(app, await index_of(app, steps.NEW))
+    async with demanding(app, loopback) as searching:
         await steps.delete(app, made, "40", "41")
         await steps.put(app, made, [Draft("42", "other", "a text that nobody has seen")])
         loopback.release()
         reading = await searching
     assert not {"40", "41"} & set(shown(reading))
     assert len(reading.hits) == 58
-    again = await search(app, k=60)
+    again = await search(app)
     await steps.drain(app)
     assert (again.early, len(again.hits)) == (True, 58)
     await hands.assert_oracle(app, made)
-
-
-async def new_index(app: App) -> Index:
-    from revec.postgres import indexes
-
-    async with app.database.transaction() as conn:
-        return await indexes.by_id(conn, 2)
 
 
 async def test_an_abort_meanwhile(app: App, loopback: Loopback) -> None:
@@ -545,7 +593,7 @@ async def test_an_abort_meanwhile(app: App, loopback: Loopback) -> None:
             await world.until(app, "SELECT to_regclass('revec.vectors_2') IS NULL")
         loopback.release()
         reading = await searching
-    assert (reading.early, len(reading.hits)) == (False, 10)
+    assert (reading.early, len(reading.hits)) == (False, ALL)
     await assert_by_the_old(app, made)
     await steps.drain(app)
     await steps.assert_oracle(app, made)

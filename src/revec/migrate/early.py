@@ -28,6 +28,7 @@ from revec.stores.base import Store, Vector
 from revec.work import queue
 
 SAMPLE = 500  # documents
+FEWEST = 2 * bridge.LEAST_PAIRS  # documents: half of the pairs judge the others
 NEARLY = 0.9  # of the sample: one of its documents may be a dead letter
 MOST_PAIRS = 4_000  # more make it hardly better
 LOOK_EVERY = 1.0  # seconds
@@ -42,7 +43,8 @@ def obstacle(old: Index | None, space: Space) -> str | None:
     if old is None:
         return "nothing serves yet that could find the documents which its index still lacks"
     if old.space.chunking != space.chunking:
-        return f"other chunks ({space.chunking}, not {old.space.chunking}) are no pairs to learn from"
+        was = old.space.chunking
+        return f"its chunks are others ({space.chunking}; before: {was}): they are no pairs to learn from"
     if old.space.modality != space.modality:
         return f"{space.modality} is searched otherwise than {old.space.modality}"
     return None
@@ -74,7 +76,7 @@ class Bridging:
             seen = await bridges.kept(conn, migration.id)
             if seen is None:
                 await self._begin(conn, migration, old, new)
-            elif await _is_due(conn, new, seen):
+            elif old and await _is_due(conn, new, seen):
                 self._fits[migration.id] = asyncio.create_task(self._fit(migration, seen, old, new))
 
     async def leave(self) -> None:
@@ -82,12 +84,12 @@ class Bridging:
             fit.cancel()
         await asyncio.gather(*self._fits.values(), return_exceptions=True)
 
-    async def _begin(self, conn: Connection, migration: Migration, old: Index, new: Index) -> None:
+    async def _begin(self, conn: Connection, migration: Migration, old: Index | None, new: Index) -> None:
         """The sample goes before the rest of the backfill: somebody waits for it."""
         why, ids = obstacle(old, new.space), []
         if why is None:
             ids = list(await documents.sampled(conn, migration.collection_id, SAMPLE))
-            if len(ids) < bridge.LEAST_PAIRS:
+            if len(ids) < FEWEST:
                 why = f"{len(ids)} documents are too few for a bridge, and soon embedded"
         drawn = 0 if why else len(ids)
         said = why or f"{drawn:,} documents are embedded first, to learn from"
@@ -139,11 +141,11 @@ class Bridging:
         return np.stack(olds).astype(np.float32), np.stack(news).astype(np.float32)
 
 
-async def _sides(conn: Connection, migration: Migration) -> tuple[Index, Index]:
-    assert migration.old_index is not None
+async def _sides(conn: Connection, migration: Migration) -> tuple[Index | None, Index]:
+    """What serves (None: a first fill), and what is being filled."""
     assert migration.new_index is not None
-    old, new = migration.old_index, migration.new_index
-    return await indexes.by_id(conn, old), await indexes.by_id(conn, new)
+    old = None if migration.old_index is None else await indexes.by_id(conn, migration.old_index)
+    return old, await indexes.by_id(conn, migration.new_index)
 
 
 async def _is_due(conn: Connection, new: Index, seen: Kept) -> bool:
@@ -155,8 +157,8 @@ async def _is_due(conn: Connection, new: Index, seen: Kept) -> bool:
 
 
 def _fitted(olds: Matrix, news: Matrix, of: int) -> tuple[bridge.Bridge | None, bridge.Measure | None, str]:
-    """A bridge on all pairs, and what one on some of them is worth to the others."""
+    """A bridge on all pairs, and what such bridges are worth to a collection of so many documents."""
     try:
-        return bridge.fit(olds, news), bridge.measure(olds, news, of=of), ""
+        return bridge.fit(olds, news), bridge.measure(olds, news, of=max(of, len(olds))), ""
     except BadInput as error:
         return None, None, str(error)

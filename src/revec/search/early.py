@@ -22,15 +22,15 @@ from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode
 from revec.postgres import bridges, documents, indexes
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
-from revec.search import fusion, lexical
-from revec.search.bridge import DEPTH, Bridge
+from revec.search import bridge, fusion, lexical
+from revec.search.bridge import Bridge
 from revec.search.legs import SPARE_HITS, Wanted, fused_hit_of, hit_of
 from revec.search.queries import Queries
 from revec.stores.base import Store, Vector
 from revec.work.demand import Demand, Unmet
 
-# Candidates of each kind; a search that wants more hits takes more.
-NEW, MAPPED, OLD, WORDS = fusion.DEPTH, DEPTH, DEPTH, 20
+# Candidates of each kind, at least. On the old index as many as the bridge was measured by.
+NEW, OLD, WORDS = fusion.DEPTH, bridge.DEPTH, 20
 WAYS = 32  # bridges in memory: megabytes each at thousands of dims
 
 
@@ -129,9 +129,9 @@ class Early:
     async def _way(self, early: routes.Early) -> Way:
         if early not in self._ways:
             async with self._database.transaction("worker") as conn:
-                old, new, bridge = await bridges.way(conn, early)
+                old, new, kept = await bridges.way(conn, early)
                 sides = await indexes.by_id(conn, old), await indexes.by_id(conn, new)
-            self._ways[early] = Way(*sides, Bridge.loads(bridge))
+            self._ways[early] = Way(*sides, Bridge.loads(kept))
             while len(self._ways) > WAYS:
                 self._ways.popitem(last=False)
         self._ways.move_to_end(early)
@@ -165,7 +165,7 @@ class Early:
         way, wanted = asked.way, asked.wanted
         more = wanted.k + SPARE_HITS
         mapped = way.bridge.to_old(asked.new)
-        kinds = [(way.new, asked.new, NEW), (way.old, mapped, MAPPED)]
+        kinds = [(way.new, asked.new, NEW), (way.old, mapped, OLD)]
         kinds += [(way.old, asked.old, OLD)] if asked.old is not None else []
         async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
             near = [
@@ -174,7 +174,7 @@ class Early:
                 )
                 for index, vector, most in kinds
             ]
-            is_all = len(near[1]) < max(MAPPED, more)
+            is_all = len(near[1]) < max(OLD, more)
             if asked.words is not None:
                 near.append(await self._by_words(conn, asked))
             ids = list(dict.fromkeys(doc_id for scored in near for doc_id, _ in scored))
