@@ -322,9 +322,15 @@ def verdicts(name: str, parts: dict[float, Part], status_quo: list[float], full:
         return [at_most(f"{name}: answered early up to 50%, where it has to be refused", early, 0.0)]
     losses = [loss(seen.ours, status_quo) for seen in parts.values()]
     falls = [loss(parts[after].ours, parts[before].ours) for before, after in pairwise(PARTS)]
+    # Above the full reindex, where the old candidates help, there is only one way to go.
+    below = [
+        min(mean(parts[before].ours), mean(full)) - mean(parts[after].ours)
+        for before, after in pairwise(PARTS)
+    ]
     return [
         at_most(f"{name}: most below the status quo, beyond noise", max(losses), 0.0),
         at_most(f"{name}: most fallen from part to part, beyond noise", max(falls), 0.0),
+        reported(f"{name}: most fallen from part to part, below the full reindex", max(0.0, *below)),
         at_least(f"{name}: of the full reindex at 50%", mean(parts[0.5].ours) / mean(full), 0.93),
         at_least(f"{name}: of the full reindex at 90%", mean(parts[0.9].ours) / mean(full), 0.99),
     ]
