@@ -29,6 +29,7 @@ from revec.postgres import bridges, documents, filters, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _openai_batches
+from revec.search import early as searching_early
 from revec.search import lexical, pulse, queries, retriever, similar
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
@@ -408,6 +409,10 @@ MUTANTS: dict[str, Mutant] = {
             instead(demand.SQL, "due", ("THEN 'a dead letter'", "THEN NULL")),
             attribute(Demand, "require_none", nothing),
         ),
+        early.test_a_document_that_the_model_refuses_is_missed_by_nobody,
+    ),
+    "an answer may be shorter than the old index's": Mutant(
+        attribute(searching_early, "_require_enough", lambda *_: None),
         early.test_a_document_that_the_model_refuses_is_missed_by_nobody,
     ),
     "whoever leaves takes the documents with him": Mutant(
