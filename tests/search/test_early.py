@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from psycopg import AsyncConnection
 
 from revec.app import App
 from revec.model import filter as filters
+from revec.model.access import Role
 from revec.model.document import Draft, text_hash
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
@@ -25,8 +29,10 @@ from revec.work.demand import Demand
 from tests import loopback as fake
 from tests import steps
 from tests.conftest import settings_for
+from tests.faults import harness
 from tests.loopback import Loopback
 from tests.migrate import world
+from tests.web.door import door, holder
 from tests.work import hands
 
 QUERY = "a question"
@@ -121,7 +127,7 @@ async def assert_by_the_old(app: App, made: Collection, **how: Any) -> None:
     reading = await search(app, **how)
     assert (reading.early, reading.index, reading.degraded) == (False, f"{steps.OLD}#1", False)
     assert reading.hits == (await by_the_old(app, made, **how)).hits
-    assert len(reading.hits) == ALL
+    assert len(reading.hits) == how.get("k", ALL)
 
 
 @pytest.mark.parametrize("mode", [Mode.VECTOR, Mode.HYBRID])
@@ -330,7 +336,7 @@ async def test_a_document_that_the_model_refuses_is_missed_by_nobody(app: App, l
     made = await half(app)
     await poison(app, loopback)
     for _ in range(2):
-        await assert_by_the_old(app, made)
+        await assert_by_the_old(app, made, k=ALL - 1)
     assert "45" not in await embedded(app)
     async with app.database.transaction() as conn:
         await queue.accept(conn, [2], "a test")
@@ -375,12 +381,12 @@ async def test_a_pause_closes_the_way(app: App, loopback: Loopback) -> None:
 
 
 async def test_what_somebody_has_in_hand_is_left_there(app: App, loopback: Loopback) -> None:
-    """A worker's claim, a paused tenant's and a held index's work: a search claims what is free."""
+    """A search claims what is free, once: neither a worker's claim nor its own."""
     await half(app, embedded=0)
     index = await index_of(app, steps.NEW)
-    claim = await hands.claim(app, index, queue.BACKFILL, size=5)
     every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
     async with app.database.transaction("worker") as conn:
+        claim = await queue.claim(conn, index.id, queue.BACKFILL, size=5, lease=60)
         taken = await queue.claim_these(conn, index.id, every, lease=60)
         assert not {job.doc_id for job in taken.jobs} & {job.doc_id for job in claim.jobs}
         assert len(taken.jobs) == ALL - 5
@@ -653,4 +659,97 @@ async def test_the_jit_lane_waits_while_the_migration_is_paused(app: App, loopba
     assert len(await embedded(app)) == 30
     await app.commands.resume(made, reason="a test")
     await steps.drain(app)
+    await steps.assert_oracle(app, made)
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "claim_committed",
+        "paid_leased",
+        "before_send",
+        "after_response",
+        "vectors_written",
+        "before_commit",
+        "after_commit",
+    ],
+)
+async def test_a_search_killed_in_the_middle_leaves_nothing_broken(
+    app: App, loopback: Loopback, tmp_path: Path, place: str
+) -> None:
+    """`kill -9` of the searching process: a worker finishes, and pays again at most for what was in flight."""
+    made = await half(app)
+    environment = {"REVEC_DSN": app.database.dsn, "OPENAI_BASE_URL": loopback.url, "OPENAI_API_KEY": "k"}
+    hit = tmp_path / "hit"
+    quick = {"REVEC_LEASE": "1", "REVEC_FAILPOINT": place, "REVEC_FAILPOINT_HIT": str(hit)}
+    async with harness.commands(tmp_path, **environment) as start:
+        searching = await start("search", "c", QUERY, "--k", str(ALL), **quick)
+        assert await searching.ended() == -signal.SIGKILL, searching.said
+    assert hit.read_text() == place
+    paid = bill(loopback)
+    await steps.drain(app)
+    again = {text for text, times in bill(loopback).items() if times > 1}
+    assert again <= (
+        paid.keys()
+        if place in {"before_send", "after_response", "vectors_written", "before_commit"}
+        else set()
+    )
+    assert max(bill(loopback).values()) <= 2
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_command_that_searches_early_says_so(app: App, loopback: Loopback, tmp_path: Path) -> None:
+    """Begun by `start --serve-early`, which `plan` shows first; `status` says what came of it."""
+    await steps.filled(app, ALL)
+    environment = {
+        "REVEC_DSN": app.database.dsn,
+        "OPENAI_BASE_URL": loopback.url,
+        "OPENAI_API_KEY": "k",
+        "REVEC_EARLY_SECONDS": "20",
+        "NO_COLOR": "1",
+    }
+    async with harness.commands(tmp_path, **environment) as start:
+
+        async def run(*arguments: str) -> str:
+            command = await start(*arguments)
+            await command.ends_well()
+            return command.said
+
+        assert "early       as soon as a sample" in await run("plan", "c", "--to", steps.NEW, "--serve-early")
+        await run("start", "c", "--to", steps.NEW, "--serve-early")
+        (made,) = [Collection(1, "c")]
+        await world.tick_to(app, made, State.BACKFILLING)
+        await world.tick(app)
+        assert "early       closed: 60 documents are too few" in await run("status", "c")
+        await opened(app, made)
+        answer = json.loads(await run("search", "c", QUERY, "--k", str(ALL), "--json"))
+        assert (answer["early"], answer["demanded"], len(answer["hits"])) == (True, ALL, ALL)
+        looked = await run("status", "c")
+        assert "early       open: a test says so" in looked
+        assert "60 documents were embedded for searches" in looked
+        assert "early (0 documents embedded for it)" in await run("search", "c", QUERY)
+    await steps.assert_oracle(app, made)
+
+
+async def test_over_http_it_is_begun_and_said_too(app: App, loopback: Loopback) -> None:
+    """Both fields are there where it is early, and nowhere else."""
+    made = await steps.filled(app, ALL)
+    be_patient(app)
+    async with door(app) as client:
+        admin = await holder(app, Role.ADMIN)
+        place = "/v1/collections/c/migrations"
+        begun = await client.post(place, headers=admin, json={"to": steps.NEW, "serve_early": True})
+        assert begun.status_code == 201, begun.text
+        await world.tick_to(app, made, State.BACKFILLING)
+        await world.tick(app)
+        viewer = await holder(app, Role.VIEWER, "default")
+        query = {"q": QUERY, "k": ALL}
+        before = (await client.get("/v1/collections/c/search", headers=viewer, params=query)).json()
+        assert before.keys().isdisjoint({"early", "demanded"})
+        await opened(app, made)
+        answer = (await client.get("/v1/collections/c/search", headers=viewer, params=query)).json()
+    assert (answer["early"], answer["demanded"], answer["index"]) == (True, ALL, f"{steps.NEW}#2")
     await steps.assert_oracle(app, made)

@@ -206,8 +206,8 @@ class Early:
             hits = await self._best(conn, asked, ranked)
         there = {doc_id for doc_id, _ in new}
         await self._demand.require_none(index, [d for d in due if d not in there], wanted.tenant)
-        if len(hits) < wanted.k and not (found.is_all and len(ranked) == len(found.live)):
-            raise Unmet(f"there are only {len(hits)} hits among its candidates")
+        if not (found.is_all and len(ranked) == len(found.live)):
+            _require_enough(hits, wanted)
         return hits
 
     async def _best(self, conn: Connection, asked: Asked, ranked: list[tuple[int, float]]) -> list[Hit]:
@@ -223,3 +223,9 @@ class Early:
         vectors = fusion.given("vectors", ranked[:depth])
         rows = await fusion.hits(conn, vectors, words, tenant=wanted.tenant, limit=wanted.k)
         return [fused_hit_of(row) for row in rows]
+
+
+def _require_enough(hits: list[Hit], wanted: Wanted) -> None:
+    """Where there may be more than the candidates that are left."""
+    if len(hits) < wanted.k:
+        raise Unmet(f"there are only {len(hits)} hits among its candidates")
