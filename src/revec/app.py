@@ -25,6 +25,7 @@ from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
 from revec.search import lexical
+from revec.search.early import Early
 from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
 from revec.search.queries import Queries
@@ -35,10 +36,12 @@ from revec.stores.base import Store
 from revec.stores.pgvector import PgVector
 from revec.work.batches import Batcher
 from revec.work.control import Control
+from revec.work.demand import Demand
 from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
+EARLY = 0.4  # of the deadline, for an early answer: what is left is for the other one
 
 
 class App:
@@ -74,12 +77,22 @@ class App:
         self._exits.push_async_callback(ledger.close)
         queries = Queries(self.provider, ledger)
         self._exits.push_async_callback(queries.close)
+        self.demand = Demand(
+            self.database,
+            self.store,
+            self.provider,
+            Memory(ceiling(self.settings.memory)),
+            lease=self.settings.lease,
+            per_minute=self.settings.early_documents,
+        )
+        patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         self.retriever = Retriever(
             self.database,
             self.store,
             queries,
             pulse.note,
             want=wanting.note,
+            early=Early(self.database, self.store, queries, self.demand, patience=patience),
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )
@@ -94,6 +107,7 @@ class App:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.demand.close()  # it still has to do with the models
         for provider in self._providers.values():
             await provider.close()
         await self._exits.aclose()
@@ -130,12 +144,20 @@ class App:
         query: str | None = None,
         long: Long = AS_IT_IS,
         patient: bool = False,
+        serve_early: bool = False,
     ) -> plan.Plan:
         """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
         return await plan.plan(
-            self.database, collection, provider, kind=kind, query=asker, long=long, patient=patient
+            self.database,
+            collection,
+            provider,
+            kind=kind,
+            query=asker,
+            long=long,
+            patient=patient,
+            serve_early=serve_early,
         )
 
     async def start(
@@ -148,10 +170,18 @@ class App:
         query: str | None = None,
         long: Long = AS_IT_IS,
         patient: bool = False,
+        serve_early: bool = False,
         budget: Decimal | None = None,
     ) -> Migration:
         planned = await self.plan(
-            collection, address, dims=dims, kind=kind, query=query, long=long, patient=patient
+            collection,
+            address,
+            dims=dims,
+            kind=kind,
+            query=query,
+            long=long,
+            patient=patient,
+            serve_early=serve_early,
         )
         return await self.commands.start(planned, budget=budget)
 

@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     provider_timeout: float = Field(default=60.0, gt=0)
     freshness: float = Field(default=30.0, gt=0)  # seconds
     request_deadline: float = Field(default=5.0, gt=0)  # seconds
+    early_seconds: float | None = Field(default=None, gt=0)  # for an early answer; none: 0.4 of the deadline
+    early_documents: int = Field(default=600, ge=0)  # a tenant's searches may have embedded in a minute
     lease: float = Field(default=60.0, gt=0)  # seconds
     conductor_lease: float = Field(default=10.0, gt=0)  # seconds
     claim: int | None = Field(default=None, ge=1, le=10_000)  # none: as many as fill a pack

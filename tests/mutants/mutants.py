@@ -40,11 +40,12 @@ from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import documents, filters, graphs, indexes, keys, pulses
+from revec.postgres import bridges, documents, filters, graphs, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
 from revec.providers.base import Item
+from revec.search import early as searching_early
 from revec.search import fusion, legs, lexical, pulse, queries, retriever, similar, tuning, wanting
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
@@ -52,8 +53,9 @@ from revec.stores.base import ChunkSet
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.routes import documents as pushed
-from revec.work import batches, brake, calls, control, gather, health, pack, queue, reading, worker
+from revec.work import batches, brake, calls, control, demand, gather, health, pack, queue, reading, worker
 from revec.work.control import Control
+from revec.work.demand import Demand
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
 from revec.work.packing import Load
@@ -65,8 +67,10 @@ from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as elsewhere
 from tests.client import test_sync as twins
 from tests.migrate import test_backfill, test_thresholds
+from tests.migrate import test_early as bridging
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
+from tests.search import test_early as early
 from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
 from tests.search import test_wanting as wished
 from tests.stores import test_plans
@@ -325,6 +329,15 @@ async def from_memory(self: Retriever, index: Index, query: str, **_: Any) -> An
     return await self._queries.of_query(index, query)
 
 
+async def all_allowed(_: Demand, __: Connection, ___: Index, whose: dict[int, str]) -> list[int]:
+    return list(whose)
+
+
+async def holding_on(task: Any, until: float) -> None:
+    async with asyncio.timeout_at(until):
+        await task
+
+
 @asynccontextmanager
 async def one_layer(app: App) -> AsyncIterator[None]:
     app.database.two_layers = False
@@ -457,6 +470,58 @@ MUTANTS: dict[str, Mutant] = {
     "a migration is looked at piece by piece": Mutant(
         instead(outlook.SQL, "one_moment", ("REPEATABLE READ", "READ COMMITTED")),
         pages.test_a_page_between_two_looks_is_in_both_or_in_none,
+    ),
+    # serving early
+    "who was rolled back is served early": Mutant(
+        both(
+            without(indexes.SQL, "route", " AND m.new_index IS DISTINCT FROM r.previous"),
+            attribute(bridges, "close", nothing),
+        ),
+        early.test_a_cutover_and_a_rollback_end_it,
+    ),
+    "a pause closes nothing": Mutant(
+        without(indexes.SQL, "route", "AND m.paused_why IS NULL AND m.hold IS NULL"),
+        early.test_a_pause_closes_the_way,
+    ),
+    "anybody goes over any bridge": Mutant(
+        both(without(indexes.SQL, "route", " AND b.holds"), without(bridges.SQL, "way", " AND b.holds")),
+        early.test_where_the_bridge_does_not_hold_nobody_goes_over_it,
+    ),
+    "a search claims what others have in hand": Mutant(
+        without(queue.SQL, "claim_these", CLAIMABLE), early.test_what_somebody_has_in_hand_is_left_there
+    ),
+    "a search has anybody's documents embedded": Mutant(
+        without(demand.SQL, "due", "AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)"),
+        early.test_a_demand_for_somebody_else_s_documents_is_none,
+    ),
+    "nothing limits what a tenant's searches have embedded": Mutant(
+        attribute(Demand, "_allowed", all_allowed), early.test_a_tenant_s_allowance_is_its_own
+    ),
+    "searches spend what no budget pays for": Mutant(
+        function("revec.admit", ("in_lane IN (1, 2)", "in_lane = 2")),
+        early.test_the_migration_s_budget_is_the_searches_too,
+    ),
+    "a paused migration goes on for searches": Mutant(
+        instead(queue.SQL, "ready", ("lane.n > 0 AND", "lane.n = 2 AND")),
+        early.test_the_jit_lane_waits_while_the_migration_is_paused,
+    ),
+    "an answer leaves out what it could not embed": Mutant(
+        both(
+            instead(demand.SQL, "due", ("THEN 'a dead letter'", "THEN NULL")),
+            attribute(Demand, "require_none", nothing),
+        ),
+        early.test_a_document_that_the_model_refuses_is_missed_by_nobody,
+    ),
+    "an answer may be shorter than the old index's": Mutant(
+        attribute(searching_early, "_require_enough", lambda *_: None),
+        early.test_a_document_that_the_model_refuses_is_missed_by_nobody,
+    ),
+    "whoever leaves takes the documents with him": Mutant(
+        attribute(demand, "_wait", holding_on), early.test_whoever_leaves_takes_nobody_with_him
+    ),
+    "the last fit wins": Mutant(
+        without(bridges.SQL, "put", " AND version = %(seen)s"),
+        bridging.test_a_fit_of_yesterday_does_not_replace_todays,
     ),
     # words
     "a posting is found though its document was edited": Mutant(

@@ -24,6 +24,10 @@ Source = Annotated[str | None, Parameter(help="One table, as revec.toml names it
 Patient = Annotated[
     bool, Parameter(help="Backfill by the provider's batch API: half the price, within a day.", negative=())
 ]
+Early = Annotated[
+    bool,
+    Parameter(help="The new model answers before the backfill is over, where it loses nothing.", negative=()),
+]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
@@ -58,13 +62,21 @@ async def plan(
     chunk: Chunk = None,
     truncate: Truncate = None,
     patient: Patient = False,
+    serve_early: Early = False,
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
     async with of_collection(name) as (app, collection):
         long = long_of(name, chunk, truncate)
         planned = await app.plan(
-            collection, to, dims=dims, kind=index, query=query_model, long=long, patient=patient
+            collection,
+            to,
+            dims=dims,
+            kind=index,
+            query=query_model,
+            long=long,
+            patient=patient,
+            serve_early=serve_early,
         )
     if json:
         show_json(planned.facts)
@@ -80,12 +92,14 @@ async def plan(
         out.print("patient     the backfill waits for the provider's batches: half the price, within a day")
     if facts["fusion"]:
         out.print(f"fusion      {facts['fusion']}", markup=False)
+    if facts["serve_early"]:
+        out.print(f"early       {facts['early']}", markup=False)
     out.print(f"gates       {', '.join(facts['gates'])}")
     for number, lock in enumerate(facts["locks"]):
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
-    way = " --patient" if patient else ""
+    way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
     out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.")
     return Exit.DONE
 
@@ -101,6 +115,7 @@ async def start(
     chunk: Chunk = None,
     truncate: Truncate = None,
     patient: Patient = False,
+    serve_early: Early = False,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -116,6 +131,7 @@ async def start(
             chunk=chunk,
             truncate=truncate,
             patient=patient,
+            serve_early=serve_early,
             json=json,
         )
     from revec.work import queue
@@ -129,6 +145,7 @@ async def start(
             query=query_model,
             long=long_of(name, chunk, truncate),
             patient=patient,
+            serve_early=serve_early,
             budget=budget,
         )
         async with app.database.transaction() as conn:

@@ -69,7 +69,8 @@ async def search(
         reading = await app.retriever.search(name, query, k=k, tenant=whose, mode=Mode(mode), where=where)
         others = [] if reading.hits or all_tenants else await _tenants(app, name)
     if json:
-        _show(reading, "collection", "index", "epoch", "degraded", "why", "hits")
+        more = ["early", "demanded"] if reading.early else []
+        _show(reading, "collection", "index", "epoch", "degraded", "why", *more, "hits")
         return Exit.DONE
     _draw(reading, explain=explain)
     if reading.why:
@@ -83,8 +84,9 @@ async def search(
                 f"It has {', '.join(others)}: pass --tenant, or --all-tenants as an operator.",
                 markup=False,
             )
+    early = f", early ({reading.demanded:,} documents embedded for it)" if reading.early else ""
     out.print(
-        f"[dim]{reading.index}, epoch {reading.epoch}, embedded in "
+        f"[dim]{reading.index}{early}, epoch {reading.epoch}, embedded in "
         f"{reading.embed_seconds * 1000:.0f} ms, searched in {reading.search_seconds * 1000:.0f} ms[/dim]"
     )
     return Exit.DONE

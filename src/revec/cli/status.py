@@ -94,6 +94,10 @@ def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:
         rate = f", {seen['per_second']:,.0f}/s" if seen["per_second"] else ""
         eta = f", about {timedelta(seconds=seen['eta_seconds'])} to go" if seen["eta_seconds"] else ""
         yield "backfill", f"{seen['done']:,} of {seen['all']:,}{rate}{eta}"
+    if early := seen["early"]:
+        yield "early", f"{'open' if early['open'] else 'closed'}: {early['why']}"
+        if early["documents"]:
+            yield "", f"{early['documents']:,} documents were embedded for searches"
     for batch in seen["batches"]:
         yield "patient", batch
     if seen["spent"] or seen["budget"]:

@@ -19,7 +19,7 @@ from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Re
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import collections, indexes, migrations, tenants
+from revec.postgres import bridges, collections, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.retriever import Retriever
@@ -63,6 +63,7 @@ class Commands:
                 gates=plan.gates,
                 budget=budget,
                 patient=plan.patient,
+                serve_early=plan.serve_early,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
@@ -192,6 +193,7 @@ class Commands:
                 )
             await migrations.move(conn, migration, State.ABORTED, who=self.who, why=why)
             await self._forget_previous(conn, migration)
+            await bridges.close(conn, migration.id, "the migration is aborted")
             if migration.new_index is not None:
                 await indexes.retire(conn, migration.new_index)
         return migration
@@ -421,6 +423,7 @@ class Commands:
             await migrations.move(conn, migration, to, who=self.who, why=why, evidence=evidence)
             if forward:  # the row is ours now: what was said while we rehearsed counts
                 await self._still_proven(conn, migration)
+                await bridges.close(conn, migration.id, "it has served since the cutover")
             seen = await indexes.route_of(conn, migration.collection_id)
             if forward and seen.serving != previous:
                 raise Refused("the route does not serve what it should: look again with `revec status`")

@@ -14,6 +14,7 @@ import psycopg
 
 from revec.migrate import backfill, outlook, verify
 from revec.migrate.decide import Action, Do, decide
+from revec.migrate.early import Bridging
 from revec.migrate.outlook import Limits
 from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError
@@ -52,6 +53,7 @@ class Conductor:
         self._holder = holder
         self._sweep_at = 0.0
         self._builds: dict[int, asyncio.Task[None]] = {}  # by migration
+        self._bridging = Bridging(database, store)
 
     async def tick(self) -> bool:
         """One step for every migration; whether anything moved. Nothing where another one ticks."""
@@ -63,6 +65,8 @@ class Conductor:
             async with self._database.transaction() as conn:
                 under_way = await migrations.active(conn)
             moved = [await self._step(migration) for migration in under_way]
+            for migration in under_way:
+                await self._serve_early(migration)
             return any(moved)
 
     async def _step(self, migration: Migration) -> bool:
@@ -80,6 +84,15 @@ class Conductor:
                 raise
             events.emit(events.TryAgain(f"migration {migration.id}: {first_line(error)}"))
             return False
+
+    async def _serve_early(self, migration: Migration) -> None:
+        """Nothing waits for it, and its trouble stops nothing."""
+        try:
+            await self._bridging.tick(migration)
+        except (RevecError, psycopg.Error) as error:
+            if isinstance(error, psycopg.Error) and is_gone(error):
+                raise
+            events.emit(events.TryAgain(f"the bridge of migration {migration.id}: {first_line(error)}"))
 
     async def _act(self, migration: Migration, action: Action) -> bool:
         match action.do:
@@ -269,6 +282,7 @@ class Conductor:
         for build in self._builds.values():
             build.cancel()
         await asyncio.gather(*self._builds.values(), return_exceptions=True)
+        await self._bridging.leave()
         async with self._database.transaction() as conn:
             await leases.give_back(conn, LEASE, self._holder)
 

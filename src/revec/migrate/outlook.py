@@ -129,7 +129,7 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
         paused = {migration.new_index for migration in under_way if migration.paused_why}
         for index in await indexes.writing(conn):
             open_work = (await queue.open_work(conn, [index.id]))[index.id]
-            moving = open_work.moving - (open_work.moving_backfill if index.id in paused else 0)
+            moving = open_work.moving - (open_work.pausable if index.id in paused else 0)
             if index.id not in paused:  # the migration itself says how long a batch is waited for
                 moving -= sum(each.documents for each in await batches.under_way(conn, [index.id]))
             if moving > 0 and index.fault is None and not index.held:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from revec.migrate.decide import way_on
+from revec.migrate.early import obstacle
 from revec.migrate.verify import COMPLETENESS, FIDELITY, RECALL
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
@@ -74,6 +75,7 @@ class Plan:
     sampled: Sampled
     patient: bool = False
     fusion: str | None = None  # what becomes of it at the cutover; None: nothing
+    serve_early: bool = False
 
     @property
     def long_texts(self) -> str:
@@ -93,6 +95,15 @@ class Plan:
             f"{sampled.max_tokens:,} tokens that the model takes"
         )
         return counted if not sampled.longer and space.chunking == NONE else f"{counted}; {fate}"
+
+    @property
+    def early(self) -> str:
+        """Whether its model may answer before the backfill is over."""
+        if not self.serve_early:
+            return "no: `--serve-early` lets the new model answer before the backfill is over"
+        if why := obstacle(self.old, self.space):
+            return f"refused: {why}"
+        return "as soon as a sample of the documents shows that it would find what the old model finds"
 
     @property
     def locks(self) -> list[str]:
@@ -151,6 +162,8 @@ class Plan:
             "long_texts": self.long_texts,
             "patient": self.patient,
             "fusion": self.fusion,
+            "serve_early": self.serve_early,
+            "early": self.early,
             "gates": list(self.gates),
             "locks": self.locks,
             "sql": self.sql,
@@ -166,11 +179,13 @@ async def plan(
     query: Provider | None = None,
     long: Long = AS_IT_IS,
     patient: bool = False,
+    serve_early: bool = False,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Args:
         patient: the backfill goes through the provider's batch API.
+        serve_early: the model answers before the backfill is over, where that is no loss.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -215,6 +230,7 @@ async def plan(
         sampled=await _sampled(database, collection, provider),
         patient=patient,
         fusion=fused,
+        serve_early=serve_early,
     )
 
 

@@ -11,12 +11,12 @@ from revec.migrate.decide import decide
 from revec.migrate.outlook import Limits
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
-from revec.postgres import collections, documents, indexes, migrations, tenants
+from revec.postgres import bridges, collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
 from revec.stores.base import Store
-from revec.work import batches, calls, control, queue
+from revec.work import batches, calls, control, demand, queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Status:
     next: str = ""
     patient: bool = False  # the backfill goes through the provider's batch API
     batches: list[str] = field(default_factory=list)  # that the provider has
+    early: dict[str, Any] | None = None  # whether the new model answers already, and why; None: nobody asked
     verdicts: dict[str, str] | None = None
     rollback: str = ""
 
@@ -102,7 +103,7 @@ async def status(database: Database, store: Store, collection: Collection, limit
         facts |= {"workers": len(workers), "braked": _braked(workers)}
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
-    facts |= await _migration(database, migration)
+    facts |= await _migration(database, migration, collection)
     action = decide(await outlook.snapshot(database, store, migration, limits))
     waits = str(action.why) if not migration.state.is_final else _over(migration, collection)
     if migration.hold and migration.state is State.READY:
@@ -147,11 +148,12 @@ async def _index(conn: Connection, store: Store, index: Index, route: Route) -> 
     )
 
 
-async def _migration(database: Database, migration: Migration) -> dict[str, Any]:
+async def _migration(database: Database, migration: Migration, collection: Collection) -> dict[str, Any]:
     async with database.transaction() as conn:
         verdicts = await migrations.verdicts(conn, migration)
         per_second = await migrations.rate(conn, migration)
         backfill = 0
+        early = await _early(conn, migration, collection) if migration.serve_early else None
         at_provider = await batches.under_way(conn, [migration.new_index] if migration.new_index else [])
         if migration.new_index is not None and not migration.state.is_final:
             backfill = (await queue.open_work(conn, [migration.new_index]))[migration.new_index].backfill
@@ -170,9 +172,32 @@ async def _migration(database: Database, migration: Migration) -> dict[str, Any]
         "spent": float(migration.spent),
         "budget": None if migration.budget is None else float(migration.budget),
         "patient": migration.patient,
+        "early": early,
         "batches": [batches.told(each) for each in at_provider],
         "verdicts": {gate: f"{v.outcome}: {v.why}" for gate, (v, _) in verdicts.items()},
     }
+
+
+async def _early(conn: Connection, migration: Migration, collection: Collection) -> dict[str, Any]:
+    """Whether a search finds the way open, and what there is to say of it."""
+    kept = await bridges.kept(conn, migration.id)
+    told: dict[str, Any] = {"open": False, "why": "it has not begun", "pairs": 0, "measure": {}}
+    if kept is not None:
+        route, _ = await indexes.serving(conn, collection.name)
+        told = {
+            "open": route.early is not None,
+            "why": kept.why if route.early or not kept.holds else _closed(migration),
+            "pairs": kept.pairs,
+            "measure": dict(kept.measure),
+        }
+    new = migration.new_index
+    return told | {"documents": await demand.total(conn, new) if new else 0}
+
+
+def _closed(migration: Migration) -> str:
+    if held := migration.paused_why or migration.hold:
+        return f"closed for now: {held}"
+    return "closed for now: it was rolled back, or its model rests or is not trusted"
 
 
 def _over(migration: Migration, collection: Collection) -> str:

@@ -72,6 +72,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Early:
+    """The new model of a migration answers already, by this fit of its bridge."""
+
+    migration_id: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Which index answers. One row per collection; changed only by compare-and-set on `epoch`."""
 
@@ -81,6 +89,7 @@ class Route:
     previous: int | None
     resting: str | None = None  # why the model of what serves is not to be asked for a while
     filling: int | None = None  # the index that a migration is filling, while nobody paused it
+    early: Early | None = None
 
     def role_of(self, index_id: int) -> Literal["serving", "previous", "next"]:
         if index_id == self.serving:

@@ -35,6 +35,11 @@ class State(StrEnum):
         """Users may see the new index, and one compare-and-set takes them back."""
         return State.READY in TRANSITIONS[self] and not self.can_abort
 
+    @property
+    def may_serve_early(self) -> bool:
+        """The new index is being filled or proven, and no person has let anybody see it yet."""
+        return self.can_abort and self not in {State.PLANNED, State.CAPTURING}
+
 
 # state → {next: why it goes there}. Pause, throttle and hold are columns, not states.
 TRANSITIONS: dict[State, dict[State, str]] = {
@@ -85,6 +90,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
 }
 
 FINAL = tuple(state for state in State if state.is_final)
+EARLY = tuple(state for state in State if state.may_serve_early)
 
 
 def allowed(at: State, to: State) -> bool:
@@ -111,6 +117,7 @@ class Migration:
     documents: int  # counted when the backfill began
     seen: int  # documents that the cursors have passed
     patient: bool  # its backfill goes through the provider's batch API
+    serve_early: bool  # its model answers before the backfill is over, where that is no loss
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime

@@ -48,3 +48,5 @@ class Reading:
     degraded: bool = False  # the query has no vector: the words alone answered
     why: str | None = None  # it is degraded
     threshold: float | None = None  # hits below it were left out
+    early: bool = False  # of the index that is being filled, before its migration's cutover
+    demanded: int = 0  # documents that were embedded for this very answer

@@ -81,6 +81,24 @@ class Braked:
 
 
 @dataclass(frozen=True, slots=True)
+class Bridged:
+    """What a migration's bridge was found to be worth."""
+
+    migration: int
+    pairs: int
+    holds: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotServedEarly:
+    """A search that the index being filled could have answered was answered by the one that serves."""
+
+    collection: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnedAway:
     """Somebody showed a key or a token that opens nothing; what it was is not said."""
 
@@ -105,6 +123,8 @@ Event = (
     | DatabaseLost
     | TryAgain
     | Braked
+    | Bridged
+    | NotServedEarly
     | TurnedAway
     | RequestFailed
 )

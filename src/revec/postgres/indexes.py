@@ -9,7 +9,8 @@ from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
 from revec.model.errors import NotFound
-from revec.model.index import Index, Kind, Route
+from revec.model.index import Early, Index, Kind, Route
+from revec.model.migration import EARLY
 from revec.model.space import QueryRecipe, Space
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
@@ -61,10 +62,20 @@ async def of_space(conn: Connection, space: Space) -> list[int]:
 
 async def serving(conn: Connection, collection: str) -> tuple[Route, Index | None]:
     """The route and the index that answers, in one read."""
-    row = await (await conn.execute(SQL.route, {"collection": collection})).fetchone()
+    asked = {"collection": collection, "early": [*map(str, EARLY)]}
+    row = await (await conn.execute(SQL.route, asked)).fetchone()
     if row is None:
         raise no_collection(collection)
-    route = Route(row.collection_id, row.epoch, row.serving, row.previous, row.resting, row.filling)
+    early = Early(row.early_migration, row.early_version) if row.early_migration else None
+    route = Route(
+        row.collection_id,
+        row.epoch,
+        row.serving,
+        row.previous,
+        resting=row.resting,
+        filling=row.filling,
+        early=early,
+    )
     return route, None if row.serving is None else _index(row)
 
 

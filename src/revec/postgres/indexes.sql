@@ -25,17 +25,29 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
 SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORDER BY id;
 
 -- name: route
--- Read once per request: which index answers, how it wants to be asked, and which one is being filled.
+-- Read once per request: which index answers, how it wants to be asked, which one is being filled, and whether
+-- that one may answer before it: not while a person or a guard holds its migration, nor after a rollback, nor
+-- while its model rests.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
        (SELECT m.new_index FROM revec.migration m
-         WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL) AS filling
+         WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL) AS filling,
+       early.migration_id AS early_migration, early.version AS early_version
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id
        LEFT JOIN revec.index i ON i.id = r.serving
        LEFT JOIN revec.space s ON s.id = i.space_id
        LEFT JOIN revec.provider p ON p.model = i.query->>'address'
+       LEFT JOIN LATERAL (
+           SELECT b.migration_id, b.version
+             FROM revec.migration m JOIN revec.bridge b ON b.migration_id = m.id AND b.holds
+                  JOIN revec.index n ON n.id = m.new_index AND n.writing AND n.fault IS NULL
+                  LEFT JOIN revec.provider q ON q.model = n.query->>'address'
+            WHERE m.collection_id = c.id AND m.serve_early AND m.state = ANY (%(early)s)
+              AND m.old_index = r.serving AND m.new_index IS DISTINCT FROM r.previous
+              AND m.paused_why IS NULL AND m.hold IS NULL
+              AND (q.resting_until > now()) IS NOT TRUE) AS early ON true
  WHERE c.name = %(collection)s;
 
 -- name: flip
@@ -66,6 +78,7 @@ UPDATE revec.index SET writing = false, held = false, dropped_at = now() WHERE i
 WITH gone AS (SELECT id FROM revec.index WHERE id = %(index)s AND NOT writing),
      w AS (DELETE FROM revec.work WHERE index_id IN (SELECT id FROM gone)),
      e AS (DELETE FROM revec.excluded WHERE index_id IN (SELECT id FROM gone)),
+     s AS (DELETE FROM revec.demand WHERE index_id IN (SELECT id FROM gone)),
      d AS (DELETE FROM revec.dead WHERE index_id IN (SELECT id FROM gone) RETURNING *)
 INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
 SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at, 'abandoned' FROM d;

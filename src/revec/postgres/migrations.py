@@ -33,6 +33,7 @@ async def create(
     gates: tuple[str, ...],
     budget: Decimal | None = None,
     patient: bool = False,
+    serve_early: bool = False,
 ) -> Migration:
     """A planned migration.
 
@@ -49,6 +50,7 @@ async def create(
         "gates": list(gates),
         "budget": budget,
         "patient": patient,
+        "serve_early": serve_early,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()

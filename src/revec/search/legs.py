@@ -72,6 +72,10 @@ class Wanted:
         more = row.contents if self.contents else {}
         return Hit(row.key, round(score, 6), row.title, row.tenant, row.source, **ranks, **more)
 
+    def fused_hit(self, row: Any) -> Hit:
+        """As `hit`, with where each leg had it."""
+        return self.hit(row, row.score, vector_rank=row.vector_rank, lexical_rank=row.lexical_rank)
+
 
 @dataclass(frozen=True, slots=True)
 class Legs:
@@ -125,10 +129,7 @@ class Legs:
                 except psycopg.errors.UndefinedTable as error:
                     raise NotFound(f"index {index.name} was dropped meanwhile") from error
             if len(rows) >= wanted.k or len(rows) == before:
-                return [
-                    wanted.hit(row, row.score, vector_rank=row.vector_rank, lexical_rank=row.lexical_rank)
-                    for row in rows
-                ]
+                return [wanted.fused_hit(row) for row in rows]
             depth, before = depth * 4, len(rows)
 
     async def latest(self, index: Index, wanted: Wanted) -> list[Hit]:

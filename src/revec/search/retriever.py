@@ -12,9 +12,11 @@ from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Ref
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode, Reading
+from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import Database
 from revec.search import similar
+from revec.search.early import Answer, Early, NotEarly
 from revec.search.legs import Legs, Lexical, Wanted
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
@@ -46,6 +48,20 @@ class Served:
             **more,
         )
 
+    def early_reading(self, answer: Answer) -> Reading:
+        """Of the index that is being filled, at the epoch at which the other one serves."""
+        return Reading(
+            collection=self.collection,
+            index=answer.index.name,
+            index_id=answer.index.id,
+            epoch=self.route.epoch,
+            hits=answer.hits,
+            embed_seconds=answer.embed_seconds,
+            search_seconds=answer.search_seconds,
+            early=True,
+            demanded=answer.demanded,
+        )
+
 
 class Retriever:
     def __init__(
@@ -56,6 +72,7 @@ class Retriever:
         note: Note = lambda *_: None,
         *,
         want: Want = lambda *_: None,
+        early: Early | None = None,
         lexical: Lexical | None = None,
         deadline: float = 5.0,
     ) -> None:
@@ -64,6 +81,7 @@ class Retriever:
         self._queries = queries
         self._note = note
         self._want = want
+        self._early = early
         self._legs = Legs(database, store, lexical)
         self._deadline = deadline
 
@@ -107,6 +125,8 @@ class Retriever:
                 return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
+            if early := await self._answered_early(served, query, wanted, mode, deadline):
+                return early
             if first is not None and leg_left:
                 return await _after(told(served, first), by_query(served))
             return await by_query(served)
@@ -209,6 +229,19 @@ class Retriever:
         """The query's vector in the index's space, shape (dims,)."""
         return await self._queries.of_query(index, query, tenant=tenant, fresh=fresh)
 
+    async def _answered_early(
+        self, served: Served, query: str, wanted: Wanted, mode: Mode, deadline: float | None
+    ) -> Reading | None:
+        """By the index that is being filled; None where the one that serves has to answer."""
+        if self._early is None or served.route.early is None:
+            return None
+        try:
+            answer = await self._early.answer(served.route, query, wanted, mode, deadline)
+        except NotEarly as error:
+            events.emit(events.NotServedEarly(served.collection, str(error)))
+            return None
+        return served.early_reading(answer)
+
     async def _by_query(
         self,
         served: Served,
@@ -248,6 +281,8 @@ class Retriever:
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
             served = Served(collection, *await self.route(collection))
             reading = await answered(served)
+        if reading.early:  # it takes longer by itself, and lacks nothing
+            return reading
         self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
         if served.route.filling is not None:
             self._want(served.route.filling, reading.hits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,6 +100,17 @@ class Store(Protocol):
         where: Filter | None = None,
     ) -> list[tuple[int, float]]:
         """The same without any approximate index."""
+
+    async def scored(
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        doc_ids: Collection[int],
+        *,
+        tenant: str | None,
+    ) -> list[tuple[int, float]]:
+        """Of these documents those that have vectors, as `nearest` would rank them."""
 
     async def vectors(
         self, conn: Connection, index: Index, doc_ids: Sequence[int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,18 @@ class PgVector:
         where: Filter | None = None,
     ) -> list[tuple[int, float]]:
         return await _Scan(conn, index, query, tenant, where).exactly(limit)
+
+    async def scored(
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        doc_ids: Collection[int],
+        *,
+        tenant: str | None,
+    ) -> list[tuple[int, float]]:
+        asked = {"query": HalfVector(half(query)), "ids": BigInts(doc_ids), "tenant": tenant}
+        return _scored(await _asked(conn, index, SQL.scored.format(vectors=_table(index)), asked))
 
     async def vectors(
         self, conn: Connection, index: Index, doc_ids: Sequence[int]

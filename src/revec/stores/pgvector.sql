@@ -61,6 +61,12 @@ WITH rows AS MATERIALIZED (
 SELECT doc_id, 1 - min(distance) AS score FROM rows
  GROUP BY doc_id ORDER BY score DESC, doc_id LIMIT %(limit)s;
 
+-- name: scored
+-- Given documents, each by its nearest chunk.
+SELECT doc_id, 1 - min(embedding <=> %(query)b) AS score FROM {vectors}
+ WHERE doc_id = ANY (%(ids)b::bigint[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+ GROUP BY doc_id ORDER BY score DESC, doc_id;
+
 -- name: scan_settings
 -- An approximate scan goes on until the limit is met, also behind a tenant's filter; and it is planned
 -- for this tenant, not for the average one, whatever the database's default is. Of real sentences and real

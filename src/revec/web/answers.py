@@ -20,6 +20,7 @@ def said(reading: Reading, vectors: Vectors | None = None) -> dict[str, Any]:
         "epoch": reading.epoch,
         "degraded": reading.degraded,
         **({"why": ONLY_WORDS} if reading.degraded else {}),
+        **({"early": True, "demanded": reading.demanded} if reading.early else {}),
         "hits": [
             {
                 "id": hit.id,

@@ -121,6 +121,10 @@ class Answer(BaseModel):
     epoch: int
     degraded: bool = Field(default=False, description="The query has no vector: the words alone answered.")
     why: str | None = None
+    early: bool = Field(
+        default=False, description="Of the index that is being filled, before its migration's cutover."
+    )
+    demanded: int = Field(default=0, description="Documents that were embedded for this very answer.")
     hits: list[Hit]
 
 
@@ -245,6 +249,10 @@ class Start(In):
     to: Name = Field(description="The model to move to.")
     dims: int | None = Field(default=None, ge=1, le=16_000)
     index: Kind | None = None
+    serve_early: bool = Field(
+        default=False,
+        description="The new model may answer before the backfill is over, where it loses nothing.",
+    )
 
 
 class Order(In):

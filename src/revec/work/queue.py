@@ -70,6 +70,21 @@ async def claim(
     return Claim(index_id, lane, token, tuple(Job(*row) for row in jobs))
 
 
+async def claim_these(conn: Connection, index_id: int, doc_ids: Sequence[int], *, lease: float) -> Claim:
+    """The work of these documents, as far as nobody has it and nothing holds it back."""
+    token = uuid4()
+    asked = {"index": index_id, "ids": BigInts(doc_ids), "lease": lease, "token": token}
+    jobs = await (await conn.execute(SQL.claim_these, asked)).fetchall()
+    return Claim(index_id, JIT, token, tuple(Job(*row) for row in jobs))
+
+
+async def waited_for(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> tuple[int, int]:
+    """How many of these documents are still to be embedded, and how many of those somebody has in hand."""
+    row = await (await conn.execute(SQL.waited_for, {"index": index_id, "ids": BigInts(doc_ids)})).fetchone()
+    assert row is not None
+    return row.open, row.in_hand
+
+
 async def enqueue(conn: Connection, index_id: int, doc_ids: Sequence[int], lane: int = JIT) -> None:
     """See to it that these documents are embedded as urgently as that; again and again is no harm.
 
@@ -141,15 +156,12 @@ class Open:
     oldest_seconds: float = 0.0
     paused: int = 0  # of all, documents to embed of paused tenants: a person lets them go on
     paused_backfill: int = 0
+    pausable: int = 0  # of the others, what waits when the migration is paused
 
     @property
     def moving(self) -> int:
         """What is done without a person."""
         return self.open - self.paused
-
-    @property
-    def moving_backfill(self) -> int:
-        return self.backfill - self.paused_backfill
 
 
 async def open_work(conn: Connection, index_ids: Sequence[int]) -> dict[int, Open]:

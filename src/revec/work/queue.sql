@@ -1,6 +1,6 @@
 -- name: ready
 -- Which (index, lane) has work that nobody holds. Faulted and held indexes are left alone, those whose model
--- rests or is being probed, the backfill of a paused migration, and paused tenants but for their deletions. A
+-- rests or is being probed, all that a paused migration may wait for, and paused tenants but for their deletions. A
 -- walk from tenant to tenant that ends at the first one that counts: no longer where the queue is long.
 SELECT i.id AS index_id, lane.n AS lane
   FROM revec.index i CROSS JOIN generate_series(0, 2) AS lane (n)
@@ -31,7 +31,7 @@ SELECT i.id AS index_id, lane.n AS lane
    AND NOT EXISTS (SELECT FROM revec.provider p JOIN revec.space s ON s.id = i.space_id
                     WHERE p.model = (s.recipe->>'provider') || ':' || (s.recipe->>'model')
                       AND greatest(p.resting_until, p.probe_until) > clock_timestamp())
-   AND NOT (lane.n = 2 AND EXISTS (SELECT FROM revec.migration m
+   AND NOT (lane.n > 0 AND EXISTS (SELECT FROM revec.migration m
                                     WHERE m.new_index = i.id AND m.paused_why IS NOT NULL))
  ORDER BY lane.n, random();
 
@@ -106,6 +106,34 @@ UPDATE revec.work w
        attempts = attempts + 1
  WHERE w.index_id = %(index)s AND w.doc_id = ANY (ARRAY (SELECT doc_id FROM picked))
 RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
+
+-- name: claim_these
+-- Of these documents those that nobody has in hand, in whatever lane. As above, the index's row is locked, and
+-- nothing is claimed of a paused migration, nor of paused tenants.
+WITH claimable AS MATERIALIZED (
+    SELECT i.id, i.collection_id FROM revec.index i
+     WHERE i.id = %(index)s AND i.writing AND NOT i.held AND i.fault IS NULL
+       AND NOT EXISTS (SELECT FROM revec.migration m WHERE m.new_index = i.id AND m.paused_why IS NOT NULL)
+       FOR SHARE OF i
+), picked AS MATERIALIZED (
+    SELECT w.doc_id FROM claimable JOIN revec.work w ON w.index_id = claimable.id
+     WHERE w.doc_id = ANY (%(ids)b::bigint[]) AND w.action = 'embed'
+       AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()
+       AND NOT EXISTS (SELECT FROM revec.tenant p
+                        WHERE p.collection_id = claimable.collection_id AND p.tenant = w.tenant
+                          AND p.paused_why IS NOT NULL)
+     ORDER BY w.doc_id FOR UPDATE OF w SKIP LOCKED
+)
+UPDATE revec.work w
+   SET lease_until = now() + make_interval(secs => %(lease)s), token = %(token)s,
+       attempts = attempts + 1
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (ARRAY (SELECT doc_id FROM picked))
+RETURNING w.doc_id, w.rev, w.action, w.tenant, w.attempts;
+
+-- name: waited_for
+-- Of these documents those that are still to be embedded, and those that somebody has in hand.
+SELECT count(*) AS open, count(*) FILTER (WHERE w.lease_until > now()) AS in_hand FROM revec.work w
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[]) AND w.action = 'embed';
 
 -- name: enqueue
 -- Documents that somebody waits for: work that is there becomes as urgent, never less, and what is claimed
@@ -206,7 +234,8 @@ SELECT w.index_id, count(*) AS open, count(*) FILTER (WHERE w.lane = 2) AS backf
        count(*) FILTER (WHERE w.lease_until > now()) AS leased,
        coalesce(extract(epoch FROM now() - min(w.since)), 0)::float AS oldest_seconds,
        count(*) FILTER (WHERE p.tenant IS NOT NULL AND w.action = 'embed') AS paused,
-       count(*) FILTER (WHERE p.tenant IS NOT NULL AND w.lane = 2) AS paused_backfill
+       count(*) FILTER (WHERE p.tenant IS NOT NULL AND w.lane = 2) AS paused_backfill,
+       count(*) FILTER (WHERE p.tenant IS NULL AND w.lane > 0) AS pausable
   FROM revec.work w JOIN revec.index i ON i.id = w.index_id
        LEFT JOIN revec.tenant p ON p.collection_id = i.collection_id
                                AND p.tenant = w.tenant AND p.paused_why IS NOT NULL

@@ -12,19 +12,11 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
-import psycopg
-
-from revec.model.errors import (
-    AnswerInvalid,
-    ProviderError,
-    RevecError,
-    Trouble,
-    Unavailable,
-)
+from revec.model.errors import RevecError, Trouble, Unavailable
 from revec.model.index import Index
 from revec.observe import events
 from revec.observe.failpoints import failpoint
@@ -33,7 +25,8 @@ from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_g
 from revec.providers.base import Provider, Traits
 from revec.stores.base import Store
 from revec.work import batches, calls, queue
-from revec.work.calls import Caller, NotNow
+from revec.work.calls import Caller
+from revec.work.claimed import work_off
 from revec.work.control import Control
 from revec.work.memory import Memory, resident
 from revec.work.pack import Worksite
@@ -192,7 +185,6 @@ class Worker:
             return False
         failpoint("claim_committed")
         self._last_tenant[index.id, lane] = claim.last_tenant
-        began = time.perf_counter()
         site = Worksite(
             self._database,
             self._store,
@@ -204,27 +196,11 @@ class Worker:
         )
         self._at_work += 1
         try:
-            await site.work_off(claim)
+            await work_off(site, claim)
             self._mean_tokens[index.id] = site.mean_tokens or self._mean_tokens.get(index.id, 0)
-        except AnswerInvalid as error:
-            await self._fault(index, str(error))
-        except psycopg.DataError as error:  # what was answered cannot be stored
-            await self._fault(
-                index, f"an answer of {index.space.address} cannot be stored: {first_line(error)}"
-            )
-        except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
-            events.emit(events.TryAgain(first_line(error)))
-        except NotNow as error:
-            events.emit(events.HeldBack(index.space.address, str(error)))
-        except ProviderError as error:
-            events.emit(events.ProviderFailed(index.space.address, str(error)))
-        except MemoryError as error:
-            self._note(error)  # packs are smaller from now on
-            await self._database.renew()
         finally:
             self._at_work -= 1
             self.summary.add(site.done)
-        events.emit(events.PackDone(index.name, **asdict(site.done), seconds=time.perf_counter() - began))
         return True
 
     def _claim_size(self, index: Index, traits: Traits) -> int:
@@ -234,12 +210,6 @@ class Worker:
     def _lacks(self, index: Index) -> bool:
         until, _ = self._lacking.get(index.space.address, (0.0, ""))
         return time.monotonic() < until
-
-    async def _fault(self, index: Index, why: str) -> None:
-        """Stop writing this space until a person has looked; its work stays."""
-        async with self._database.transaction("worker") as conn:
-            await indexes.fault(conn, index.space, why)
-        events.emit(events.IndexFaulted(index.name, why))
 
     async def _stop_when_drained(self) -> None:
         before: list[str] = []

@@ -106,7 +106,7 @@ BEGIN
     END IF;
     SELECT * INTO m FROM revec.migration WHERE new_index = of_index
        AND state NOT IN ('finished', 'aborted') ORDER BY id DESC LIMIT 1;
-    IF in_lane = 2 AND m.budget IS NOT NULL AND m.spent + n_tokens * coalesce(at_price, 0) / 1e6 > m.budget THEN
+    IF in_lane IN (1, 2) AND m.budget IS NOT NULL AND m.spent + n_tokens * coalesce(at_price, 0) / 1e6 > m.budget THEN
         UPDATE revec.migration SET paused_why = 'its budget of $' || budget || ' does not pay for the next '
                'pack ($' || round(spent, 4) || ' is spent)' WHERE id = m.id AND paused_why IS NULL;
         denied := 'budget'; why := 'the migration''s budget is spent';

@@ -69,7 +69,9 @@ async def start(
     """Begin to move the collection to another model; it is served as before meanwhile."""
     extend(request, PATIENCE)
     found = await collection(app, caller, name)
-    plan = await app.plan(found, wanted.to, dims=wanted.dims, kind=wanted.index)
+    plan = await app.plan(
+        found, wanted.to, dims=wanted.dims, kind=wanted.index, serve_early=wanted.serve_early
+    )
     return _shown(await replace(app.commands, who=caller.name).start(plan))
 
 

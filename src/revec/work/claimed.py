@@ -1,0 +1,49 @@
+"""A claim worked off to its end, whatever the model answers: what goes wrong is an event or a fault."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import psycopg
+
+from revec.model.errors import AnswerInvalid, ProviderError
+from revec.observe import events
+from revec.postgres import indexes
+from revec.postgres.database import first_line
+from revec.work.calls import NotNow
+from revec.work.pack import Worksite
+from revec.work.queue import Claim
+
+
+async def work_off(site: Worksite, claim: Claim) -> None:
+    """What became of it is in `site.done`; what could not be done was given back.
+
+    Raises:
+        psycopg.Error: the database failed; the leases run out.
+    """
+    began = time.perf_counter()
+    model = site.index.space.address
+    try:
+        await site.work_off(claim)
+    except AnswerInvalid as error:
+        await _fault(site, str(error))
+    except psycopg.DataError as error:  # what was answered cannot be stored
+        await _fault(site, f"an answer of {model} cannot be stored: {first_line(error)}")
+    except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
+        events.emit(events.TryAgain(first_line(error)))
+    except NotNow as error:
+        events.emit(events.HeldBack(model, str(error)))
+    except ProviderError as error:
+        events.emit(events.ProviderFailed(model, str(error)))
+    except MemoryError:  # packs are smaller from now on
+        events.emit(events.TryAgain("out of memory"))
+        await site.database.renew()
+    events.emit(events.PackDone(site.index.name, **asdict(site.done), seconds=time.perf_counter() - began))
+
+
+async def _fault(site: Worksite, why: str) -> None:
+    """Stop writing this space until a person has looked; its work stays."""
+    async with site.database.transaction("worker") as conn:
+        await indexes.fault(conn, site.index.space, why)
+    events.emit(events.IndexFaulted(site.index.name, why))

@@ -1,0 +1,37 @@
+-- name: due
+-- Of these documents those that belong into the index, and what keeps one out until a person has looked. What
+-- is gone, another tenant's, or left out with its present content, is not among them.
+SELECT d.id AS doc_id, d.tenant,
+       CASE WHEN EXISTS (SELECT FROM revec.dead x
+                          WHERE x.index_id = i.id AND x.doc_id = d.id AND x.input_hash = d.input_hash
+                            AND x.retried_at IS NULL)
+            THEN 'a dead letter'
+            WHEN EXISTS (SELECT FROM revec.tenant t
+                          WHERE t.collection_id = i.collection_id AND t.tenant = d.tenant
+                            AND t.paused_why IS NOT NULL)
+            THEN 'of a paused tenant' END AS obstacle
+  FROM revec.index i JOIN revec.document d ON d.collection_id = i.collection_id
+ WHERE i.id = %(index)s AND d.id = ANY (%(ids)b::bigint[])
+   AND (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+   AND NOT EXISTS (SELECT FROM revec.excluded e
+                    WHERE e.index_id = i.id AND e.doc_id = d.id AND e.input_hash = d.input_hash);
+
+-- name: allow
+-- How many documents each tenant may still have embedded in this minute; its row is ours until the commit.
+INSERT INTO revec.demand AS a (index_id, tenant, level, at)
+SELECT %(index)s, tenant, %(minute)s, clock_timestamp() FROM unnest(%(tenants)s::text[]) AS n (tenant)
+ ORDER BY tenant
+ON CONFLICT (index_id, tenant) DO UPDATE
+   SET level = least(%(minute)s, a.level + %(minute)s / 60.0
+                                          * extract(epoch FROM clock_timestamp() - a.at)),
+       at = clock_timestamp()
+RETURNING tenant, floor(level)::int AS documents;
+
+-- name: take
+UPDATE revec.demand a SET level = a.level - n.documents, documents = a.documents + n.documents
+  FROM unnest(%(tenants)s::text[], %(counts)s::int[]) AS n (tenant, documents)
+ WHERE a.index_id = %(index)s AND a.tenant = n.tenant;
+
+-- name: total
+-- Documents that searches had embedded for an index.
+SELECT coalesce(sum(documents), 0)::bigint AS documents FROM revec.demand WHERE index_id = %(index)s;
