@@ -350,7 +350,7 @@ def mean(values: Sequence[float]) -> float:
 
 async def bench(dsn: str, worlds: list[Judged], most: int) -> list[Figure]:
     # No allowance and no hurry: what is asked is how good the answers are.
-    settings = Settings(dsn=dsn, early_documents=1_000_000, early_seconds=60.0)
+    settings = Settings(dsn=dsn, jit_per_minute=1_000_000, early_seconds=60.0)
     async with App(settings, may_apply=True) as app:
         for address in (OLD, NEW):
             provider = Remembering(await app.provider(address))

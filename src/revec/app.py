@@ -83,7 +83,7 @@ class App:
             self.provider,
             Memory(ceiling(self.settings.memory)),
             lease=self.settings.lease,
-            per_minute=self.settings.early_documents,
+            per_minute=self.settings.jit_per_minute,
         )
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         self.retriever = Retriever(

@@ -82,7 +82,6 @@ class Settings(BaseSettings):
     freshness: float = Field(default=30.0, gt=0)  # seconds
     request_deadline: float = Field(default=5.0, gt=0)  # seconds
     early_seconds: float | None = Field(default=None, gt=0)  # for an early answer; none: 0.4 of the deadline
-    early_documents: int = Field(default=600, ge=0)  # a tenant's searches may have embedded in a minute
     lease: float = Field(default=60.0, gt=0)  # seconds
     conductor_lease: float = Field(default=10.0, gt=0)  # seconds
     claim: int | None = Field(default=None, ge=1, le=10_000)  # none: as many as fill a pack
@@ -93,7 +92,7 @@ class Settings(BaseSettings):
     brake: bool = True  # the backfill yields when searches or the database become slow
     health: str | None = None  # host:port where a worker answers /livez and /readyz
     fidelity_sample: int = Field(default=299, ge=1)
-    jit_per_minute: int = Field(default=300, ge=0)  # of a tenant, in each process that searches; 0: none
+    jit_per_minute: int = Field(default=600, ge=0)  # documents that a tenant's searches may have embedded
     requests_per_second: float = Field(default=50.0, gt=0)  # of a tenant, at each `revec serve`
     jwt_issuer: str | None = None
     jwt_audience: str | None = None

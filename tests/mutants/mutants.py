@@ -53,7 +53,20 @@ from revec.stores.base import ChunkSet
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.routes import documents as pushed
-from revec.work import batches, brake, calls, control, demand, gather, health, pack, queue, reading, worker
+from revec.work import (
+    allowance,
+    batches,
+    brake,
+    calls,
+    control,
+    demand,
+    gather,
+    health,
+    pack,
+    queue,
+    reading,
+    worker,
+)
 from revec.work.control import Control
 from revec.work.demand import Demand
 from revec.work.memory import Memory
@@ -1307,7 +1320,8 @@ MUTANTS: dict[str, Mutant] = {
         wished.test_nothing_is_wanted_where_nothing_is_filled,
     ),
     "a tenant wants without end": Mutant(
-        attribute(wanting.Allowance, "take", lambda *_: True), wished.test_a_tenant_has_its_allowance
+        instead(allowance.SQL, "take", ("a.level - n.documents", "a.level")),
+        wished.test_a_tenant_has_its_allowance,
     ),
     "what is waited for is wanted again": Mutant(
         instead(wanting.SQL, "lacking", ("w.doc_id = d.id", "false")),

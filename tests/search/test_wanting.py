@@ -139,18 +139,9 @@ async def test_nothing_is_wanted_where_nothing_is_filled(app: App, loopback: Loo
     assert (await app.retriever.route("c"))[0].filling is None
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def under(app: App, monkeypatch: pytest.MonkeyPatch, per_minute: int) -> Clock:
+def under(app: App, monkeypatch: pytest.MonkeyPatch, per_minute: int) -> None:
     """From now on so many documents a minute."""
-    clock = Clock()
-    monkeypatch.setattr(app.retriever, "_want", Wanting(app.database, per_minute, clock).note)
-    return clock
+    monkeypatch.setattr(app.retriever, "_want", Wanting(app.database, per_minute).note)
 
 
 async def test_a_tenant_has_its_allowance(
@@ -169,7 +160,7 @@ async def test_a_tenant_has_its_allowance(
     await search(app, tenant="acme")
     assert await wanted(app) == set()
 
-    clock = under(app, monkeypatch, 5)
+    under(app, monkeypatch, 5)
     best = await search(app, tenant="acme", k=20)
     first = {hit.id for hit in best.hits[:5]}
     assert await wanted(app) == first
@@ -179,7 +170,7 @@ async def test_a_tenant_has_its_allowance(
     of_globex = [hit.id for hit in both.hits if hit.tenant == "globex"]
     assert await wanted(app) == first | set(of_globex[:5])
 
-    clock.now = 61.0
+    await steps.rows(app, "UPDATE revec.demand SET at = at - interval '1 minute' RETURNING 1")
     await search(app, tenant="acme", k=20)
     now = {key for key in await wanted(app) if key.startswith("acme")}
     assert len(now) == 10

@@ -16,7 +16,7 @@ from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
 from revec.stores.base import Store
-from revec.work import batches, calls, control, demand, queue
+from revec.work import batches, calls, control, queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ async def _early(conn: Connection, migration: Migration, collection: Collection)
             "measure": dict(kept.measure),
         }
     new = migration.new_index
-    return told | {"documents": await demand.total(conn, new) if new else 0}
+    return told | {"documents": await allowance.total(conn, new) if new else 0}
 
 
 def _closed(migration: Migration) -> str:

@@ -135,15 +135,9 @@ class Retriever:
             await first(await self._by_words(served, query, wanted))
 
         async def by_query(served: Served) -> Reading:
-            try:
-                if leg_left:
-                    self._require_awake(served)
+            if not leg_left:
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
-            except (ProviderUnavailable, AnswerInvalid) as error:
-                if not leg_left:
-                    raise
-                why = f"only the words were searched: {error}"
-                return await self._by_words(served, query, wanted, degraded=True, why=why)
+            return await self._by_query_or_words(served, query, wanted, patience)
 
         return await self._routed(collection, answered)
 
@@ -241,6 +235,17 @@ class Retriever:
             events.emit(events.NotServedEarly(served.collection, str(error)))
             return None
         return served.early_reading(answer)
+
+    async def _by_query_or_words(
+        self, served: Served, query: str, wanted: Wanted, patience: float | None
+    ) -> Reading:
+        """By both legs; by the words alone where the model is late, down, or not to be trusted."""
+        try:
+            self._require_awake(served)
+            return await self._by_query(served, query, wanted, mode=Mode.HYBRID, patience=patience)
+        except (ProviderUnavailable, AnswerInvalid) as error:
+            why = f"only the words were searched: {error}"
+            return await self._by_words(served, query, wanted, degraded=True, why=why)
 
     async def _by_query(
         self,

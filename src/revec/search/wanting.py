@@ -1,17 +1,14 @@
 """Documents that somebody found and that an index being filled lacks are made first there.
 
 Behind the answer, never on a search's way: what is shown is noted, and one task at a time asks the database
-which of it is lacking and enqueues that (lane `jit`). A tenant may have so many documents a minute made by
-this process; several servers let through so many times as much. Nothing depends on it, since the backfill
-comes to every document, so whatever goes wrong is forgotten.
+which of it is lacking and enqueues that (lane `jit`), as far as the tenant's allowance goes. Nothing depends
+on it, since the backfill comes to every document, so whatever goes wrong is forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from psycopg import sql
@@ -19,33 +16,30 @@ from psycopg import sql
 from revec.model.reading import Hit
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
-from revec.work import queue
+from revec.work import allowance, queue
 
 SQL = beside(__file__)
 MOST_WAITING = 1_000  # hits that nobody has looked at; further ones are forgotten
 PAUSE = 0.2  # seconds between two looks: equal searches are looked at once
 PATIENCE = 2.0  # seconds for a look, and for what is left at the end
-MINUTE = 60.0
 
 Name = tuple[str, str]  # a document's source and key
 
 
 class Wanting:
-    def __init__(
-        self, database: Database, per_minute: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, database: Database, per_minute: int) -> None:
         self._database = database
-        self._allowance = Allowance(per_minute, clock)
+        self._per_minute = per_minute  # documents of a tenant; 0: none is made first
         self._waiting: dict[int, dict[Name, None]] = {}  # by index, in the order of the hits
         self._looking: asyncio.Task[None] | None = None
 
     def note(self, index_id: int, hits: Sequence[Hit]) -> None:
         """These were shown while this index is being filled; costs microseconds, raises nothing."""
-        allowed = [(hit.source, hit.id) for hit in hits if self._allowance.has(hit.tenant)]
         room = MOST_WAITING - sum(map(len, self._waiting.values()))
-        if not allowed or room <= 0:
+        if not hits or room <= 0 or not self._per_minute:
             return
-        self._waiting.setdefault(index_id, {}).update(dict.fromkeys(allowed[:room]))
+        names = [(hit.source, hit.id) for hit in hits[:room]]
+        self._waiting.setdefault(index_id, {}).update(dict.fromkeys(names))
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
 
@@ -68,30 +62,8 @@ class Wanting:
         sources, keys = zip(*names, strict=True)
         query = SQL.lacking.format(vectors=sql.Identifier("revec", f"vectors_{index_id}"))
         asked = {"index": index_id, "sources": list(sources), "keys": list(keys), "lane": queue.JIT}
-        rows = await (await conn.execute(query, asked)).fetchall()
-        wanted = [row.doc_id for row in rows if self._allowance.take(row.tenant)]
+        whose = {row.doc_id: row.tenant for row in await (await conn.execute(query, asked)).fetchall()}
+        wanted = await allowance.first(conn, index_id, whose, self._per_minute)
         if wanted:
             await queue.enqueue(conn, index_id, wanted)
-
-
-class Allowance:
-    """Documents that each tenant may have made in a minute."""
-
-    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
-        self._per_minute = per_minute
-        self._clock = clock
-        self._taken: Counter[str] = Counter()  # in this minute
-        self._since = clock()
-
-    def has(self, tenant: str) -> bool:
-        now = self._clock()
-        if now - self._since >= MINUTE:
-            self._taken.clear()
-            self._since = now
-        return self._taken[tenant] < self._per_minute
-
-    def take(self, tenant: str) -> bool:
-        has = self.has(tenant)
-        if has:
-            self._taken[tenant] += 1
-        return has
+            await allowance.take(conn, index_id, [whose[doc_id] for doc_id in wanted])

@@ -8,7 +8,6 @@ lane of documents that somebody waits for.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from revec.model.errors import RevecError
@@ -20,7 +19,7 @@ from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, firs
 from revec.postgres.queries import beside
 from revec.providers.base import Provider
 from revec.stores.base import Store
-from revec.work import queue
+from revec.work import allowance, queue
 from revec.work.calls import Caller
 from revec.work.claimed import work_off
 from revec.work.memory import Memory
@@ -124,24 +123,12 @@ class Demand:
         """The documents that belong into the index, the work that is ours now, how many had to be spared."""
         async with self._database.transaction("worker") as conn:
             whose = await _due(conn, index, doc_ids, tenant)
-            allowed = await self._allowed(conn, index, whose)
+            allowed = await allowance.first(conn, index.id, whose, self._per_minute)
             await queue.enqueue(conn, index.id, allowed)
             has_room = len(self._in_hand) < AT_ONCE and not self._leaving.is_set()
             claim = await queue.claim_these(conn, index.id, allowed if has_room else [], lease=self._lease)
-            await _take(conn, index, Counter(job.tenant for job in claim.jobs))
+            await allowance.take(conn, index.id, [job.tenant for job in claim.jobs])
         return list(whose), claim, len(whose) - len(allowed)
-
-    async def _allowed(self, conn: Connection, index: Index, whose: dict[int, str]) -> list[int]:
-        """The first documents of each tenant, as many as its allowance holds."""
-        asked = {"index": index.id, "tenants": sorted({*whose.values()}), "minute": self._per_minute}
-        rows = await (await conn.execute(SQL.allow, asked)).fetchall()
-        left = Counter({row.tenant: row.documents for row in rows})
-        allowed = []
-        for doc_id, tenant in whose.items():
-            if left[tenant] > 0:
-                left[tenant] -= 1
-                allowed.append(doc_id)
-        return allowed
 
     def _begun(self, index: Index, provider: Provider, claim: Claim) -> asyncio.Task[None]:
         task = asyncio.create_task(self._work_off(index, provider, claim))
@@ -161,13 +148,6 @@ class Demand:
             raise
 
 
-async def total(conn: Connection, index_id: int) -> int:
-    """Documents that searches had embedded for an index."""
-    row = await (await conn.execute(SQL.total, {"index": index_id})).fetchone()
-    assert row is not None
-    return int(row.documents)
-
-
 async def _due(conn: Connection, index: Index, doc_ids: Sequence[int], tenant: str | None) -> dict[int, str]:
     """The documents that belong into the index, in the order asked for, and whose they are.
 
@@ -179,11 +159,6 @@ async def _due(conn: Connection, index: Index, doc_ids: Sequence[int], tenant: s
     if obstacle := next((row.obstacle for row in rows.values() if row.obstacle), None):
         raise Unmet(f"a document that it needs is {obstacle}")
     return {doc_id: rows[doc_id].tenant for doc_id in doc_ids if doc_id in rows}
-
-
-async def _take(conn: Connection, index: Index, taken: Counter[str]) -> None:
-    asked = {"index": index.id, "tenants": list(taken), "counts": list(taken.values())}
-    await conn.execute(SQL.take, asked)
 
 
 async def _wait(task: asyncio.Task[None], until: float) -> None:
