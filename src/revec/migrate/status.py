@@ -16,7 +16,7 @@ from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
 from revec.stores.base import Store
-from revec.work import batches, calls, control, queue
+from revec.work import allowance, batches, calls, control, queue
 
 
 @dataclass(frozen=True, slots=True)
