@@ -53,6 +53,7 @@ class App:
         self.schema_applied: list[str] = []  # by this very process
         self._exits = AsyncExitStack()
         self._providers: dict[tuple[str, int | None], Provider] = {}
+        self._ceiling = ceiling(settings.memory)
         self.store: Store = PgVector()
         self.limits = Limits(
             freshness=settings.freshness,
@@ -81,7 +82,7 @@ class App:
             self.database,
             self.store,
             self.provider,
-            Memory(ceiling(self.settings.memory)),
+            Memory(self._ceiling),
             lease=self.settings.lease,
             per_minute=self.settings.jit_per_minute,
         )
