@@ -52,6 +52,7 @@ class App:
         self.schema_applied: list[str] = []  # by this very process
         self._exits = AsyncExitStack()
         self._providers: dict[tuple[str, int | None], Provider] = {}
+        self._ceiling = ceiling(settings.memory)
         self.store: Store = PgVector()
         self.limits = Limits(
             freshness=settings.freshness,
@@ -78,7 +79,7 @@ class App:
             self.database,
             self.store,
             self.provider,
-            Memory(ceiling(self.settings.memory)),
+            Memory(self._ceiling),
             lease=self.settings.lease,
             per_minute=self.settings.early_documents,
         )

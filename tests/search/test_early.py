@@ -367,6 +367,23 @@ async def test_where_the_bridge_does_not_hold_nobody_goes_over_it(app: App, loop
     await assert_by_the_old(app, made)
 
 
+async def test_what_was_shown_is_embedded_next_where_no_bridge_holds(app: App, loopback: Loopback) -> None:
+    """A search's own hits that the new index lacks wait no longer for the backfill; its answer waits for nothing."""
+    made = await half(app, embedded=0)
+    await no_bridge(app, loopback)
+    for _ in range(2):
+        reading = await search(app, k=10)
+        assert (reading.early, len(reading.hits)) == (False, 10)
+        await asyncio.gather(*app.demand._in_hand)
+    waiting = [row.doc_id for row in await hands.work(app) if row.lane == queue.JIT]
+    assert len(waiting) == 10
+    await hands.step(app, claim=100)
+    assert await embedded(app) == set(shown(reading))
+    assert await steps.rows(app, "SELECT sum(documents)::int FROM revec.demand") == [(10,)]
+    await steps.drain(app)
+    await steps.assert_oracle(app, made)
+
+
 async def test_a_pause_closes_the_way(app: App, loopback: Loopback) -> None:
     """An operator's switch: the next search is answered as before the migration."""
     made = await half(app, embedded=ALL)

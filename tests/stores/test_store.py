@@ -357,6 +357,23 @@ async def test_a_document_is_as_near_as_its_nearest_chunk(app: App, engine: Any,
 
 
 @KINDS
+async def test_given_documents_are_ranked_as_a_search_would(app: App, engine: Any, kind: Kind) -> None:
+    """Those of them that have vectors, and of one tenant: by their nearest chunk, best first."""
+    here = await shelf(app, engine, kind=kind)
+    exact, close, far = unit([1], [1, 0.5], [0, 0, 1])
+    await here.put(
+        chunks(1, far, exact), chunks(2, close, close), chunks(3, far), chunks(4, exact, tenant="b")
+    )
+    query = unit([1])[0]
+    for tenant, wanted in (("default", [1, 2]), ("b", [4]), (None, [1, 4, 2]), ("nobody", [])):
+        async with app.database.transaction("worker") as conn:
+            found = await here.store.scored(conn, here.index, query, [1, 2, 4, 9], tenant=tenant)
+        nearest = await here.nearest(query, limit=10, tenant=tenant, exactly=True)
+        assert [doc_id for doc_id, _ in found] == wanted
+        assert found == [(doc_id, score) for doc_id, score in nearest if doc_id != 3]
+
+
+@KINDS
 async def test_a_dropped_index_is_not_found(app: App, engine: Any, kind: Kind) -> None:
     """So that the search knows to ask the route again."""
     here = await shelf(app, engine, kind=kind)
@@ -366,6 +383,9 @@ async def test_a_dropped_index_is_not_found(app: App, engine: Any, kind: Kind) -
     for exactly in (False, True):
         with pytest.raises(NotFound, match="dropped"):
             await here.nearest(randomly(1)[0], limit=1, exactly=exactly)
+    async with app.database.transaction("worker") as conn:
+        with pytest.raises(NotFound, match="dropped"):
+            await here.store.scored(conn, here.index, randomly(1)[0], [1], tenant=None)
     async with app.database.transaction() as conn:
         built = await here.store.built(conn, here.index)
         assert (built.valid, built.running) == (False, False)

@@ -145,6 +145,9 @@ def _line(event: Any) -> str | None:
             return f"migration {event.migration}: {event.was} → {event.became}, {event.why}"
         case events.Judged():
             return f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}"
+        case events.Bridged():
+            verdict = "served early" if event.holds else "not served early"
+            return f"migration {event.migration}: {verdict}, {event.why}"
         case events.Braked():
             slow = f"the backfill yields, {event.speed:.0%} of its speed: {event.why}"
             return slow if event.why else "the backfill goes at full speed again"

@@ -173,9 +173,10 @@ async def _early(conn: Connection, migration: Migration, collection: Collection)
     told: dict[str, Any] = {"open": False, "why": "it has not begun", "pairs": 0, "measure": {}}
     if kept is not None:
         route, _ = await indexes.serving(conn, collection.name)
+        is_open = route.early is not None and route.early.version is not None
         told = {
-            "open": route.early is not None,
-            "why": kept.why if route.early or not kept.holds else _closed(migration),
+            "open": is_open,
+            "why": kept.why if is_open or not kept.holds else _closed(migration),
             "pairs": kept.pairs,
             "measure": dict(kept.measure),
         }

@@ -38,10 +38,11 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """The new model of a migration answers already, by this fit of its bridge."""
+    """A migration that is served early: its index is being filled."""
 
     migration_id: int
-    version: int
+    index_id: int
+    version: int | None  # of the bridge that leads to its answers; None: none does, for now
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ async def kept(conn: Connection, migration_id: int) -> Kept | None:
 
 
 async def way(conn: Connection, early: Early) -> tuple[int, int, bytes]:
-    """(old index, new index, the bridge as bytes).
+    """(old index, new index, the bridge as bytes) of an early way that is open.
 
     Raises:
         NotFound: it does not hold any more, or a newer one does.

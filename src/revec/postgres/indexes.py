@@ -66,7 +66,9 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
     row = await (await conn.execute(SQL.route, asked)).fetchone()
     if row is None:
         raise no_collection(collection)
-    early = Early(row.early_migration, row.early_version) if row.early_migration else None
+    early = None
+    if row.early_migration is not None:
+        early = Early(row.early_migration, row.early_index, row.early_version)
     route = Route(row.collection_id, row.epoch, row.serving, row.previous, row.resting, early)
     return route, None if row.serving is None else _index(row)
 

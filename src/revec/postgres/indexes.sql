@@ -31,15 +31,15 @@ SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORD
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
-       early.migration_id AS early_migration, early.version AS early_version
+       early.id AS early_migration, early.new_index AS early_index, early.version AS early_version
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id
        LEFT JOIN revec.index i ON i.id = r.serving
        LEFT JOIN revec.space s ON s.id = i.space_id
        LEFT JOIN revec.provider p ON p.model = i.query->>'address'
        LEFT JOIN LATERAL (
-           SELECT b.migration_id, b.version
-             FROM revec.migration m JOIN revec.bridge b ON b.migration_id = m.id AND b.holds
+           SELECT m.id, m.new_index, b.version
+             FROM revec.migration m LEFT JOIN revec.bridge b ON b.migration_id = m.id AND b.holds
                   JOIN revec.index n ON n.id = m.new_index AND n.writing AND n.fault IS NULL
                   LEFT JOIN revec.provider q ON q.model = n.query->>'address'
             WHERE m.collection_id = c.id AND m.serve_early AND m.state = ANY (%(early)s)

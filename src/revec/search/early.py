@@ -126,6 +126,11 @@ class Early:
         embed = (embedded - began) + (met - waited)
         return Answer(way.new, hits, len(due), embed, time.perf_counter() - began - embed)
 
+    def wish(self, route: Route, hits: Sequence[Hit], tenant: str | None) -> None:
+        """The tenant's hits of an answer that is not early are embedded next, by workers, behind it."""
+        if hits and route.early is not None and route.early.version is None:
+            self._demand.wish(route.early.index_id, hits, tenant)
+
     async def _way(self, early: routes.Early) -> Way:
         if early not in self._ways:
             async with self._database.transaction("worker") as conn:

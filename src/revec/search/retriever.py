@@ -115,12 +115,14 @@ class Retriever:
                 return served.reading(await self._legs.latest(served.index, wanted), began, began)
             if mode is Mode.LEXICAL:
                 return await self._by_words(served, query, wanted)
-            if served.route.early and self._early:
-                try:
-                    answer = await self._early.answer(served.route, query, wanted, mode, deadline)
-                    return served.early_reading(answer)
-                except NotEarly as error:
-                    events.emit(events.NotServedEarly(collection, str(error)))
+            if early := await self._answered_early(served, query, wanted, mode, deadline):
+                return early
+            reading = await as_it_serves(served)
+            if self._early is not None and served.route.early is not None:
+                self._early.wish(served.route, reading.hits, tenant)
+            return reading
+
+        async def as_it_serves(served: Served) -> Reading:
             try:
                 if leg_left:
                     self._require_awake(served)
@@ -212,6 +214,20 @@ class Retriever:
     ) -> Vector:
         """The query's vector in the index's space, shape (dims,)."""
         return await self._queries.of_query(index, query, tenant=tenant, fresh=fresh)
+
+    async def _answered_early(
+        self, served: Served, query: str, wanted: Wanted, mode: Mode, deadline: float | None
+    ) -> Reading | None:
+        """By the index that is being filled; None where the one that serves has to answer."""
+        early = served.route.early
+        if self._early is None or early is None or early.version is None:
+            return None
+        try:
+            answer = await self._early.answer(served.route, query, wanted, mode, deadline)
+        except NotEarly as error:
+            events.emit(events.NotServedEarly(served.collection, str(error)))
+            return None
+        return served.early_reading(answer)
 
     async def _by_query(
         self,

@@ -11,10 +11,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import psycopg
+
 from revec.model.errors import RevecError
 from revec.model.index import Index
+from revec.model.reading import Hit
 from revec.observe import events
 from revec.observe.failpoints import failpoint
+from revec.postgres import documents, indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
 from revec.postgres.queries import beside
@@ -99,6 +103,11 @@ class Demand:
             await asyncio.sleep(pause)
         raise Unmet("others embed the documents that it needs, and are not done")
 
+    def wish(self, index_id: int, hits: Sequence[Hit], tenant: str | None) -> None:
+        """The tenant's hits that an index lacks are to be embedded soon, by a worker. Nobody waits for it."""
+        if len(self._in_hand) < AT_ONCE and not self._leaving.is_set():
+            self._hold(asyncio.create_task(self._enqueue(index_id, hits, tenant)))
+
     async def require_none(self, index: Index, doc_ids: Sequence[int], tenant: str | None) -> None:
         """
         Raises:
@@ -144,10 +153,25 @@ class Demand:
         return allowed
 
     def _begun(self, index: Index, provider: Provider, claim: Claim) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._work_off(index, provider, claim))
+        return self._hold(asyncio.create_task(self._work_off(index, provider, claim)))
+
+    def _hold(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
         self._in_hand.add(task)
         task.add_done_callback(self._in_hand.discard)
         return task
+
+    async def _enqueue(self, index_id: int, hits: Sequence[Hit], tenant: str | None) -> None:
+        try:
+            async with self._database.transaction("worker") as conn:
+                index = await indexes.by_id(conn, index_id)
+                ids = list(await documents.ids_of_hits(conn, index.collection_id, hits, tenant))
+                have = await self._store.vectors(conn, index, ids)
+                whose = await _due(conn, index, [doc_id for doc_id in ids if doc_id not in have], tenant)
+                allowed = await self._allowed(conn, index, whose)
+                fresh = await queue.enqueue(conn, index.id, allowed)
+                await _take(conn, index, Counter(whose[doc_id] for doc_id in fresh))
+        except (Unmet, RevecError, psycopg.Error, *DATABASE_TROUBLE) as error:
+            events.emit(events.TryAgain(f"what a search lacked is not enqueued: {first_line(error)}"))
 
     async def _work_off(self, index: Index, provider: Provider, claim: Claim) -> None:
         site = Worksite(self._database, self._store, provider, self._caller, index, self._lease, self._memory)

@@ -85,12 +85,13 @@ async def waited_for(conn: Connection, index_id: int, doc_ids: Sequence[int]) ->
     return row.open, row.in_hand
 
 
-async def enqueue(conn: Connection, index_id: int, doc_ids: Sequence[int], lane: int = JIT) -> None:
-    """See to it that these documents are embedded as urgently as that; again and again is no harm.
+async def enqueue(conn: Connection, index_id: int, doc_ids: Sequence[int], lane: int = JIT) -> list[int]:
+    """See to it that these documents are embedded as urgently as that; those that were not to be before.
 
     Nothing where the index is not written; more urgent work, and work in somebody's hands, stays as it is.
     """
-    await conn.execute(SQL.enqueue, {"index": index_id, "ids": list(doc_ids), "lane": lane})
+    rows = await conn.execute(SQL.enqueue, {"index": index_id, "ids": list(doc_ids), "lane": lane})
+    return [row.doc_id for row in await rows.fetchall()]
 
 
 async def settle(conn: Connection, claim: Claim) -> int:

@@ -151,12 +151,15 @@ WITH wanted AS MATERIALIZED (
            not_before = CASE WHEN w.not_before = 'infinity' THEN '-infinity' ELSE w.not_before END
       FROM less_urgent l
      WHERE w.index_id = %(index)s AND w.doc_id = l.doc_id
+ RETURNING w.doc_id
+), made AS (
+    INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
+    SELECT wanted.id, d.id, d.rev, 'embed', %(lane)s, d.tenant
+      FROM wanted JOIN revec.document d ON d.collection_id = wanted.collection_id
+     WHERE d.id = ANY (%(ids)s::bigint[]) ORDER BY d.id
+    ON CONFLICT DO NOTHING RETURNING doc_id
 )
-INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
-SELECT wanted.id, d.id, d.rev, 'embed', %(lane)s, d.tenant
-  FROM wanted JOIN revec.document d ON d.collection_id = wanted.collection_id
- WHERE d.id = ANY (%(ids)s::bigint[]) ORDER BY d.id
-ON CONFLICT DO NOTHING;
+SELECT doc_id FROM raised UNION ALL SELECT doc_id FROM made;
 
 -- name: settle
 -- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. A revision is drawn
