@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from revec.model.document import Draft
-from revec.model.errors import NotFound
+from revec.model.errors import NotAllowed, NotFound
 from revec.model.index import Collection
 from revec.postgres import collections, documents
 from revec.postgres.collections import PUSH
@@ -39,18 +39,29 @@ class Stand:
 
 
 async def push(
-    database: Database, collection: Collection, drafts: Sequence[Draft], gone: Sequence[str] = ()
+    database: Database,
+    collection: Collection,
+    drafts: Sequence[Draft],
+    gone: Sequence[str] = (),
+    *,
+    tenant: str | None = None,
 ) -> dict[str, int]:
     """Put and delete in one transaction: all of it or nothing. The documents' ids by their keys.
 
-    A key that is put and deleted is deleted; one that was not there is not among the ids.
+    A key that is put and deleted is deleted; one that was not there is not among the ids. With a tenant no
+    other one's document is touched.
+
+    Raises:
+        NotAllowed: a draft is another tenant's, or would take the place of another tenant's document.
     """
     dropped = set(gone)
     kept = [draft for draft in drafts if draft.key not in dropped]
     async with database.transaction() as conn:
         source_id = await _source(conn, collection)
         await documents.lock_source(conn, source_id)
-        ids = await documents.delete(conn, source_id, sorted(dropped))
+        if tenant is not None:
+            await _require_own(conn, source_id, kept, tenant)
+        ids = await documents.delete(conn, source_id, sorted(dropped), tenant=tenant)
         await documents.put(conn, source_id, kept)
         return ids | await documents.ids_of(conn, source_id, [draft.key for draft in kept])
 
@@ -85,6 +96,16 @@ async def _source(conn: Connection, collection: Collection) -> int:
         return (await collections.source(conn, collection, PUSH)).id
     except NotFound:
         return await collections.add_source(conn, collection, PUSH)
+
+
+async def _require_own(conn: Connection, source_id: int, drafts: Sequence[Draft], tenant: str) -> None:
+    if other := next((draft for draft in drafts if draft.tenant != tenant), None):
+        raise NotAllowed(f"document {other.key!r} is not of tenant {tenant!r}: nothing was written")
+    if taken := await documents.taken(conn, source_id, [draft.key for draft in drafts], tenant):
+        raise NotAllowed(
+            f"the id {taken!r} is another tenant's, and ids are shared by all: nothing was written, "
+            "take another id"
+        )
 
 
 def _stand(key: str, row: Any) -> Stand:

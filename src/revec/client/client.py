@@ -120,12 +120,14 @@ class Client:
         """
         where = checks.name("a collection's name", collection)
         drafts = self._drafts(documents)
-        return await self._open_way.write(where, drafts, [], checks.wait(wait))
+        return await self._open_way.write(where, drafts, [], self._tenant, checks.wait(wait))
 
     async def delete(self, collection: str, ids: Iterable[str], *, wait: float = 0.0) -> Receipt:
-        """Delete documents; no search shows them from then on. One that is not there is not answered for."""
+        """Delete documents; no search shows them from then on. One that is not there, or not of the client's
+        tenant, is not answered for.
+        """
         where = checks.name("a collection's name", collection)
-        return await self._open_way.write(where, [], checks.ids(ids), checks.wait(wait))
+        return await self._open_way.write(where, [], checks.ids(ids), self._tenant, checks.wait(wait))
 
     async def get(
         self,

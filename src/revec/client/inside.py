@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 
+import psycopg
+
 from revec.app import App
 from revec.capture.push import push, settled
 from revec.client.shapes import ALL_TENANTS, Answer, Document, Receipt, Search, Similar, Whose, Written
@@ -62,13 +64,14 @@ class Inside:
         return _answer(reading)
 
     async def write(
-        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], wait: float
+        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float
     ) -> Receipt:
         database = self._app.database
         async with self._answering(wait):
             async with database.transaction("worker") as conn:
                 found = await collections.named(conn, collection)
-            ids = await push(database, found, drafts, gone)
+            wall = whose if isinstance(whose, str) else None
+            ids = await push(database, found, drafts, gone, tenant=wall)
             stands = await settled(database, found, ids, wait)
         written = [Written(each.key, str(each.standing), each.why) for each in stands]
         return Receipt(found.name, written, settled=not any(each.open for each in stands))
@@ -114,8 +117,10 @@ async def _sentences() -> AsyncIterator[None]:
         yield
     except TimeoutError as error:
         raise Unavailable(f"the answer was not ready within the deadline; {LATER}") from error
-    except DATABASE_TROUBLE as error:
+    except (*DATABASE_TROUBLE, psycopg.Error) as error:
         raise Unavailable(f"the database is busy or gone: {first_line(error)}; {LATER}") from error
+    except MemoryError as error:
+        raise Unavailable(f"there is no memory left for the answer; {LATER}") from error
 
 
 def _tenant(whose: Whose) -> str | None:

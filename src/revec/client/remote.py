@@ -37,11 +37,13 @@ from revec.model.reading import Hit
 PATIENCE = 30.0  # seconds for an answer, beyond what it was asked to wait
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 KEY = re.compile(r"[\x21-\x7e]+")
+BUSY = (502, 503, 504)
 PROBLEM = "application/problem+json"
 BY_STATUS: dict[int, type[RevecError]] = {  # of a problem that does not name the error itself
     401: NotIdentified,
     403: NotAllowed,
     404: NotFound,
+    408: Unavailable,
     409: Refused,
     429: TooMuch,
     501: MissingExtra,
@@ -53,8 +55,18 @@ Made = TypeVar("Made")
 
 
 class Remote:
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, *, in_clear: bool) -> None:
         self._url = _address(url)
+        if (
+            key is not None
+            and not in_clear
+            and self._url.scheme != "https"
+            and self._url.host not in LOOPBACK
+        ):
+            raise BadInput(
+                f"the key would go to {self._url.host} for everybody on the way to read: write https://…, or "
+                "say in_clear=True where the network is your own"
+            )
         self._headers = {"user-agent": f"revec/{__version__}"} | _shown(key)
 
     async def open(self) -> None:
@@ -85,9 +97,10 @@ class Remote:
         return self._answer(await self._ask("POST", _path(asked.collection, "similar"), body))
 
     async def write(
-        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], wait: float
+        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float
     ) -> Receipt:
         body = {"put": [_pushed(draft) for draft in drafts], "delete": list(gone)}
+        body |= _said(tenant=_tenant(whose))
         answer = await self._ask("POST", _path(collection, "documents", "batch"), body, wait=wait)
         said = self._json(answer)
         with self._understood():
@@ -139,7 +152,8 @@ class Remote:
 
     def _refusal(self, answer: httpx2.Response) -> RevecError:
         if answer.headers.get("content-type") != PROBLEM:
-            return Unavailable(f"{self._url} answered {answer.status_code}: is it `revec serve`?")
+            who = "it or a proxy is busy" if answer.status_code in BUSY else "is it `revec serve`?"
+            return Unavailable(f"{self._url} answered {answer.status_code}: {who}")
         said = self._json(answer)
         return _error(answer.status_code, str(said.get("detail")), said.get("code"), answer.headers)
 

@@ -61,6 +61,8 @@ class Answer:
     hits: list[Hit]
     degraded: bool = False  # the query has no vector: the words alone answered
     why: str | None = None  # it is degraded
+    early: bool = False  # by the index that a migration is filling still
+    demanded: int = 0  # documents that were embedded for it
     threshold: float | None = None  # of `similar`: hits below it were left out
 
 
@@ -105,7 +107,7 @@ class Way(Protocol):
     async def similar(self, asked: Similar) -> Answer: ...
 
     async def write(
-        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], wait: float
+        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float
     ) -> Receipt: ...
 
     async def get(self, collection: str, id: str, source: str, whose: Whose) -> Document: ...  # noqa: A002

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from functools import wraps
@@ -93,6 +94,7 @@ class Life:
         self._calls: set[asyncio.Task[Any]] = set()
         self._door = Lock()  # no call comes in once it is shut
         self._is_shut = False
+        self._process = os.getpid()  # a fork has no such thread
         # A daemon: a program that forgets to close it can end nevertheless.
         self._thread = Thread(target=self._run, name="revec", daemon=True)
 
@@ -104,8 +106,14 @@ class Life:
         except Exception:
             self._thread.join()
             raise
+        except BaseException:  # whoever waits was interrupted: it leaves as soon as it is open
+            self._is_shut = True
+            self._opened.add_done_callback(lambda _: self._leaving.set())
+            raise
 
     def wait_for(self, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        if self._process != os.getpid():
+            raise Refused("this client was opened in another process: connect in this one")
         with self._door:
             if self._is_shut:
                 raise Refused("this client is closed")
@@ -120,6 +128,8 @@ class Life:
 
     def end(self) -> None:
         """Close the client, after the calls that are under way were cut off; wait for the thread."""
+        if self._process != os.getpid():
+            return  # it is the other process's
         with self._door:
             self._is_shut = True
         self._loop.call_soon_threadsafe(self._leaving.set)

@@ -53,12 +53,25 @@ async def move(conn: Connection, source_id: int, tenants: Mapping[str, str], row
         await conn.execute(SQL.upsert.format(rows=SQL.moved.format(rows=rows)), keys)
 
 
-async def delete(conn: Connection, source_id: int, keys: Sequence[str]) -> dict[str, int]:
-    """Delete the source's documents of these keys; the ids that they had. Call under `lock_source`."""
+async def delete(
+    conn: Connection, source_id: int, keys: Sequence[str], *, tenant: str | None = None
+) -> dict[str, int]:
+    """Delete the source's documents of these keys, of one tenant (None: of any); the ids that they had.
+
+    Call under `lock_source`.
+    """
     if not keys:
         return {}
-    rows = await conn.execute(SQL.delete_keys, {"source": source_id, "keys": list(keys)})
+    asked = {"source": source_id, "keys": list(keys), "tenant": tenant}
+    rows = await conn.execute(SQL.delete_keys, asked)
     return {row.key: row.id for row in await rows.fetchall()}
+
+
+async def taken(conn: Connection, source_id: int, keys: Sequence[str], tenant: str) -> str | None:
+    """One of these keys that another tenant's document has; None: there is none. Call under `lock_source`."""
+    asked = {"source": source_id, "keys": list(keys), "tenant": tenant}
+    row = await (await conn.execute(SQL.foreign, asked)).fetchone()
+    return None if row is None else str(row.key)
 
 
 async def ids_of(conn: Connection, source_id: int, keys: Sequence[str]) -> dict[str, int]:

@@ -33,7 +33,16 @@ ON CONFLICT (source_id, key) DO UPDATE
  WHERE (d.title, d.body, d.metadata) IS DISTINCT FROM (excluded.title, excluded.body, excluded.metadata);
 
 -- name: delete_keys
-DELETE FROM revec.document WHERE source_id = %(source)s AND key = ANY (%(keys)s::text[]) RETURNING key, id;
+DELETE FROM revec.document
+ WHERE source_id = %(source)s AND key = ANY (%(keys)s::text[])
+   AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+RETURNING key, id;
+
+-- name: foreign
+-- Ids that are taken by another tenant.
+SELECT key FROM revec.document
+ WHERE source_id = %(source)s AND key = ANY (%(keys)s::text[]) AND tenant <> %(tenant)s
+ ORDER BY key LIMIT 1;
 
 -- name: ids_of
 SELECT key, id FROM revec.document WHERE source_id = %(source)s AND key = ANY (%(keys)s::text[]);

@@ -224,7 +224,11 @@ class Early:
         )
         vectors = fusion.given("vectors", ranked[:depth])
         rows = await fusion.hits(
-            *(conn, asked.way.new, vectors, words), tenant=wanted.tenant, limit=wanted.k, room=wanted.room
+            *(conn, asked.way.new, vectors, words),
+            tenant=wanted.tenant,
+            limit=wanted.k,
+            where=wanted.where,
+            room=wanted.room,
         )
         return [wanted.fused_hit(row) for row in rows]
 

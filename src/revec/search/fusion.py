@@ -103,14 +103,20 @@ async def hits(
     *,
     tenant: str | None,
     limit: int,
+    where: Filter | None = None,
     room: int = 0,
 ) -> list[Any]:
     """The best of both legs that are there still, in one statement: key, title, tenant, source, score,
     the rank and score of each leg (None: not among its best), and the contents from the best on, as far as
     there is room (bytes; None: no more).
     """
-    query = _hydrated(vectors.query, words.query, SQL.kept)
-    asked = _asked(vectors, words, tenant, limit, room) | _of(index.collection_id, index.space, index.query)
+    matching, parameters = filters.condition(where)
+    query = _hydrated(vectors.query, words.query, SQL.kept, matching)
+    asked = (
+        _asked(vectors, words, tenant, limit, room)
+        | parameters
+        | _of(index.collection_id, index.space, index.query)
+    )
     return await (await conn.execute(query, asked)).fetchall()
 
 
@@ -125,7 +131,7 @@ async def tried(
 ) -> list[list[str]]:
     """The keys that `hits` would find with each share in force, best first: by the same statement."""
     by_vectors, by_words = (SQL.leg.format(leg=sql.Identifier(leg)) for leg in ("vectors", "words"))
-    found = _hydrated(by_vectors, by_words, sql.Identifier("share", "alpha"))
+    found = _hydrated(by_vectors, by_words, sql.Identifier("share", "alpha"), filters.condition(None)[0])
     query = SQL.tried.format(vectors=vectors.query, words=words.query, hits=found)
     asked = _asked(vectors, words, tenant, limit) | {"shares": list(shares)}
     rankings: list[list[str]] = [[] for _ in shares]
@@ -180,8 +186,11 @@ def given(leg: str, scored: Scored) -> Statement:
     return Statement(SQL.given.format(**placeholders), dict(zip(names.values(), columns, strict=True)))
 
 
-def _hydrated(vectors: sql.Composable, words: sql.Composable, alpha: sql.Composable) -> sql.Composed:
-    return SQL.hydrated.format(fused=SQL.fused.format(vectors=vectors, words=words, alpha=alpha))
+def _hydrated(
+    vectors: sql.Composable, words: sql.Composable, alpha: sql.Composable, matching: sql.Composable
+) -> sql.Composed:
+    fused = SQL.fused.format(vectors=vectors, words=words, alpha=alpha)
+    return SQL.hydrated.format(fused=fused, matching=matching)
 
 
 def _asked(

@@ -19,7 +19,8 @@ SELECT doc_id,
 SELECT * FROM unnest({ids}::bigint[], {scores}::float8[]) AS given (doc_id, score)
 
 -- name: hydrated
--- The documents that there are still; of this tenant, whatever the legs say. Their contents from the best on,
+-- The documents that there are still; of this tenant and through the filter, whatever the legs say, which may be
+-- older. Their contents from the best on,
 -- as far as there is room (bytes).
 SELECT d.key, d.title, d.tenant, s.name AS source, fused.*,
        CASE WHEN %(room)s::bigint > 0
@@ -27,7 +28,7 @@ SELECT d.key, d.title, d.tenant, s.name AS source, fused.*,
             THEN jsonb_build_object('text', d.body, 'metadata', d.metadata) END AS contents
   FROM ({fused}) AS fused JOIN revec.document d ON d.id = fused.doc_id
        JOIN revec.source s ON s.id = d.source_id
- WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s)
+ WHERE (%(tenant)s::text IS NULL OR d.tenant = %(tenant)s) AND {matching}
 WINDOW so_far AS (ORDER BY fused.score DESC, fused.doc_id)
  ORDER BY fused.score DESC, fused.doc_id LIMIT %(hits)s;
 

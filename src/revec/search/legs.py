@@ -124,7 +124,11 @@ class Legs:
                 )
                 try:
                     rows = await fusion.hits(
-                        *(conn, index, vectors, words), tenant=tenant, limit=wanted.k, room=wanted.room
+                        *(conn, index, vectors, words),
+                        tenant=tenant,
+                        limit=wanted.k,
+                        where=where,
+                        room=wanted.room,
                     )
                 except psycopg.errors.UndefinedTable as error:
                     raise NotFound(f"index {index.name} was dropped meanwhile") from error

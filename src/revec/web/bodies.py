@@ -186,6 +186,7 @@ class Batch(In):
         }
     )
 
+    tenant: Name | None = Field(default=None, description="No other tenant's document is touched.")
     put: list[Identified] = Field(default=[], max_length=MOST_DOCUMENTS)
     delete: list[Name] = Field(default=[], max_length=MOST_DOCUMENTS)
 

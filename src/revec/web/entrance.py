@@ -60,7 +60,8 @@ class Entrance:
         finally:
             self._metrics.in_flight -= 1
             seconds = time.perf_counter() - began
-            self._metrics.note(scope["method"], _route(scope), answer.status, seconds)
+            ended = scope.get("state", {}).get("ended", answer.status)  # of a stream: how, not how it began
+            self._metrics.note(scope["method"], _route(scope), ended, seconds)
 
     async def _admit(self, scope: Scope, body: Body) -> None:
         """Who asks is known from here on, except where everybody may.

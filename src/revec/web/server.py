@@ -43,6 +43,11 @@ class Protocol(H11Protocol):
         self._wait_no_more()
         super().connection_lost(exc)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Who does not even read what was answered is not waited for: closing waits until all is sent."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(PATIENCE, self.transport.abort)
+
     def _wait_for_head(self) -> None:
         if self._end_of_patience is None:
             self._end_of_patience = self.loop.call_later(PATIENCE, self.transport.close)

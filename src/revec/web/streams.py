@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastapi.responses import Response
-from fastapi.sse import format_sse_event
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -52,7 +51,7 @@ class Events(Response):
                 begun = True
                 head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 await send(head)
-            body = format_sse_event(event=event, data_str=data)
+            body = f"event: {event}\ndata: {data}\n\n".encode()  # JSON is one line
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
         try:
@@ -61,7 +60,9 @@ class Events(Response):
         except Exception as error:
             if not begun:
                 raise
-            await say("error", bytes(problem_of(error, scope).body).decode())
+            problem = problem_of(error, scope)
+            scope["state"]["ended"] = problem.status_code
+            await say("error", bytes(problem.body).decode())
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -113,7 +113,7 @@ async def batch(
     extend(request, app.settings.request_deadline + wait)
     found = await collection(app, caller, name)
     drafts = all_drafted(document.model_dump() for document in wanted.put)
-    ids = await push(app.database, found, drafts, wanted.delete)
+    ids = await push(app.database, found, drafts, wanted.delete, tenant=wanted.tenant)
     return await _receipt(app, found, response, ids, wait)
 
 
