@@ -296,6 +296,21 @@ async def test_a_tenants_client_writes_for_its_own(app: App, monkeypatch: pytest
     await assert_notes(app)
 
 
+async def test_a_tenants_client_touches_nobody_else_s(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids are shared by all: another tenant's is neither deleted, nor taken over, nor told of."""
+    await notes(app)
+    async with both(app, monkeypatch, tenant="acme") as clients:
+        gone = await same(clients, lambda client: client.delete("notes", ["1", "nobody's"]))
+        assert gone.documents == []
+        taken = [{"id": "free", "text": "x"}, {"id": "1", "text": "x"}]
+        kind, said = await same_refusal(clients, lambda client: client.put("notes", taken))
+        assert kind is errors.NotAllowed
+        assert all("'1' is another tenant's" in each for each in said)
+        kind, _ = await same_refusal(clients, lambda client: client.get("notes", "free"))
+        assert kind is errors.NotFound
+    await assert_notes(app)
+
+
 async def test_whose_documents_where_nobody_says(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """In process the default tenant's, unless all are asked for aloud; over HTTP what the key reaches."""
     await notes(app)

@@ -109,6 +109,18 @@ async def test_a_key_goes_where_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> 
     )  # nothing of the question
 
 
+@pytest.mark.parametrize("target", ["http://search.example", "http://10.0.0.7:8080/revec"])
+def test_a_key_is_shown_to_nobody_on_the_way(target: str) -> None:
+    """Not by http to another machine, unless that was said; without a key there is nothing to read."""
+    with pytest.raises(errors.BadInput, match="in_clear=True") as refused:
+        revec.connect(target, key=KEY)
+    assert KEY not in str(refused.value)
+    for good in (target.replace("http:", "https:"), "http://127.0.0.1:1", "http://localhost:1"):
+        revec.connect(good, key=KEY)
+    revec.connect(target, key=KEY, in_clear=True)
+    revec.connect(target)
+
+
 async def test_an_answer_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is not waited for longer than was said; whether it was done, nobody knows."""
     monkeypatch.setattr(remote, "PATIENCE", 0.1)

@@ -135,6 +135,23 @@ def test_what_cannot_be_opened_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -
             raise AssertionError("open")
 
 
+async def test_a_fork_does_not_wait_for_a_thread_that_it_has_not(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told so, and leaves the client to the process that opened it."""
+    environment(app, monkeypatch)
+    client = revec.connect().sync()
+    with client:
+        life = client._life
+        assert life is not None
+        with monkeypatch.context() as forked:
+            forked.setattr(twin.os, "getpid", lambda: -1)
+            with pytest.raises(errors.Refused, match="another process"):
+                client.collections()
+            life.end()
+        assert client.collections() == []
+
+
 async def test_a_client_is_opened_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """And again when it was closed; before and after it asks for nothing."""
     environment(app, monkeypatch)

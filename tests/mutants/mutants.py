@@ -18,7 +18,6 @@ from psycopg import sql
 from revec import langchain
 from revec.app import App
 from revec.capture import projector, push
-from revec.capture.drafts import all_drafted
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
@@ -85,6 +84,7 @@ from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
 from tests.search import test_early as early
 from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
+from tests.search import test_fusion as fused
 from tests.search import test_wanting as wished
 from tests.stores import test_plans
 from tests.web import test_documents as written
@@ -355,10 +355,6 @@ async def holding_on(task: Any, until: float) -> None:
 async def one_layer(app: App) -> AsyncIterator[None]:
     app.database.two_layers = False
     yield
-
-
-def labelled(own: Client, documents: Sequence[dict[str, Any]]) -> list[Any]:
-    return all_drafted({"tenant": own._tenant, **one} for one in documents)
 
 
 def following(**how: Any) -> httpx2.AsyncClient:
@@ -1370,6 +1366,18 @@ MUTANTS: dict[str, Mutant] = {
         attribute(legs.Wanted, "room", property(lambda wanted: wanted.contents << 40)),
         client.test_contents_have_an_end,
     ),
+    "hits are read past the filter": Mutant(
+        without(fusion.SQL, "hydrated", " AND {matching}"),
+        fused.test_hits_pass_the_filter_where_they_are_read,
+    ),
+    "a deletion meets any tenant's": Mutant(
+        without(documents.SQL, "delete_keys", "AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"),
+        client.test_a_tenants_client_touches_nobody_else_s,
+    ),
+    "an id is taken over from another tenant": Mutant(
+        instead(documents.SQL, "foreign", ("tenant <> %(tenant)s", "tenant <> %(tenant)s AND false")),
+        client.test_a_tenants_client_touches_nobody_else_s,
+    ),
     "a client forgets its tenant": Mutant(
         attribute(Client, "_whose", lambda _, asked: asked), client.test_a_tenants_client_asks_for_its_own
     ),
@@ -1378,7 +1386,7 @@ MUTANTS: dict[str, Mutant] = {
         client.test_a_tenants_client_asks_for_its_own,
     ),
     "a tenant's client writes for any": Mutant(
-        attribute(Client, "_drafts", labelled),
+        attribute(push, "_require_own", nothing),
         client.test_a_tenants_client_writes_for_its_own,
     ),
     "the tenant does not travel": Mutant(

@@ -78,6 +78,21 @@ async def test_a_filter_and_a_tenant_bind_both_legs(app: App, loopback: Loopback
         assert {"apple", "pear", "other"} <= everybody
 
 
+async def test_hits_pass_the_filter_where_they_are_read(app: App, loopback: Loopback) -> None:
+    """The legs may be older than the documents: what came behind the filter meanwhile is not shown."""
+    await fruits(app)
+    index = await app.serving("c")
+    everything = [(row.id, 1.0) for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    async with app.database.transaction() as conn:
+        rows = await fusion.hits(
+            *(conn, index, fusion.given("vectors", everything), fusion.given("words", everything)),
+            tenant="default",
+            limit=10,
+            where=parsed({"lang": "en"}),
+        )
+    assert {row.key for row in rows} == {"apple", "plum"}
+
+
 async def test_deleted_documents_leave_no_gap(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
