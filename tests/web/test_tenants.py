@@ -25,7 +25,6 @@ FENCES: list[tuple[Queries, str, str, int]] = [  # the last: how often the condi
     (pgvector.SQL, "scan", "", 1),
     (pgvector.SQL, "scan_exactly", "", 1),
     (lexical.SQL, "search", "", 3),
-    (lexical.SQL, "search", "b.", 1),
     (fusion.SQL, "hydrated", "d.", 1),
     (fusion.SQL, "recent", "d.", 1),
     (documents.SQL, "hydrate", "d.", 1),
