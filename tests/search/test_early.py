@@ -51,7 +51,7 @@ async def opened(app: App, made: Collection) -> None:
     """The migration has a bridge that holds."""
     migration, fit = await world.migration(app, made), learnt()
     async with app.database.transaction() as conn:
-        await bridges.begin(conn, migration.id, drawn=0, why="a test")
+        await bridges.begin(conn, migration.id, drawn=[], why="a test")
         seen = await bridges.kept(conn, migration.id)
         assert seen is not None
         assert await bridges.put(
@@ -59,6 +59,7 @@ async def opened(app: App, made: Collection) -> None:
             migration.id,
             seen,
             pairs=fit.pairs,
+            counted=fit.pairs,
             bridge=fit.dumps(),
             holds=True,
             why="a test says so",

@@ -120,6 +120,9 @@ class Store(Protocol):
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         """Random (doc_id, text_hash, vector) rows."""
 
+    async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
+        """Random documents that have vectors, at most so many."""
+
     async def build(self, conn: Connection, index: Index) -> None:
         """Build the approximate index. May take hours; blocks writers of this index only."""
 

@@ -162,15 +162,21 @@ class PgVector:
         return found
 
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+        drawn = await self._drawn(conn, index, size, SQL.sample, SQL.sample_blocks)
+        return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in drawn]
+
+    async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
+        return [row.doc_id for row in await self._drawn(conn, index, size, SQL.some, SQL.some_blocks)]
+
+    async def _drawn(
+        self, conn: Connection, index: Index, size: int, of_all: sql.SQL, of_blocks: sql.SQL
+    ) -> list[Any]:
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0
-        query: Any = SQL.sample
-        parameters: dict[str, float] = {"size": size}
-        if rows > SMALL_TABLE:
-            percent = min(100.0, 100 * 40 * size / rows)
-            query, parameters = SQL.sample_blocks, {"size": size, "percent": percent}
-        drawn = await conn.execute(query.format(vectors=_table(index)), parameters, binary=True)
-        return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in await drawn.fetchall()]
+        query = of_blocks if rows > SMALL_TABLE else of_all
+        percent = min(100.0, 100 * 40 * size / max(1, rows))
+        asked = {"size": size, "percent": percent}
+        return await (await conn.execute(query.format(vectors=_table(index)), asked, binary=True)).fetchall()
 
     async def build(self, conn: Connection, index: Index) -> None:
         if not index.kind.is_approximate:
