@@ -347,6 +347,10 @@ async def all_allowed(_: Connection, __: int, whose: dict[int, str], ___: int) -
     return list(whose)
 
 
+async def in_any_case(*_: Any, **__: Any) -> bool:
+    return True
+
+
 def whatever_is_embedded(drawn: Any) -> Any:
     return PARTS(drawn | True)
 
@@ -548,6 +552,18 @@ MUTANTS: dict[str, Mutant] = {
     "a fit outlives its migration": Mutant(
         without(bridges.SQL, "close", "version = version + 1, "),
         bridging.test_a_fit_that_ends_after_the_cutover_puts_nothing_back,
+    ),
+    "an index without its graph is read whole": Mutant(
+        attribute(pgvector.PgVector, "is_ready", in_any_case),
+        early.test_an_index_without_its_graph_is_not_searched_for_a_large_tenant,
+    ),
+    "an early answer takes as long as it likes": Mutant(
+        attribute(asyncio, "timeout_at", lambda _: asyncio.timeout(None)),
+        early.test_a_search_that_takes_too_long_is_given_up,
+    ),
+    "an index that is given up is demanded": Mutant(
+        instead(demand.SQL, "due", ("NOT i.writing", "false")),
+        early.test_a_demand_for_an_index_that_is_given_up_is_none,
     ),
     "the last fit wins": Mutant(
         without(bridges.SQL, "put", " AND version = %(seen)s"),
@@ -1330,6 +1346,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a paused migration is filled by searches": Mutant(
         without(indexes.SQL, "route", " AND m.paused_why IS NULL"),
+        wished.test_nothing_is_wanted_where_nothing_is_filled,
+    ),
+    "what is with a batch is made by searches too": Mutant(
+        without(indexes.SQL, "route", " AND NOT m.patient"),
         wished.test_nothing_is_wanted_where_nothing_is_filled,
     ),
     "a migration that is through is filled by searches": Mutant(

@@ -24,8 +24,9 @@ from revec.model.migration import State
 from revec.model.reading import Mode, Reading
 from revec.postgres import bridges, indexes
 from revec.search import bridge, early
+from revec.stores import pgvector
 from revec.work import calls, pack, queue
-from revec.work.demand import Demand
+from revec.work.demand import Demand, Unmet
 from tests import loopback as fake
 from tests import steps
 from tests.conftest import settings_for
@@ -474,6 +475,87 @@ async def counted(app: App, monkeypatch: pytest.MonkeyPatch) -> int:
     return statements
 
 
+async def searched(app: App, monkeypatch: pytest.MonkeyPatch, **how: Any) -> tuple[Reading, set[int]]:
+    """An answer, and the indexes that were searched for it."""
+    indexes_: set[int] = set()
+    nearest = pgvector.PgVector.nearest
+
+    async def noting(self: Any, conn: Any, index: Index, *rest: Any, **more: Any) -> Any:
+        indexes_.add(index.id)
+        return await nearest(self, conn, index, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pgvector.PgVector, "nearest", noting)
+        return await search(app, **how), indexes_
+
+
+async def test_an_index_without_its_graph_is_not_searched_for_a_large_tenant(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it would be read. Candidates come from elsewhere, until the graph is there."""
+    made = await half(app, kind=Kind.HNSW)
+    reading, of = await searched(app, monkeypatch)
+    assert (reading.early, of) == (True, {1, 2}), "a small tenant"
+    monkeypatch.setattr(pgvector, "SMALL_TENANT", 10)
+    reading, of = await searched(app, monkeypatch)
+    assert (reading.early, of) == (True, {1})
+    everybody, of = await searched(app, monkeypatch, tenant=None)
+    assert (everybody.early, of) == (True, {1})
+    await steps.drain(app)
+    assert await world.state(app, made) is State.READY
+    built, of = await searched(app, monkeypatch)
+    assert (built.early, of) == (True, {1, 2})
+    assert built.hits == reading.hits == everybody.hits
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_search_that_takes_too_long_is_given_up(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it hangs; and the old index answers."""
+    made = await half(app)
+    be_patient(app, 0.3)
+
+    async def hanging(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    for place in ("scored", "is_ready"):
+        with monkeypatch.context() as patch:
+            patch.setattr(pgvector.PgVector, place, hanging)
+            try:
+                async with asyncio.timeout(5):
+                    await assert_by_the_old(app, made)
+            except TimeoutError:
+                pytest.fail("it waits for ever")
+
+
+async def test_a_search_that_has_no_memory_is_the_old_index_s(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await half(app)
+
+    async def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pgvector.PgVector, "scored", full)
+        await assert_by_the_old(app, made)
+
+
+async def test_an_old_model_that_rests_is_not_asked(app: App, loopback: Loopback) -> None:
+    """The mapped query finds candidates alone."""
+    await half(app)
+    await steps.rows(
+        app,
+        "INSERT INTO revec.provider (model, resting_until) VALUES (%(m)s, now() + interval '1 hour')"
+        " ON CONFLICT (model) DO UPDATE SET resting_until = excluded.resting_until RETURNING 1",
+        m=steps.OLD,
+    )
+    before = loopback.bill()
+    assert (await search(app)).early
+    assert {line["model"] for line in loopback.bill()[len(before) :]} == {"fake-b-96"}
+
+
 # --- walls ----------------------------------------------------------------------------------------
 
 
@@ -521,6 +603,16 @@ async def test_a_demand_for_somebody_else_s_documents_is_none(app: App, loopback
     due = await app.demand.meet(index, every, "acme", until)
     assert len(due) == 30
     assert {row.tenant for row in await steps.rows(app, "SELECT tenant FROM revec.vectors_2")} == {"acme"}
+
+
+async def test_a_demand_for_an_index_that_is_given_up_is_none(app: App, loopback: Loopback) -> None:
+    """An abort came in between: nothing is enqueued, and nobody takes what is there for all."""
+    made = await half(app)
+    index = await index_of(app, steps.NEW)
+    await app.commands.abort(made, "a test")
+    every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    with pytest.raises(Unmet, match="given up"):
+        await app.demand.meet(index, every, "default", asyncio.get_running_loop().time() + PATIENCE)
 
 
 async def test_a_tenant_s_allowance_is_its_own(

@@ -76,6 +76,12 @@ class Store(Protocol):
         Fewer than `limit` only where there are no more. `where` is asked of the live documents.
         """
 
+    async def is_ready(self, conn: Connection, index: Index, *, tenant: str | None) -> bool:
+        """Whether `nearest` answers as this kind of index is meant to.
+
+        Not where its approximate index is not built and the tenant's vectors are too many to be all read.
+        """
+
     def statement(
         self,
         index: Index,
