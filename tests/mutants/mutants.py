@@ -565,6 +565,13 @@ MUTANTS: dict[str, Mutant] = {
         instead(demand.SQL, "due", ("NOT i.writing", "false")),
         early.test_a_demand_for_an_index_that_is_given_up_is_none,
     ),
+    "what nobody has room for is made urgent": Mutant(
+        attribute(Demand, "_has_room", lambda _: True), early.test_without_room_nothing_is_made_urgent
+    ),
+    "a search waits for another one's allowance": Mutant(
+        instead(allowance.SQL, "briefly", ("100ms", "0")),
+        early.test_no_search_waits_for_another_one_s_allowance,
+    ),
     "the last fit wins": Mutant(
         without(bridges.SQL, "put", " AND version = %(seen)s"),
         bridging.test_a_fit_of_yesterday_does_not_replace_todays,

@@ -23,9 +23,9 @@ from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
 from revec.model.reading import Mode, Reading
 from revec.postgres import bridges, indexes
-from revec.search import bridge, early
+from revec.search import bridge, early, ways
 from revec.stores import pgvector
-from revec.work import calls, pack, queue
+from revec.work import calls, demand, pack, queue
 from revec.work.demand import Demand, Unmet
 from tests import loopback as fake
 from tests import steps
@@ -630,6 +630,45 @@ async def test_a_tenant_s_allowance_is_its_own(
     assert await steps.rows(app, "SELECT documents FROM revec.demand WHERE tenant = 'globex'") == [(30,)]
 
 
+async def meet(app: App, seconds: float = PATIENCE) -> list[int]:
+    """All documents are demanded, by nobody who is answered otherwise."""
+    index = await index_of(app, steps.NEW)
+    every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    return await app.demand.meet(index, every, "default", asyncio.get_running_loop().time() + seconds)
+
+
+async def test_without_room_nothing_is_made_urgent(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be free: only what is claimed is charged to the tenant's allowance."""
+    made = await half(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(demand, "AT_ONCE", 0)
+        with pytest.raises(Unmet):
+            await meet(app)
+        assert {row.lane for row in await hands.work(app)} == {queue.BACKFILL}
+    assert len(await meet(app)) == ALL
+    await steps.drain(app)
+    await steps.assert_oracle(app, made)
+
+
+async def test_no_search_waits_for_another_one_s_allowance(app: App, loopback: Loopback) -> None:
+    """Somebody has the tenant's row and does not go on: the old index answers at once."""
+    made = await half(app)
+    app.retriever._want = lambda *_: None
+    await meet(app)
+    await steps.rows(app, "DELETE FROM revec.vectors_2 RETURNING 1")
+    async with app.database.transaction() as conn:
+        await conn.execute("SELECT FROM revec.demand FOR UPDATE")
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(Unmet, match="others are about to"):
+                    await meet(app)
+                await assert_by_the_old(app, made)
+        except TimeoutError:
+            pytest.fail("it waits")
+
+
 async def test_a_filter_narrows_what_is_embedded(app: App, loopback: Loopback) -> None:
     made = await steps.collection(app)
     texts = [
@@ -720,10 +759,33 @@ async def test_a_new_fit_of_the_bridge_replaces_the_old_one(app: App, loopback: 
     made = await half(app)
     assert (await search(app)).early
     await opened(app, made)
-    ways = app.retriever._early._ways
-    assert [way.version for way in ways] == [1]
+    kept = app.retriever._early._ways._kept
+    assert [version for version, _ in kept.values()] == [1]
     assert (await search(app)).early
-    assert [way.version for way in ways] == [1, 2]
+    assert [version for version, _ in kept.values()] == [2]
+
+
+async def test_bridges_in_memory_are_bounded_and_read_once(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read for all who wait, whoever leaves; what is too much is forgotten, and read again."""
+    made = await half(app, 20, embedded=0)
+    route, _ = await app.retriever.route(made.name)
+    assert route.early is not None
+    read: list[int] = []
+    loads = bridge.Bridge.loads
+    monkeypatch.setattr(bridge.Bridge, "loads", lambda data: read.append(1) or loads(data))
+    asked = ways.Ways(app.database)
+    asking = [asyncio.create_task(asked.of(route.early)) for _ in range(3)]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    one, another = await asyncio.gather(*asking[1:])
+    assert one is another is await asked.of(route.early)
+    assert len(read) == 1
+    few = ways.Ways(app.database, most_bytes=one.bridge.nbytes - 1)
+    for _ in range(2):
+        await few.of(route.early)
+    assert (len(read), few._kept) == (3, {})
 
 
 async def test_what_is_left_out_of_the_new_index_is_left_out_of_its_answers(

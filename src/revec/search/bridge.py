@@ -47,6 +47,10 @@ class Bridge:
     old_mean: Matrix  # (old_dims,)
     turn: Matrix  # (new_dims, old_dims), of singular values 1 and 0
 
+    @property
+    def nbytes(self) -> int:
+        return self.new_mean.nbytes + self.old_mean.nbytes + self.turn.nbytes
+
     def to_old(self, query: ArrayLike) -> Matrix:
         """A query of the new space in the old one: (new_dims,) gives (old_dims,), of unit norm.
 

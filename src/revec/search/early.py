@@ -11,41 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 
-from revec.model import index as routes
 from revec.model.errors import RevecError
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode
-from revec.postgres import bridges, documents, indexes
+from revec.postgres import documents
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
 from revec.search import bridge, fusion, lexical
-from revec.search.bridge import Bridge
 from revec.search.legs import SPARE_HITS, Wanted
 from revec.search.queries import Queries
+from revec.search.ways import Way, Ways
 from revec.stores.base import Store, Vector
 from revec.work.demand import Demand, Unmet
 
 # Candidates of each kind, at least. On the old index as many as the bridge was measured by.
 NEW, OLD, WORDS = fusion.DEPTH, bridge.DEPTH, 20
-WAYS = 32  # bridges in memory: megabytes each at thousands of dims
 
 
 class NotEarly(Exception):
     """The index that serves has to answer; the sentence says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """From a query to candidates on both sides."""
-
-    old: Index
-    new: Index
-    bridge: Bridge
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +83,7 @@ class Early:
         self._queries = queries
         self._demand = demand
         self._patience = patience
-        self._ways: OrderedDict[routes.Early, Way] = OrderedDict()  # the longest unused first
+        self._ways = Ways(database)
 
     async def answer(
         self, route: Route, query: str, wanted: Wanted, mode: Mode, deadline: float | None
@@ -117,10 +105,13 @@ class Early:
         except (Unmet, RevecError, MemoryError, psycopg.Error, *DATABASE_TROUBLE) as error:
             raise NotEarly(first_line(error)) from error
 
+    async def close(self) -> None:
+        await self._ways.close()
+
     async def _answered(self, route: Route, query: str, wanted: Wanted, mode: Mode, until: float) -> Answer:
         assert route.early is not None
         began = time.perf_counter()
-        way = await self._way(route.early)
+        way = await self._ways.of(route.early)
         asked = await self._asked(way, query, wanted, mode, resting=bool(route.resting), until=until)
         embedded = time.perf_counter()
         found = await self._found(asked)
@@ -132,17 +123,6 @@ class Early:
         hits = await self._hits(asked, found, due)
         embed = (embedded - began) + (met - waited)
         return Answer(way.new, hits, len(due), embed, time.perf_counter() - began - embed)
-
-    async def _way(self, early: routes.Early) -> Way:
-        if early not in self._ways:
-            async with self._database.transaction("worker") as conn:
-                old, new, kept = await bridges.way(conn, early)
-                sides = await indexes.by_id(conn, old), await indexes.by_id(conn, new)
-            self._ways[early] = Way(*sides, Bridge.loads(kept))
-            while len(self._ways) > WAYS:
-                self._ways.popitem(last=False)
-        self._ways.move_to_end(early)
-        return self._ways[early]
 
     async def _asked(
         self, way: Way, query: str, wanted: Wanted, mode: Mode, *, resting: bool, until: float
