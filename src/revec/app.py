@@ -87,13 +87,15 @@ class App:
             per_minute=self.settings.jit_per_minute,
         )
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
+        early = Early(self.database, self.store, queries, self.demand, patience=patience)
+        self._exits.push_async_callback(early.close)
         self.retriever = Retriever(
             self.database,
             self.store,
             queries,
             pulse.note,
             want=wanting.note,
-            early=Early(self.database, self.store, queries, self.demand, patience=patience),
+            early=early,
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )

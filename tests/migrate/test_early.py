@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 
 from revec.app import App
@@ -12,6 +13,7 @@ from revec.migrate import early
 from revec.migrate.plan import Long
 from revec.model.index import Collection
 from revec.model.migration import State
+from revec.observe import events
 from revec.postgres import bridges
 from revec.search import bridge
 from revec.work import queue
@@ -25,7 +27,9 @@ DOCUMENTS = 600
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And 500 documents are a sample."""
     monkeypatch.setattr(early, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(early, "SAMPLE", 500)
 
 
 async def begun(app: App, count: int = DOCUMENTS, **how: Any) -> Collection:
@@ -109,6 +113,86 @@ async def test_it_is_fitted_again_when_the_pairs_have_doubled(
     assert len(await told(app, made)) == 1
 
 
+async def looks(app: App, count: int = 5) -> int:
+    """How often a conductor has fitted anew when it has looked so often, and has ended each fit."""
+    steady, before = world.conductor(app), (await steps.rows(app, "SELECT version FROM revec.bridge"))[0]
+    for _ in range(count):
+        await steady.tick()
+        if (fitting := steady._bridging._fitting) is not None:
+            await fitting
+    await steady.leave()
+    return int((await steps.rows(app, "SELECT version FROM revec.bridge"))[0].version - before.version)
+
+
+@pytest.mark.parametrize("missing", [1, DOCUMENTS])
+async def test_a_document_without_an_old_vector_is_no_reason_to_fit_for_ever(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    """Fewer pairs are found than documents are counted, or none at all: once is enough, at the most and below."""
+    monkeypatch.setattr(early, "SAMPLE", 250)
+    made = await begun(app)
+    some = "SELECT id FROM revec.document ORDER BY id LIMIT %(missing)s"
+    await steps.rows(
+        app, f"DELETE FROM revec.vectors_1 WHERE doc_id IN ({some}) RETURNING 1", missing=missing
+    )
+    await hands.step(app, claim=250)
+    assert await looks(app) == 1
+    found = await kept(app, made)
+    assert (found.pairs, found.counted) == (max(0, 250 - missing), 250)
+    await hands.step(app, claim=250)
+    monkeypatch.setattr(early, "MOST_PAIRS", 500)
+    assert await looks(app) == 1
+    assert (await kept(app, made)).counted == 500
+    await hands.step(app, claim=250)
+    assert await looks(app) == 0
+
+
+async def test_later_verdicts_are_of_the_sample_too(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the backfill embedded since is learnt from, and measures nothing."""
+    monkeypatch.setattr(early, "SAMPLE", 250)
+    made = await begun(app)
+    await hands.step(app, claim=250)
+    await fitted(app, made, 1)
+    await hands.step(app, claim=300)
+    again = await fitted(app, made, 2)
+    assert (again.pairs, again.measure["pairs"]) == (550, 250)
+
+
+async def test_a_fit_that_fails_ends_nothing(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker says so, goes on, and tries again later."""
+    told: list[Any] = []
+    monkeypatch.setattr(events, "emit", told.append)
+    made = await begun(app)
+    await hands.step(app, claim=early.SAMPLE)
+
+    def broken(*_: Any) -> None:
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bridge, "fit", broken)
+        assert await looks(app) == 0
+    said = [each.why for each in told if isinstance(each, events.TryAgain)]
+    assert said == ["the bridge of migration 2: SVD did not converge"], "once: it rests"
+    assert (await fitted(app, made, 1)).holds
+
+
+async def test_pairs_are_no_more_than_the_memory_holds(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of models of many dims fewer documents are drawn, and fitted on."""
+    each = early.COPIES * 4 * (64 + 96)
+    monkeypatch.setattr(early, "MOST_BYTES", 220 * each)
+    made = await begun(app)
+    assert (await kept(app, made)).drawn == 220
+    await hands.step(app, claim=300)
+    assert (await fitted(app, made, 1)).pairs == 220
+    assert await looks(app) == 0
+
+
 async def test_where_it_does_not_hold_nobody_is_answered_early(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +256,7 @@ async def test_a_first_fill_is_refused(app: App, loopback: Loopback) -> None:
     await steps.put(app, made, steps.drafts(30))
     await steps.drain(app)
     assert (await app.serving("c")).space.address == steps.NEW
-    assert await steps.rows(app, "SELECT FROM revec.bridge WHERE drawn > 0") == []
+    assert await steps.rows(app, "SELECT FROM revec.bridge WHERE drawn <> '{}'") == []
 
 
 async def test_nobody_asked_for_it(app: App, loopback: Loopback) -> None:
@@ -199,11 +283,24 @@ async def test_a_fit_of_yesterday_does_not_replace_todays(app: App, loopback: Lo
     """Two conductors fitted: the second one to come finds that another look is due."""
     made = await begun(app)
     seen, migration = await kept(app, made), await world.migration(app, made)
-    more: dict[str, Any] = {"bridge": None, "holds": False, "measure": {}}
+    more: dict[str, Any] = {"counted": 500, "bridge": None, "holds": False, "measure": {}}
     async with app.database.transaction() as conn:
         assert await bridges.put(conn, migration.id, seen, pairs=500, why="the first", **more)
         assert not await bridges.put(conn, migration.id, seen, pairs=600, why="the second", **more)
     assert (await kept(app, made)).why == "the first"
+
+
+async def test_a_fit_that_ends_after_the_cutover_puts_nothing_back(app: App, loopback: Loopback) -> None:
+    """Nor is anything ever fitted again: not after a rollback either."""
+    made = await begun(app)
+    await hands.step(app, claim=early.SAMPLE)
+    seen, migration = await kept(app, made), await world.migration(app, made)
+    async with app.database.transaction() as conn:
+        await bridges.close(conn, migration.id, "over")
+        more: dict[str, Any] = {"bridge": b"megabytes", "holds": True, "measure": {}}
+        assert not await bridges.put(conn, migration.id, seen, pairs=500, counted=500, why="late", **more)
+    assert await looks(app) == 0
+    assert (await kept(app, made)).why == "over"
 
 
 async def test_the_bridge_goes_with_the_migration(app: App, loopback: Loopback) -> None:

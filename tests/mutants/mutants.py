@@ -44,8 +44,8 @@ from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
 from revec.providers.base import Item
+from revec.search import bridge, fusion, legs, lexical, pulse, queries, retriever, similar, tuning, wanting
 from revec.search import early as searching_early
-from revec.search import fusion, legs, lexical, pulse, queries, retriever, similar, tuning, wanting
 from revec.search.retriever import Retriever
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
@@ -111,6 +111,7 @@ from tests.work import (
 )
 
 Patch = Callable[[App], AbstractAsyncContextManager[None]]
+PARTS = bridge._parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +343,16 @@ async def from_memory(self: Retriever, index: Index, query: str, **_: Any) -> An
     return await self._queries.of_query(index, query)
 
 
-async def all_allowed(_: Demand, __: Connection, ___: Index, whose: dict[int, str]) -> list[int]:
+async def all_allowed(_: Connection, __: int, whose: dict[int, str], ___: int) -> list[int]:
     return list(whose)
+
+
+async def in_any_case(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def whatever_is_embedded(drawn: Any) -> Any:
+    return PARTS(drawn | True)
 
 
 async def holding_on(task: Any, until: float) -> None:
@@ -504,7 +513,7 @@ MUTANTS: dict[str, Mutant] = {
         early.test_a_demand_for_somebody_else_s_documents_is_none,
     ),
     "nothing limits what a tenant's searches have embedded": Mutant(
-        attribute(Demand, "_allowed", all_allowed), early.test_a_tenant_s_allowance_is_its_own
+        attribute(allowance, "first", all_allowed), early.test_a_tenant_s_allowance_is_its_own
     ),
     "searches spend what no budget pays for": Mutant(
         function("revec.admit", ("in_lane IN (1, 2)", "in_lane = 2")),
@@ -527,6 +536,37 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "whoever leaves takes the documents with him": Mutant(
         attribute(demand, "_wait", holding_on), early.test_whoever_leaves_takes_nobody_with_him
+    ),
+    "a document without an old vector has the bridge fitted for ever": Mutant(
+        instead(bridges.SQL, "kept", ("pairs, counted,", "pairs, pairs AS counted,")),
+        bridging.test_a_document_without_an_old_vector_is_no_reason_to_fit_for_ever,
+    ),
+    "a bridge is measured by what came first": Mutant(
+        attribute(bridge, "_parts", whatever_is_embedded),
+        bridging.test_later_verdicts_are_of_the_sample_too,
+    ),
+    "a fit outlives its migration": Mutant(
+        without(bridges.SQL, "close", "version = version + 1, "),
+        bridging.test_a_fit_that_ends_after_the_cutover_puts_nothing_back,
+    ),
+    "an index without its graph is read whole": Mutant(
+        attribute(pgvector.PgVector, "is_ready", in_any_case),
+        early.test_an_index_without_its_graph_is_not_searched_for_a_large_tenant,
+    ),
+    "an early answer takes as long as it likes": Mutant(
+        attribute(asyncio, "timeout_at", lambda _: asyncio.timeout(None)),
+        early.test_a_search_that_takes_too_long_is_given_up,
+    ),
+    "an index that is given up is demanded": Mutant(
+        instead(demand.SQL, "due", ("NOT i.writing", "false")),
+        early.test_a_demand_for_an_index_that_is_given_up_is_none,
+    ),
+    "what nobody has room for is made urgent": Mutant(
+        attribute(Demand, "_has_room", lambda _: True), early.test_without_room_nothing_is_made_urgent
+    ),
+    "a search waits for another one's allowance": Mutant(
+        instead(allowance.SQL, "briefly", ("100ms", "0")),
+        early.test_no_search_waits_for_another_one_s_allowance,
     ),
     "the last fit wins": Mutant(
         without(bridges.SQL, "put", " AND version = %(seen)s"),
@@ -1309,6 +1349,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a paused migration is filled by searches": Mutant(
         without(indexes.SQL, "route", " AND m.paused_why IS NULL"),
+        wished.test_nothing_is_wanted_where_nothing_is_filled,
+    ),
+    "what is with a batch is made by searches too": Mutant(
+        without(indexes.SQL, "route", " AND NOT m.patient"),
         wished.test_nothing_is_wanted_where_nothing_is_filled,
     ),
     "a migration that is through is filled by searches": Mutant(

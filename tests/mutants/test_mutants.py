@@ -50,6 +50,7 @@ async def test_a_mutant_is_noticed(
         "to": steps.NEW,
         "wrong": "nameless",
         "seed": 0,
+        "missing": 1,
         "role": Role.OPERATOR,
     }
     asked = inspect.signature(mutant.scenario).parameters

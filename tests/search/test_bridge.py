@@ -219,6 +219,18 @@ def test_the_same_pairs_give_the_same_answer() -> None:
     assert bridge.measure(*pairs, of=1000) == bridge.measure(*pairs, of=1000)
 
 
+def test_what_was_not_drawn_is_learnt_from_and_measures_nothing() -> None:
+    """The backfill's first documents, all of one corner: they are in no list that is judged."""
+    old, new = two_spaces(np.random.default_rng(3), 400, noise=0.8)
+    corner = [np.concatenate([one, one[:1] + 0.01 * one[::-1]]) for one in (old, new)]
+    drawn = np.arange(800) < 400
+    alone, measured = bridge.measure(old, new, of=800), bridge.measure(*corner, of=800, drawn=drawn)
+    assert (measured.pairs, measured.status_quo) == (400, alone.status_quo)
+    assert bridge.measure(old, new, of=800, drawn=drawn[:400]) == alone
+    with pytest.raises(BadInput, match="200 documents of the sample, 199 are there"):
+        bridge.measure(*corner, of=800, drawn=np.arange(800) < 199)
+
+
 def test_halves_have_to_be_enough_for_a_bridge() -> None:
     rng = np.random.default_rng(13)
     old, new = two_spaces(rng, 199, noise=0.5)

@@ -23,9 +23,10 @@ from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
 from revec.model.reading import Mode, Reading
 from revec.postgres import bridges, indexes
-from revec.search import bridge, early
-from revec.work import calls, pack, queue
-from revec.work.demand import Demand
+from revec.search import bridge, early, ways
+from revec.stores import pgvector
+from revec.work import calls, demand, pack, queue
+from revec.work.demand import Demand, Unmet
 from tests import loopback as fake
 from tests import steps
 from tests.conftest import settings_for
@@ -51,7 +52,7 @@ async def opened(app: App, made: Collection) -> None:
     """The migration has a bridge that holds."""
     migration, fit = await world.migration(app, made), learnt()
     async with app.database.transaction() as conn:
-        await bridges.begin(conn, migration.id, drawn=0, why="a test")
+        await bridges.begin(conn, migration.id, drawn=[], why="a test")
         seen = await bridges.kept(conn, migration.id)
         assert seen is not None
         assert await bridges.put(
@@ -59,6 +60,7 @@ async def opened(app: App, made: Collection) -> None:
             migration.id,
             seen,
             pairs=fit.pairs,
+            counted=fit.pairs,
             bridge=fit.dumps(),
             holds=True,
             why="a test says so",
@@ -473,6 +475,87 @@ async def counted(app: App, monkeypatch: pytest.MonkeyPatch) -> int:
     return statements
 
 
+async def searched(app: App, monkeypatch: pytest.MonkeyPatch, **how: Any) -> tuple[Reading, set[int]]:
+    """An answer, and the indexes that were searched for it."""
+    indexes_: set[int] = set()
+    nearest = pgvector.PgVector.nearest
+
+    async def noting(self: Any, conn: Any, index: Index, *rest: Any, **more: Any) -> Any:
+        indexes_.add(index.id)
+        return await nearest(self, conn, index, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pgvector.PgVector, "nearest", noting)
+        return await search(app, **how), indexes_
+
+
+async def test_an_index_without_its_graph_is_not_searched_for_a_large_tenant(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it would be read. Candidates come from elsewhere, until the graph is there."""
+    made = await half(app, kind=Kind.HNSW)
+    reading, of = await searched(app, monkeypatch)
+    assert (reading.early, of) == (True, {1, 2}), "a small tenant"
+    monkeypatch.setattr(pgvector, "SMALL_TENANT", 10)
+    reading, of = await searched(app, monkeypatch)
+    assert (reading.early, of) == (True, {1})
+    everybody, of = await searched(app, monkeypatch, tenant=None)
+    assert (everybody.early, of) == (True, {1})
+    await steps.drain(app)
+    assert await world.state(app, made) is State.READY
+    built, of = await searched(app, monkeypatch)
+    assert (built.early, of) == (True, {1, 2})
+    assert built.hits == reading.hits == everybody.hits
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_search_that_takes_too_long_is_given_up(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it hangs; and the old index answers."""
+    made = await half(app)
+    be_patient(app, 0.3)
+
+    async def hanging(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    for place in ("scored", "is_ready"):
+        with monkeypatch.context() as patch:
+            patch.setattr(pgvector.PgVector, place, hanging)
+            try:
+                async with asyncio.timeout(5):
+                    await assert_by_the_old(app, made)
+            except TimeoutError:
+                pytest.fail("it waits for ever")
+
+
+async def test_a_search_that_has_no_memory_is_the_old_index_s(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await half(app)
+
+    async def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pgvector.PgVector, "scored", full)
+        await assert_by_the_old(app, made)
+
+
+async def test_an_old_model_that_rests_is_not_asked(app: App, loopback: Loopback) -> None:
+    """The mapped query finds candidates alone."""
+    await half(app)
+    await steps.rows(
+        app,
+        "INSERT INTO revec.provider (model, resting_until) VALUES (%(m)s, now() + interval '1 hour')"
+        " ON CONFLICT (model) DO UPDATE SET resting_until = excluded.resting_until RETURNING 1",
+        m=steps.OLD,
+    )
+    before = loopback.bill()
+    assert (await search(app)).early
+    assert {line["model"] for line in loopback.bill()[len(before) :]} == {"fake-b-96"}
+
+
 # --- walls ----------------------------------------------------------------------------------------
 
 
@@ -522,6 +605,16 @@ async def test_a_demand_for_somebody_else_s_documents_is_none(app: App, loopback
     assert {row.tenant for row in await steps.rows(app, "SELECT tenant FROM revec.vectors_2")} == {"acme"}
 
 
+async def test_a_demand_for_an_index_that_is_given_up_is_none(app: App, loopback: Loopback) -> None:
+    """An abort came in between: nothing is enqueued, and nobody takes what is there for all."""
+    made = await half(app)
+    index = await index_of(app, steps.NEW)
+    await app.commands.abort(made, "a test")
+    every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    with pytest.raises(Unmet, match="given up"):
+        await app.demand.meet(index, every, "default", asyncio.get_running_loop().time() + PATIENCE)
+
+
 async def test_a_tenant_s_allowance_is_its_own(
     app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -535,6 +628,45 @@ async def test_a_tenant_s_allowance_is_its_own(
     assert (again.early, again.index) == (False, f"{steps.OLD}#1")
     assert (await search(app, tenant="globex")).demanded == 30
     assert await steps.rows(app, "SELECT documents FROM revec.demand WHERE tenant = 'globex'") == [(30,)]
+
+
+async def meet(app: App, seconds: float = PATIENCE) -> list[int]:
+    """All documents are demanded, by nobody who is answered otherwise."""
+    index = await index_of(app, steps.NEW)
+    every = [row.id for row in await steps.rows(app, "SELECT id FROM revec.document")]
+    return await app.demand.meet(index, every, "default", asyncio.get_running_loop().time() + seconds)
+
+
+async def test_without_room_nothing_is_made_urgent(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be free: only what is claimed is charged to the tenant's allowance."""
+    made = await half(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(demand, "AT_ONCE", 0)
+        with pytest.raises(Unmet):
+            await meet(app)
+        assert {row.lane for row in await hands.work(app)} == {queue.BACKFILL}
+    assert len(await meet(app)) == ALL
+    await steps.drain(app)
+    await steps.assert_oracle(app, made)
+
+
+async def test_no_search_waits_for_another_one_s_allowance(app: App, loopback: Loopback) -> None:
+    """Somebody has the tenant's row and does not go on: the old index answers at once."""
+    made = await half(app)
+    app.retriever._want = lambda *_: None
+    await meet(app)
+    await steps.rows(app, "DELETE FROM revec.vectors_2 RETURNING 1")
+    async with app.database.transaction() as conn:
+        await conn.execute("SELECT FROM revec.demand FOR UPDATE")
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(Unmet, match="others are about to"):
+                    await meet(app)
+                await assert_by_the_old(app, made)
+        except TimeoutError:
+            pytest.fail("it waits")
 
 
 async def test_a_filter_narrows_what_is_embedded(app: App, loopback: Loopback) -> None:
@@ -627,10 +759,33 @@ async def test_a_new_fit_of_the_bridge_replaces_the_old_one(app: App, loopback: 
     made = await half(app)
     assert (await search(app)).early
     await opened(app, made)
-    ways = app.retriever._early._ways
-    assert [way.version for way in ways] == [1]
+    kept = app.retriever._early._ways._kept
+    assert [version for version, _ in kept.values()] == [1]
     assert (await search(app)).early
-    assert [way.version for way in ways] == [1, 2]
+    assert [version for version, _ in kept.values()] == [2]
+
+
+async def test_bridges_in_memory_are_bounded_and_read_once(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read for all who wait, whoever leaves; what is too much is forgotten, and read again."""
+    made = await half(app, 20, embedded=0)
+    route, _ = await app.retriever.route(made.name)
+    assert route.early is not None
+    read: list[int] = []
+    loads = bridge.Bridge.loads
+    monkeypatch.setattr(bridge.Bridge, "loads", lambda data: read.append(1) or loads(data))
+    asked = ways.Ways(app.database)
+    asking = [asyncio.create_task(asked.of(route.early)) for _ in range(3)]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    one, another = await asyncio.gather(*asking[1:])
+    assert one is another is await asked.of(route.early)
+    assert len(read) == 1
+    few = ways.Ways(app.database, most_bytes=one.bridge.nbytes - 1)
+    for _ in range(2):
+        await few.of(route.early)
+    assert (len(read), few._kept) == (3, {})
 
 
 async def test_what_is_left_out_of_the_new_index_is_left_out_of_its_answers(

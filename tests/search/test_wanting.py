@@ -134,6 +134,10 @@ async def test_nothing_is_wanted_where_nothing_is_filled(app: App, loopback: Loo
     await app.retriever.read("c", route, index, "document 3", k=3, tenant="default")
     await looked(app)
     assert await wanted(app) == set()
+    await steps.rows(app, "UPDATE revec.migration SET patient = true WHERE NOT patient RETURNING 1")
+    await search(app)
+    assert await wanted(app) == set(), "its batches may be with the provider already"
+    await steps.rows(app, "UPDATE revec.migration SET patient = false RETURNING 1")
     await steps.drain(app)
     assert await world.state(app, made) is State.READY
     assert (await app.retriever.route("c"))[0].filling is None

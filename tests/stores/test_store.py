@@ -433,6 +433,22 @@ async def test_a_sample_is_random_rows(
     assert len(await here.sample(10_000)) == 2000
 
 
+@pytest.mark.parametrize("small", [0, pgvector.SMALL_TABLE])
+async def test_some_documents_are_each_there_once(
+    app: App, engine: Any, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several chunks, too, and other ones the next time."""
+    monkeypatch.setattr(pgvector, "SMALL_TABLE", small)
+    here = await shelf(app, engine)
+    await here.put(*(chunks(n, *randomly(3, seed=n)) for n in range(300)))
+    async with app.database.transaction() as conn:
+        await conn.execute(f"ANALYZE revec.vectors_{here.index.id}")
+    async with app.database.transaction("worker") as conn:
+        drawn = [await here.store.some(conn, here.index, size) for size in (40, 40, 10_000)]
+    assert [len(set(each)) for each in drawn] == [len(each) for each in drawn] == [40, 40, 300]
+    assert set(drawn[0]) != set(drawn[1])
+
+
 # --- builds -------------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,18 @@
 """The bridge of a migration that is to be served early: what it is fitted on, whether it holds, until when.
 
-A random sample of documents is embedded before all others. When both models know them a bridge is fitted and
-measured on the collection itself; every document of the backfill is one more pair, so it is fitted again
-whenever these have doubled. Where it would lose, or could not be safe, nobody is answered early, and `status`
-says why.
+A sample of documents, spread over the collection, is embedded before all others. When both models know them
+a bridge is fitted on them and measured by them. Every document of the backfill is one more pair to fit on, so
+it is fitted again whenever these have doubled. Where it would lose, or could not be safe, nobody is answered
+early, and `status` says why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +24,19 @@ from revec.model.space import Space
 from revec.observe import events
 from revec.postgres import bridges, documents, indexes, migrations
 from revec.postgres.bridges import Kept
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import Connection, Database, first_line
 from revec.search import bridge
-from revec.stores.base import Store, Vector
+from revec.stores.base import Store
 from revec.work import queue
 
-SAMPLE = 500  # documents
+SAMPLE = 1_000  # documents: fewer fit nearly as well, but do not tell models that win from some that lose
 FEWEST = 2 * bridge.LEAST_PAIRS  # documents: half of the pairs judge the others
 NEARLY = 0.9  # of the sample: one of its documents may be a dead letter
 MOST_PAIRS = 4_000  # more make it hardly better
+MOST_BYTES = 256 << 20  # of all pairs while a bridge is fitted; some matrices of dims by dims come to it
+COPIES = 6  # of a pair at once, as float32: read, of unit length, centred, of one half of them
 LOOK_EVERY = 1.0  # seconds
+REST = 300.0  # seconds after a fit that failed: another one costs as much
 PIECE = 500  # documents whose vectors are read at once
 CONDUCTOR = "conductor"
 
@@ -50,6 +55,30 @@ def obstacle(old: Index | None, space: Space) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Documents that both models know, by their first chunks: shapes (pairs, dims)."""
+
+    olds: Matrix
+    news: Matrix
+    drawn: NDArray[np.bool_]  # shape (pairs,): those of the sample; others were embedded as it happened
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What came of it, also where nothing did."""
+
+    pairs: int
+    counted: int  # documents of the new index before
+    made: bridge.Bridge | None
+    found: bridge.Measure | None
+    why: str
+
+    @property
+    def holds(self) -> bool:
+        return self.found is not None and self.found.holds
+
+
 class Bridging:
     """What the conductor does for migrations that are served early, beside moving them on."""
 
@@ -57,88 +86,101 @@ class Bridging:
         self._database = database
         self._store = store
         self._look_at: dict[int, float] = {}  # by migration
-        self._fits: dict[int, asyncio.Task[None]] = {}  # likewise; a fit may take half a minute
+        self._fitting: asyncio.Task[None] | None = None  # one at a time, for the memory's sake
+        # Of its own: a fit may take half a minute, and searches wait for the loop's few threads.
+        self._thread = ThreadPoolExecutor(1, "revec-bridge")
 
     async def tick(self, migration: Migration) -> None:
         """Begin, or fit anew where it is time to. Safe to be killed and done again."""
         is_due = time.monotonic() >= self._look_at.get(migration.id, 0.0)
         if not (migration.serve_early and migration.state.may_serve_early and is_due) or migration.paused_why:
             return
-        self._look_at[migration.id] = time.monotonic() + LOOK_EVERY
-        fit = self._fits.get(migration.id)
-        if fit is not None and not fit.done():
+        if self._fitting is not None and not self._fitting.done():
             return
-        if fit is not None:
-            del self._fits[migration.id]
-            fit.result()
+        self._look_at[migration.id] = time.monotonic() + LOOK_EVERY
         async with self._database.transaction() as conn:
             old, new = await _sides(conn, migration)
             seen = await bridges.kept(conn, migration.id)
             if seen is None:
                 await self._begin(conn, migration, old, new)
-            elif old and await _is_due(conn, new, seen):
-                self._fits[migration.id] = asyncio.create_task(self._fit(migration, seen, old, new))
+            elif old and await _is_due(conn, old, new, seen):
+                self._fitting = asyncio.create_task(self._fit(migration, seen, old, new))
 
     async def leave(self) -> None:
-        for fit in self._fits.values():
-            fit.cancel()
-        await asyncio.gather(*self._fits.values(), return_exceptions=True)
+        if self._fitting is not None:
+            self._fitting.cancel()
+            await asyncio.gather(self._fitting, return_exceptions=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _begin(self, conn: Connection, migration: Migration, old: Index | None, new: Index) -> None:
         """The sample goes before the rest of the backfill: somebody waits for it."""
         why, ids = obstacle(old, new.space), []
-        if why is None:
-            ids = list(await documents.sampled(conn, migration.collection_id, SAMPLE))
+        if why is None and old is not None:
+            size = min(SAMPLE, _most(old, new))
+            ids = list(await documents.sampled(conn, migration.collection_id, size))
             if len(ids) < FEWEST:
                 why = f"{len(ids)} documents are too few for a bridge, and soon embedded"
-        drawn = 0 if why else len(ids)
-        said = why or f"{drawn:,} documents are embedded first, to learn from"
+        drawn = [] if why else ids
+        said = why or f"{len(drawn):,} documents are embedded first, to learn from"
         if await bridges.begin(conn, migration.id, drawn=drawn, why=said):
-            await queue.enqueue(conn, new.id, ids if drawn else [])
+            await queue.enqueue(conn, new.id, drawn)
             if why:
                 await migrations.tell(conn, migration, who=CONDUCTOR, why=f"not served early: {why}")
 
     async def _fit(self, migration: Migration, seen: Kept, old: Index, new: Index) -> None:
-        olds, news = await self._pairs(old, new)
-        async with self._database.transaction() as conn:
-            of = await documents.count(conn, migration.collection_id)
-        made, found, why = await asyncio.to_thread(_fitted, olds, news, of)
-        holds = found is not None and found.holds
-        said = found.why if found else why
+        """A bridge on all that there is. Nobody waits for it: whatever goes wrong is tried again, later."""
+        try:
+            async with self._database.transaction() as conn:
+                of = await documents.count(conn, migration.collection_id)
+                counted = await bridges.counted(conn, new.id, _most(old, new))
+                drawn = await bridges.drawn(conn, migration.id)
+            pairs = await self._pairs(old, new, drawn)
+            loop = asyncio.get_running_loop()
+            fit = await loop.run_in_executor(self._thread, _fitted, pairs, of, counted)
+            await self._keep(migration, seen, fit)
+        except Exception as error:  # noqa: BLE001 - of numpy, of the database: none of them ends the worker
+            self._look_at[migration.id] = time.monotonic() + REST
+            events.emit(events.TryAgain(f"the bridge of migration {migration.id}: {first_line(error)}"))
+
+    async def _keep(self, migration: Migration, seen: Kept, fit: Fit) -> None:
         async with self._database.transaction() as conn:
             put = await bridges.put(
                 conn,
                 migration.id,
                 seen,
-                pairs=len(olds),
-                bridge=made.dumps() if made else None,
-                holds=holds,
-                why=said,
-                measure=asdict(found) if found else {},
+                pairs=fit.pairs,
+                counted=fit.counted,
+                bridge=fit.made.dumps() if fit.made else None,
+                holds=fit.holds,
+                why=fit.why,
+                measure=asdict(fit.found) if fit.found else {},
             )
-            if put and (seen.version == 0 or holds != seen.holds):
-                opened = "served early" if holds else "not served early"
-                await migrations.tell(conn, migration, who=CONDUCTOR, why=f"{opened}: {said}")
+            if put and (seen.version == 0 or fit.holds != seen.holds):
+                opened = "served early" if fit.holds else "not served early"
+                await migrations.tell(conn, migration, who=CONDUCTOR, why=f"{opened}: {fit.why}")
         if put:
-            events.emit(events.Bridged(migration.id, len(olds), holds, said))
+            events.emit(events.Bridged(migration.id, fit.pairs, fit.holds, fit.why))
 
-    async def _pairs(self, old: Index, new: Index) -> tuple[Matrix, Matrix]:
-        """Random documents that both models know, by their first chunks: shapes (pairs, dims)."""
+    async def _pairs(self, old: Index, new: Index, drawn: Sequence[int]) -> Pairs:
+        """Of the sample all, of the other documents some at random."""
+        most = _most(old, new)
         async with self._database.transaction("worker") as conn:
-            drawn = await self._store.sample(conn, new, MOST_PAIRS)
-        ids = list(dict.fromkeys(doc_id for doc_id, *_ in drawn))
-        pairs: list[tuple[Vector, Vector]] = []
+            others = await self._store.some(conn, new, most)
+        ids = list(dict.fromkeys([*drawn, *others]))[:most]
+        olds, news = (
+            np.empty((most, old.space.dims), np.float32),
+            np.empty((most, new.space.dims), np.float32),
+        )
+        both: list[int] = []
         for start in range(0, len(ids), PIECE):
             piece = ids[start : start + PIECE]
             async with self._database.transaction("worker") as conn:
                 before = await self._store.vectors(conn, old, piece)
                 after = await self._store.vectors(conn, new, piece)
-            both = [doc_id for doc_id in piece if doc_id in before and doc_id in after]
-            pairs += [(before[doc_id][0], after[doc_id][0]) for doc_id in both]
-        if not pairs:
-            return np.empty((0, old.space.dims), np.float32), np.empty((0, new.space.dims), np.float32)
-        olds, news = zip(*pairs, strict=True)
-        return np.stack(olds).astype(np.float32), np.stack(news).astype(np.float32)
+            for doc_id in [each for each in piece if each in before and each in after]:
+                olds[len(both)], news[len(both)] = before[doc_id][0], after[doc_id][0]
+                both.append(doc_id)
+        return Pairs(olds[: len(both)], news[: len(both)], np.isin(both, drawn))
 
 
 async def _sides(conn: Connection, migration: Migration) -> tuple[Index | None, Index]:
@@ -148,17 +190,35 @@ async def _sides(conn: Connection, migration: Migration) -> tuple[Index | None, 
     return old, await indexes.by_id(conn, migration.new_index)
 
 
-async def _is_due(conn: Connection, new: Index, seen: Kept) -> bool:
-    """The first fit when the sample is there, another one when the pairs have doubled."""
-    if not seen.drawn or seen.pairs >= MOST_PAIRS:
+def _most(old: Index, new: Index) -> int:
+    """Pairs that a fit has room for."""
+    each = COPIES * (old.space.dims + new.space.dims) * np.dtype(np.float32).itemsize
+    return min(MOST_PAIRS, MOST_BYTES // each)
+
+
+async def _is_due(conn: Connection, old: Index, new: Index, seen: Kept) -> bool:
+    """The first fit when the sample is there, another one when the documents have doubled.
+
+    What was counted then is compared, not the pairs that were found: a document without an old vector is
+    counted each time, and would be missed each time.
+    """
+    most = _most(old, new)
+    if not seen.drawn or seen.counted >= most:
         return False
-    wanted = 2 * seen.pairs if seen.version else int(NEARLY * seen.drawn)
-    return await bridges.pairs(conn, new.id, MOST_PAIRS) >= min(wanted, MOST_PAIRS)
+    wanted = 2 * seen.counted if seen.version else max(FEWEST, int(NEARLY * seen.drawn))
+    return await bridges.counted(conn, new.id, most) >= min(wanted, most)
 
 
-def _fitted(olds: Matrix, news: Matrix, of: int) -> tuple[bridge.Bridge | None, bridge.Measure | None, str]:
-    """A bridge on all pairs, and what such bridges are worth to a collection of so many documents."""
+def _fitted(pairs: Pairs, of: int, counted: int) -> Fit:
+    """A bridge on all pairs, and what such bridges are worth to a collection of so many documents.
+
+    Measured by the sample alone, which is spread over the collection: what the backfill embedded since is
+    what came first, of one source or one time, and its nearest documents are of it as well.
+    """
+    many = len(pairs.olds)
     try:
-        return bridge.fit(olds, news), bridge.measure(olds, news, of=max(of, len(olds))), ""
+        made = bridge.fit(pairs.olds, pairs.news)
+        found = bridge.measure(pairs.olds, pairs.news, of=max(of, many), drawn=pairs.drawn)
     except BadInput as error:
-        return None, None, str(error)
+        return Fit(many, counted, None, None, str(error))
+    return Fit(many, counted, made, found, found.why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from revec.model.errors import NotFound
 from revec.model.index import Early
+from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
@@ -25,6 +26,7 @@ class Kept:
     version: int  # 0: not fitted yet
     drawn: int  # documents that are embedded first; 0: it never will be fitted
     pairs: int
+    counted: int  # documents of the new index when it was fitted: what another fit goes by
     holds: bool
     why: str
     measure: Mapping[str, Any]
@@ -49,10 +51,16 @@ async def way(conn: Connection, early: Early) -> tuple[int, int, bytes]:
     return row.old_index, row.new_index, row.bridge
 
 
-async def begin(conn: Connection, migration_id: int, *, drawn: int, why: str) -> bool:
-    """Whether nobody had begun before."""
-    asked = {"migration": migration_id, "drawn": drawn, "why": why}
+async def begin(conn: Connection, migration_id: int, *, drawn: Sequence[int], why: str) -> bool:
+    """Whether nobody had begun before. `drawn`: documents that are embedded first."""
+    asked = {"migration": migration_id, "drawn": BigInts(drawn), "why": why}
     return await (await conn.execute(SQL.begin, asked)).fetchone() is not None
+
+
+async def drawn(conn: Connection, migration_id: int) -> list[int]:
+    """The documents that are embedded first, by which a bridge is measured."""
+    row = await (await conn.execute(SQL.drawn, {"migration": migration_id})).fetchone()
+    return [] if row is None else list(row.drawn)
 
 
 async def put(
@@ -61,6 +69,7 @@ async def put(
     seen: Kept,
     *,
     pairs: int,
+    counted: int,
     bridge: bytes | None,
     holds: bool,
     why: str,
@@ -73,6 +82,7 @@ async def put(
             "migration": migration_id,
             "seen": seen.version,
             "pairs": pairs,
+            "counted": counted,
             "bridge": bridge,
             "holds": holds,
             "why": why,
@@ -87,9 +97,9 @@ async def close(conn: Connection, migration_id: int, why: str) -> None:
     await conn.execute(SQL.close, {"migration": migration_id, "why": why})
 
 
-async def pairs(conn: Connection, new_index: int, most: int) -> int:
-    """Documents with vectors in both indexes, counted up to so many."""
+async def counted(conn: Connection, new_index: int, most: int) -> int:
+    """Documents that the index being filled has, counted up to so many."""
     vectors = sql.Identifier("revec", f"vectors_{new_index}")
-    row = await (await conn.execute(SQL.pairs.format(vectors=vectors), {"most": most})).fetchone()
+    row = await (await conn.execute(SQL.counted.format(vectors=vectors), {"most": most})).fetchone()
     assert row is not None
-    return int(row.pairs)
+    return int(row.documents)

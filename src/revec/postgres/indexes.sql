@@ -25,14 +25,16 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
 SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORDER BY id;
 
 -- name: route
--- Read once per request: which index answers, how it wants to be asked, which one is being filled, and whether
+-- Read once per request: which index answers, how it wants to be asked, which one is being filled (not by
+-- batches: what is with the provider already would be paid for twice, for nobody who waits), and whether
 -- that one may answer before it: not while a person or a guard holds its migration, nor after a rollback, nor
 -- while its model rests.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
        (SELECT m.new_index FROM revec.migration m
-         WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL) AS filling,
+         WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL
+           AND NOT m.patient) AS filling,
        early.migration_id AS early_migration, early.version AS early_version
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id

@@ -23,6 +23,7 @@ from revec.model.errors import BadInput
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 K = 10  # of the new space's nearest documents: how many of them are candidates
 DEPTH = 20  # candidates of each query on the old index; 50 make answers no better, and cost twice as much
@@ -45,6 +46,10 @@ class Bridge:
     new_mean: Matrix  # (new_dims,)
     old_mean: Matrix  # (old_dims,)
     turn: Matrix  # (new_dims, old_dims), of singular values 1 and 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.new_mean.nbytes + self.old_mean.nbytes + self.turn.nbytes
 
     def to_old(self, query: ArrayLike) -> Matrix:
         """A query of the new space in the old one: (new_dims,) gives (old_dims,), of unit norm.
@@ -121,12 +126,14 @@ class Measure:
         return migrated + (1 - migrated) * self.share
 
 
-def measure(old: ArrayLike, new: ArrayLike, *, of: int) -> Measure:
+def measure(old: ArrayLike, new: ArrayLike, *, of: int, drawn: ArrayLike | None = None) -> Measure:
     """What bridges are worth to a collection of `of` documents, without judgements, by some of them.
 
-    Old (pairs, old_dims) and new (pairs, new_dims): vectors of documents drawn at random. Each half of them
-    is searched as a small collection, over the bridge of the other half; documents are the queries, and not
-    among their own hits. Such queries found shares within .10 of real ones', on four judged collections.
+    Old (pairs, old_dims) and new (pairs, new_dims); `drawn`, of shape (pairs,), says which of these documents
+    were drawn at random (None: all). Each half of the drawn ones is searched as a small collection, over the
+    bridge of all other pairs; documents are the queries, and not among their own hits. What was not drawn is
+    only learnt from: documents of one corner have their nearest there as well, and say little of the others.
+    Such queries found shares within .10 of real ones', on four judged collections.
 
     In a larger collection more crowds in, and the share falls. It is taken to lie between what a half shows
     (`high`) and a straight line through a quarter and a half, of its logit over doublings (`low`); both ends
@@ -139,28 +146,45 @@ def measure(old: ArrayLike, new: ArrayLike, *, of: int) -> Measure:
     two agree on little, much is at stake with nothing known, and it does not hold.
 
     Raises:
-        BadInput: what `fit` refuses; there have to be enough for two bridges.
+        BadInput: what `fit` refuses; enough for two bridges have to be drawn.
     """
     olds, news = _pairs(old, new, least=2 * LEAST_PAIRS)
-    order = np.random.default_rng(0).permutation(len(olds))  # the same pairs, the same answer
-    one, other = np.array_split(order, 2)
+    one, other, learnt = _parts(
+        np.ones(len(olds), np.bool_) if drawn is None else np.asarray(drawn, np.bool_)
+    )
+    pairs = len(one) + len(other)
     sides = [
         _held(olds[half], news[half], fit(olds[rest], news[rest]))
-        for half, rest in ((one, other), (other, one))
+        for half, rest in ((one, np.append(other, learnt)), (other, np.append(one, learnt)))
     ]
     half, quarter, status_quo = np.concatenate(sides, axis=1)
-    line, low = _along(quarter, half, doublings=max(0.0, log2(2 * of / len(olds))))
+    line, low = _along(quarter, half, doublings=max(0.0, log2(2 * of / pairs)))
     high = min(1.0, float(half.mean() + SURE * half.std(ddof=1) / sqrt(len(half))))
     share = (line + float(half.mean())) / 2
     why = (
         f"an estimated {share:.0%} of the new model's {K} best are found ({low:.0%} to {high:.0%}; by "
-        f"{len(olds):,} documents with both vectors, of {of:,})"
+        f"{pairs:,} documents with both vectors, of {of:,})"
     )
     holds = share >= ENOUGH and low >= SURELY
     if not holds:
         lacks = "too little: the models differ too much" if high < ENOUGH else "more documents have to say so"
         why = f"{why}, at least {ENOUGH:.0%} are wanted, {SURELY:.0%} for sure: {lacks}"
-    return Measure(len(olds), share, low, high, float(status_quo.mean()), holds, why)
+    return Measure(pairs, share, low, high, float(status_quo.mean()), holds, why)
+
+
+def _parts(drawn: NDArray[np.bool_]) -> tuple[Rows, Rows, Rows]:
+    """Two random halves of what was drawn, and the rest; the same pairs, the same answer.
+
+    Raises:
+        BadInput: too few were drawn.
+    """
+    sample = np.flatnonzero(drawn)
+    if len(sample) < 2 * LEAST_PAIRS:
+        raise BadInput(
+            f"a bridge is measured by {2 * LEAST_PAIRS} documents of the sample, {len(sample)} are there"
+        )
+    one, other = np.array_split(sample[np.random.default_rng(0).permutation(len(sample))], 2)
+    return one, other, np.flatnonzero(~drawn)
 
 
 def _held(olds: Matrix, news: Matrix, bridge: Bridge) -> Floats:
@@ -174,7 +198,7 @@ def _held(olds: Matrix, news: Matrix, bridge: Bridge) -> Floats:
     return np.stack([whole, np.mean(parts, axis=0), status_quo])
 
 
-def _shares(olds: Matrix, news: Matrix, turned: Matrix, part: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _shares(olds: Matrix, news: Matrix, turned: Matrix, part: Rows) -> tuple[Floats, Floats]:
     """In a collection of these documents, for each query: the share of the new space's `K` nearest that the
     candidates hold, and that the old space's `K` nearest hold.
     """

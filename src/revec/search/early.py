@@ -3,6 +3,7 @@
 Candidates are what either index has near the query: the new one's nearest, the old one's by the old model's
 query, and by the new model's, mapped into the old space by the bridge; in a hybrid search also the words'.
 Those without a vector in the new index are embedded on demand, then all are ranked in the new space alone.
+While an approximate index is not built, a large tenant's vectors in it are ranked but not searched.
 Where that cannot be done in time the old index answers, wholly: never a mixture, never fewer hits.
 """
 
@@ -10,41 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 
-from revec.model import index as routes
 from revec.model.errors import RevecError
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode
-from revec.postgres import bridges, documents, indexes
+from revec.postgres import documents
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
 from revec.search import bridge, fusion, lexical
-from revec.search.bridge import Bridge
 from revec.search.legs import SPARE_HITS, Wanted
 from revec.search.queries import Queries
+from revec.search.ways import Way, Ways
 from revec.stores.base import Store, Vector
 from revec.work.demand import Demand, Unmet
 
 # Candidates of each kind, at least. On the old index as many as the bridge was measured by.
 NEW, OLD, WORDS = fusion.DEPTH, bridge.DEPTH, 20
-WAYS = 32  # bridges in memory: megabytes each at thousands of dims
 
 
 class NotEarly(Exception):
     """The index that serves has to answer; the sentence says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """From a query to candidates on both sides."""
-
-    old: Index
-    new: Index
-    bridge: Bridge
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +83,7 @@ class Early:
         self._queries = queries
         self._demand = demand
         self._patience = patience
-        self._ways: OrderedDict[routes.Early, Way] = OrderedDict()  # the longest unused first
+        self._ways = Ways(database)
 
     async def answer(
         self, route: Route, query: str, wanted: Wanted, mode: Mode, deadline: float | None
@@ -106,52 +95,50 @@ class Early:
         Raises:
             NotEarly: the index that serves has to answer.
         """
-        assert route.early is not None
-        began = time.perf_counter()
         seconds = self._patience if deadline is None else min(self._patience, deadline / 2)
         until = asyncio.get_running_loop().time() + seconds
         try:
-            way = await self._way(route.early)
-            asked = await self._asked(way, query, wanted, mode, resting=bool(route.resting), until=until)
-            embedded = time.perf_counter()
-            found = await self._found(asked)
-            waited = time.perf_counter()
-            due: list[int] = []
-            if found.lacking:
-                due = await self._demand.meet(way.new, found.lacking, wanted.tenant, until)
-            met = time.perf_counter()
-            hits = await self._hits(asked, found, due)
-        except (Unmet, RevecError, psycopg.Error, *DATABASE_TROUBLE) as error:
+            async with asyncio.timeout_at(until):
+                return await self._answered(route, query, wanted, mode, until)
+        except TimeoutError as error:
+            raise NotEarly("there was not enough time for it") from error
+        except (Unmet, RevecError, MemoryError, psycopg.Error, *DATABASE_TROUBLE) as error:
             raise NotEarly(first_line(error)) from error
+
+    async def close(self) -> None:
+        await self._ways.close()
+
+    async def _answered(self, route: Route, query: str, wanted: Wanted, mode: Mode, until: float) -> Answer:
+        assert route.early is not None
+        began = time.perf_counter()
+        way = await self._ways.of(route.early)
+        asked = await self._asked(way, query, wanted, mode, resting=bool(route.resting), until=until)
+        embedded = time.perf_counter()
+        found = await self._found(asked)
+        waited = time.perf_counter()
+        due: list[int] = []
+        if found.lacking:
+            due = await self._demand.meet(way.new, found.lacking, wanted.tenant, until)
+        met = time.perf_counter()
+        hits = await self._hits(asked, found, due)
         embed = (embedded - began) + (met - waited)
         return Answer(way.new, hits, len(due), embed, time.perf_counter() - began - embed)
-
-    async def _way(self, early: routes.Early) -> Way:
-        if early not in self._ways:
-            async with self._database.transaction("worker") as conn:
-                old, new, kept = await bridges.way(conn, early)
-                sides = await indexes.by_id(conn, old), await indexes.by_id(conn, new)
-            self._ways[early] = Way(*sides, Bridge.loads(kept))
-            while len(self._ways) > WAYS:
-                self._ways.popitem(last=False)
-        self._ways.move_to_end(early)
-        return self._ways[early]
 
     async def _asked(
         self, way: Way, query: str, wanted: Wanted, mode: Mode, *, resting: bool, until: float
     ) -> Asked:
-        """By both models at once; the old one is not waited for long, its query is worth the least."""
+        """By both models at once; the old one is not waited for long, its query is worth the least. One that
+        rests is not asked at all.
+        """
         now = asyncio.get_running_loop().time()
-        soon = now if resting else now + (until - now) / 2
-        new, old = await asyncio.gather(
-            self._vector(way.new, query, wanted.tenant, until),
-            self._vector(way.old, query, wanted.tenant, soon),
-            return_exceptions=True,
-        )
+        asking = [self._vector(way.new, query, wanted.tenant, until)]
+        if not resting:
+            asking.append(self._vector(way.old, query, wanted.tenant, now + (until - now) / 2))
+        new, *olds = await asyncio.gather(*asking, return_exceptions=True)
         if isinstance(new, BaseException):
             raise new
-        words = query if mode is Mode.HYBRID else None
-        return Asked(way, words, new, None if isinstance(old, BaseException) else old, wanted)
+        old = next((each for each in olds if not isinstance(each, BaseException)), None)
+        return Asked(way, query if mode is Mode.HYBRID else None, new, old, wanted)
 
     async def _vector(self, index: Index, query: str, tenant: str | None, until: float) -> Vector:
         try:
@@ -165,16 +152,18 @@ class Early:
         way, wanted = asked.way, asked.wanted
         more = wanted.k + SPARE_HITS
         mapped = way.bridge.to_old(asked.new)
-        kinds = [(way.new, asked.new, NEW), (way.old, mapped, OLD)]
+        kinds = [(way.old, mapped, OLD)]
         kinds += [(way.old, asked.old, OLD)] if asked.old is not None else []
         async with self._database.transaction(wanted.role, tenant=wanted.tenant) as conn:
+            if await self._store.is_ready(conn, way.new, tenant=wanted.tenant):
+                kinds.append((way.new, asked.new, NEW))
             near = [
                 await self._store.nearest(
                     conn, index, vector, limit=max(most, more), tenant=wanted.tenant, where=wanted.where
                 )
                 for index, vector, most in kinds
             ]
-            is_all = len(near[1]) < max(OLD, more)
+            is_all = len(near[0]) < max(OLD, more)
             if asked.words is not None:
                 near.append(await self._by_words(conn, asked))
             ids = list(dict.fromkeys(doc_id for scored in near for doc_id, _ in scored))

@@ -76,6 +76,12 @@ class Store(Protocol):
         Fewer than `limit` only where there are no more. `where` is asked of the live documents.
         """
 
+    async def is_ready(self, conn: Connection, index: Index, *, tenant: str | None) -> bool:
+        """Whether `nearest` answers as this kind of index is meant to.
+
+        Not where its approximate index is not built and the tenant's vectors are too many to be all read.
+        """
+
     def statement(
         self,
         index: Index,
@@ -119,6 +125,9 @@ class Store(Protocol):
 
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         """Random (doc_id, text_hash, vector) rows."""
+
+    async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
+        """Random documents that have vectors, at most so many."""
 
     async def build(self, conn: Connection, index: Index) -> None:
         """Build the approximate index. May take hours; blocks writers of this index only."""

@@ -110,10 +110,15 @@ class PgVector:
     ) -> list[tuple[int, float]]:
         scan = _Scan(conn, index, query, tenant, where)
         if index.kind.is_approximate:
-            found = None if await scan.is_small() else await scan.approximately(limit)
+            found = None if await _is_small(conn, index, tenant) else await scan.approximately(limit)
         else:
             found = await scan.chunks(limit)
         return found if found is not None else await scan.exactly(limit)
+
+    async def is_ready(self, conn: Connection, index: Index, *, tenant: str | None) -> bool:
+        if not index.kind.is_approximate or await _is_small(conn, index, tenant):
+            return True
+        return (await self.built(conn, index)).valid
 
     def statement(
         self,
@@ -162,15 +167,21 @@ class PgVector:
         return found
 
     async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+        drawn = await self._drawn(conn, index, size, SQL.sample, SQL.sample_blocks)
+        return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in drawn]
+
+    async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
+        return [row.doc_id for row in await self._drawn(conn, index, size, SQL.some, SQL.some_blocks)]
+
+    async def _drawn(
+        self, conn: Connection, index: Index, size: int, of_all: sql.SQL, of_blocks: sql.SQL
+    ) -> list[Any]:
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0
-        query: Any = SQL.sample
-        parameters: dict[str, float] = {"size": size}
-        if rows > SMALL_TABLE:
-            percent = min(100.0, 100 * 40 * size / rows)
-            query, parameters = SQL.sample_blocks, {"size": size, "percent": percent}
-        drawn = await conn.execute(query.format(vectors=_table(index)), parameters, binary=True)
-        return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in await drawn.fetchall()]
+        query = of_blocks if rows > SMALL_TABLE else of_all
+        percent = min(100.0, 100 * 40 * size / max(1, rows))
+        asked = {"size": size, "percent": percent}
+        return await (await conn.execute(query.format(vectors=_table(index)), asked, binary=True)).fetchall()
 
     async def build(self, conn: Connection, index: Index) -> None:
         if not index.kind.is_approximate:
@@ -242,18 +253,6 @@ class _Scan:
     tenant: str | None
     where: Filter | None
 
-    async def is_small(self) -> bool:
-        """Whether all of the tenant's rows are read in less time than a walk through everybody's graph
-        needs to miss some of them.
-        """
-        if self.tenant is None:
-            return False
-        counting = SQL.is_small.format(vectors=_table(self.index))
-        ((small,),) = await _asked(
-            self.conn, self.index, counting, {"tenant": self.tenant, "most": SMALL_TENANT}
-        )
-        return bool(small)
-
     async def chunks(self, limit: int) -> list[tuple[int, float]] | None:
         """Documents of the nearest `limit` chunks; None where these are of too few documents."""
         rows = await self._nearest_rows(limit)
@@ -309,6 +308,17 @@ class _Scan:
     async def _rows(self, scan: Any, limit: int) -> list[Any]:
         asked = _statement(scan, self.index, self.query, limit=limit, tenant=self.tenant, where=self.where)
         return await _asked(self.conn, self.index, asked.query, asked.parameters)
+
+
+async def _is_small(conn: Connection, index: Index, tenant: str | None) -> bool:
+    """Whether all of the tenant's rows are read in less time than a walk through everybody's graph needs to
+    miss some of them.
+    """
+    if tenant is None:
+        return False
+    counting = SQL.is_small.format(vectors=_table(index))
+    ((small,),) = await _asked(conn, index, counting, {"tenant": tenant, "most": SMALL_TENANT})
+    return bool(small)
 
 
 def _statement(

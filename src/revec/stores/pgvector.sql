@@ -101,6 +101,13 @@ SELECT doc_id, text_hash, embedding FROM {vectors} ORDER BY random() LIMIT %(siz
 SELECT doc_id, text_hash, embedding FROM {vectors} TABLESAMPLE SYSTEM (%(percent)s)
  ORDER BY random() LIMIT %(size)s;
 
+-- name: some
+SELECT doc_id FROM {vectors} WHERE chunk_no = 0 ORDER BY random() LIMIT %(size)s;
+
+-- name: some_blocks
+SELECT doc_id FROM {vectors} TABLESAMPLE SYSTEM (%(percent)s)
+ WHERE chunk_no = 0 ORDER BY random() LIMIT %(size)s;
+
 -- name: rows
 SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_class WHERE oid = to_regclass(%(vectors)s);
 

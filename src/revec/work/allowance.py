@@ -13,11 +13,15 @@ SQL = beside(__file__)
 
 async def first(conn: Connection, index_id: int, whose: Mapping[int, str], per_minute: int) -> list[int]:
     """The first documents of each tenant, as many as its allowance holds; nobody else takes from it before
-    the commit.
+    the commit. From here to there no lock is waited for longer than a moment.
 
     Args:
         whose: the most wanted document first, doc_id → tenant.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: another search has the allowance in hand.
     """
+    await conn.execute(SQL.briefly)
     asked = {"index": index_id, "tenants": sorted({*whose.values()}), "minute": per_minute}
     rows = await (await conn.execute(SQL.allow, asked)).fetchall()
     left = Counter({row.tenant: row.documents for row in rows})

@@ -1,3 +1,7 @@
+-- name: briefly
+-- Whoever has a tenant's row lets go of it in milliseconds, or a search does better without.
+SELECT set_config('lock_timeout', '100ms', true);
+
 -- name: allow
 -- How many documents each tenant may still have embedded in this minute; its row is ours until the commit.
 INSERT INTO revec.demand AS a (index_id, tenant, level, at)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
+import psycopg
+
 from revec.model.errors import RevecError
 from revec.model.index import Index
 from revec.observe import events
@@ -75,8 +77,7 @@ class Demand:
         except RevecError as error:  # a key or a package is missing here; a worker has it
             raise Unmet(str(error)) from error
         due, claim, spared = await self._claimed(index, doc_ids, tenant)
-        ours = [job.doc_id for job in claim.jobs]
-        if ours:
+        if claim is not None and claim.jobs:
             failpoint("claim_committed")
             await _wait(self._begun(index, provider, claim), until)
         if spared:
@@ -119,16 +120,27 @@ class Demand:
 
     async def _claimed(
         self, index: Index, doc_ids: Sequence[int], tenant: str | None
-    ) -> tuple[list[int], Claim, int]:
-        """The documents that belong into the index, the work that is ours now, how many had to be spared."""
-        async with self._database.transaction("worker") as conn:
-            whose = await _due(conn, index, doc_ids, tenant)
-            allowed = await allowance.first(conn, index.id, whose, self._per_minute)
-            await queue.enqueue(conn, index.id, allowed)
-            has_room = len(self._in_hand) < AT_ONCE and not self._leaving.is_set()
-            claim = await queue.claim_these(conn, index.id, allowed if has_room else [], lease=self._lease)
-            await allowance.take(conn, index.id, [job.tenant for job in claim.jobs])
+    ) -> tuple[list[int], Claim | None, int]:
+        """The documents that belong into the index, the work that is ours now, how many had to be spared.
+
+        Raises:
+            Unmet: also where another search has the tenant's allowance, and does not let go of it.
+        """
+        try:
+            async with self._database.transaction("worker") as conn:
+                whose = await _due(conn, index, doc_ids, tenant)
+                if not self._has_room():
+                    return list(whose), None, 0  # nor is anything made urgent, which nobody would pay for
+                allowed = await allowance.first(conn, index.id, whose, self._per_minute)
+                await queue.enqueue(conn, index.id, allowed)
+                claim = await queue.claim_these(conn, index.id, allowed, lease=self._lease)
+                await allowance.take(conn, index.id, [job.tenant for job in claim.jobs])
+        except psycopg.errors.LockNotAvailable as error:
+            raise Unmet("others are about to have documents of its tenant embedded") from error
         return list(whose), claim, len(whose) - len(allowed)
+
+    def _has_room(self) -> bool:
+        return len(self._in_hand) < AT_ONCE and not self._leaving.is_set()
 
     def _begun(self, index: Index, provider: Provider, claim: Claim) -> asyncio.Task[None]:
         task = asyncio.create_task(self._work_off(index, provider, claim))

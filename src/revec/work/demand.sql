@@ -2,7 +2,8 @@
 -- Of these documents those that belong into the index, and what keeps one out until a person has looked. What
 -- is gone, another tenant's, or left out with its present content, is not among them.
 SELECT d.id AS doc_id, d.tenant,
-       CASE WHEN EXISTS (SELECT FROM revec.dead x
+       CASE WHEN NOT i.writing THEN 'of an index that is given up'
+            WHEN EXISTS (SELECT FROM revec.dead x
                           WHERE x.index_id = i.id AND x.doc_id = d.id AND x.input_hash = d.input_hash
                             AND x.retried_at IS NULL)
             THEN 'a dead letter'

@@ -6,8 +6,9 @@ ALTER TABLE revec.migration ADD serve_early boolean NOT NULL DEFAULT false;
 CREATE TABLE revec.bridge (
     migration_id integer PRIMARY KEY REFERENCES revec.migration,
     version      integer NOT NULL DEFAULT 0,  -- counts the fits; 0: none yet
-    drawn        integer NOT NULL DEFAULT 0,  -- documents embedded first, to fit it on; 0: it never will be
+    drawn        bigint[] NOT NULL DEFAULT '{}',  -- documents embedded first, by which it is measured; none: never
     pairs        integer NOT NULL DEFAULT 0,  -- documents with both vectors that it was fitted on
+    counted      integer NOT NULL DEFAULT 0,  -- those of the new index when it was; may be more than the pairs
     bridge       bytea,                       -- NULL: there is none, or it is needed no longer
     holds        boolean NOT NULL DEFAULT false CHECK (NOT holds OR bridge IS NOT NULL),
     why          text NOT NULL,               -- it holds, or not
