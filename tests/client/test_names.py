@@ -37,6 +37,13 @@ def test_the_package_alone_loads_nothing() -> None:
     assert {name for name in found if name.startswith("revec")} == {"revec"}
 
 
+def test_who_only_steers_needs_no_numbers() -> None:
+    """numpy comes with the models' extras: without one `status`, `cutover` and a rollback work all the same."""
+    found = loaded("import revec.app, revec.cli.main; revec.cli.main.build()")
+    assert "psycopg" in found
+    assert found.isdisjoint({"numpy", "fastapi", "httpx2", "langchain_core", "llama_index"})
+
+
 def test_a_client_over_http_loads_no_database() -> None:
     """Nor the door that it talks to, nor anybody's framework."""
     found = loaded("import revec; revec.connect('https://search.example', key='k').sync()")

@@ -13,10 +13,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from revec.model.bridging import LEAST_PAIRS
 from revec.model.errors import BadInput
 from revec.model.index import Index
 from revec.model.migration import Migration
@@ -25,22 +24,31 @@ from revec.observe import events
 from revec.postgres import bridges, documents, indexes, migrations
 from revec.postgres.bridges import Kept
 from revec.postgres.database import Connection, Database, first_line
-from revec.search import bridge
 from revec.stores.base import Store
 from revec.work import queue
 
+if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from revec.search.bridge import Bridge, Measure
+
+    Matrix = NDArray[np.float32]
+    Marks = NDArray[np.bool_]
+else:
+    Matrix = Marks = Bridge = Measure = Any
+
 SAMPLE = 1_000  # documents: fewer fit nearly as well, but do not tell models that win from some that lose
-FEWEST = 2 * bridge.LEAST_PAIRS  # documents: half of the pairs judge the others
+FEWEST = 2 * LEAST_PAIRS  # documents: half of the pairs judge the others
 NEARLY = 0.9  # of the sample: one of its documents may be a dead letter
 MOST_PAIRS = 4_000  # more make it hardly better
 MOST_BYTES = 256 << 20  # of all pairs while a bridge is fitted; some matrices of dims by dims come to it
 COPIES = 6  # of a pair at once, as float32: read, of unit length, centred, of one half of them
 LOOK_EVERY = 1.0  # seconds
 REST = 300.0  # seconds after a fit that failed: another one costs as much
+FLOAT = 4  # bytes
 PIECE = 500  # documents whose vectors are read at once
 CONDUCTOR = "conductor"
-
-Matrix = NDArray[np.float32]
 
 
 def obstacle(old: Index | None, space: Space) -> str | None:
@@ -61,7 +69,7 @@ class Pairs:
 
     olds: Matrix
     news: Matrix
-    drawn: NDArray[np.bool_]  # shape (pairs,): those of the sample; others were embedded as it happened
+    drawn: Marks  # shape (pairs,): those of the sample; others were embedded as it happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,8 @@ class Fit:
 
     pairs: int
     counted: int  # documents of the new index before
-    made: bridge.Bridge | None
-    found: bridge.Measure | None
+    made: Bridge | None
+    found: Measure | None
     why: str
 
     @property
@@ -163,6 +171,8 @@ class Bridging:
 
     async def _pairs(self, old: Index, new: Index, drawn: Sequence[int]) -> Pairs:
         """Of the sample all, of the other documents some at random."""
+        import numpy as np
+
         most = _most(old, new)
         async with self._database.transaction("worker") as conn:
             others = await self._store.some(conn, new, most)
@@ -192,7 +202,7 @@ async def _sides(conn: Connection, migration: Migration) -> tuple[Index | None, 
 
 def _most(old: Index, new: Index) -> int:
     """Pairs that a fit has room for."""
-    each = COPIES * (old.space.dims + new.space.dims) * np.dtype(np.float32).itemsize
+    each = COPIES * (old.space.dims + new.space.dims) * FLOAT
     return min(MOST_PAIRS, MOST_BYTES // each)
 
 
@@ -215,6 +225,8 @@ def _fitted(pairs: Pairs, of: int, counted: int) -> Fit:
     Measured by the sample alone, which is spread over the collection: what the backfill embedded since is
     what came first, of one source or one time, and its nearest documents are of it as well.
     """
+    from revec.search import bridge
+
     many = len(pairs.olds)
     try:
         made = bridge.fit(pairs.olds, pairs.news)

@@ -19,6 +19,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from revec.model.bridging import DEPTH, LEAST_PAIRS
 from revec.model.errors import BadInput
 
 Matrix = NDArray[np.float32]
@@ -26,13 +27,11 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 K = 10  # of the new space's nearest documents: how many of them are candidates
-DEPTH = 20  # candidates of each query on the old index; 50 make answers no better, and cost twice as much
 ENOUGH = 0.6  # of these, as estimated
 SURELY = 0.5  # of these, at the lower end
 PROBES = 200  # documents of each half that stand in for queries
 SURE = NormalDist().inv_cdf(0.95)  # an end of an interval is wrong in 1 of 20
 
-LEAST_PAIRS = 100  # below it a map of hundreds of dims is mostly noise
 ALIKE = 1e-5  # of the widest direction: a direction in which the pairs do not spread tells nothing
 HEAD = struct.Struct("<16sIII")  # a name, pairs, dims of the new space, dims of the old one
 NAME = b"revec bridge 1\n\0"

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import psycopg
 
+from revec.model import bridging
 from revec.model.errors import RevecError
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode
 from revec.postgres import documents
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
-from revec.search import bridge, fusion, lexical
+from revec.search import fusion, lexical
 from revec.search.legs import SPARE_HITS, Wanted
 from revec.search.queries import Queries
 from revec.search.ways import Way, Ways
@@ -29,7 +30,7 @@ from revec.stores.base import Store, Vector
 from revec.work.demand import Demand, Unmet
 
 # Candidates of each kind, at least. On the old index as many as the bridge was measured by.
-NEW, OLD, WORDS = fusion.DEPTH, bridge.DEPTH, 20
+NEW, OLD, WORDS = fusion.DEPTH, bridging.DEPTH, 20
 
 
 class NotEarly(Exception):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from revec.model.index import Early, Index
 from revec.postgres import bridges, indexes
 from revec.postgres.database import Database
-from revec.search.bridge import Bridge
+
+if TYPE_CHECKING:
+    from revec.search.bridge import Bridge
 
 MOST_BYTES = 128 << 20  # of bridges: megabytes each at thousands of dims
 
@@ -55,6 +58,8 @@ class Ways:
         await asyncio.gather(*loading, return_exceptions=True)
 
     async def _loaded(self, early: Early) -> Way:
+        from revec.search.bridge import Bridge
+
         async with self._database.transaction("worker") as conn:
             old, new, kept = await bridges.way(conn, early)
             sides = await indexes.by_id(conn, old), await indexes.by_id(conn, new)
