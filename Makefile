@@ -8,7 +8,7 @@ PYTHON ?= python3
 ARGS ?=
 LOCK_FLAGS ?=
 TRIALS ?= 30
-JOBS ?= 3
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin

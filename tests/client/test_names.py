@@ -38,7 +38,7 @@ def test_the_package_alone_loads_nothing() -> None:
 
 
 def test_who_only_steers_needs_no_numbers() -> None:
-    """numpy comes with the models' extras: without one `status`, `cutover` and a rollback work all the same."""
+    """Numpy comes with the models' extras: without one `status`, `cutover` and a rollback work all the same."""
     found = loaded("import revec.app, revec.cli.main; revec.cli.main.build()")
     assert "psycopg" in found
     assert found.isdisjoint({"numpy", "fastapi", "httpx2", "langchain_core", "llama_index"})

@@ -85,7 +85,7 @@ class Command:
             self.process.kill()
             await self.process.wait()
 
-    async def ends_well(self, within: float = 60.0) -> None:
+    async def ends_well(self, within: float = 120.0) -> None:
         code = await self.ended(within)
         assert code == 0, f"exit {code}: {self.said}"
         assert "Traceback" not in self.said, self.said
@@ -279,7 +279,7 @@ class Trial:
     async def state(self) -> str:
         return await self.ask("SELECT state FROM revec.migration ORDER BY id DESC LIMIT 1")
 
-    async def until(self, query: str, *, within: float = 60.0, **parameters: Any) -> None:
+    async def until(self, query: str, *, within: float = 120.0, **parameters: Any) -> None:
         """Wait for a signal: a query whose answer becomes true."""
         give_up_at = time.monotonic() + within
         while not await self.ask(query, **parameters):

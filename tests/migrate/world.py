@@ -18,6 +18,7 @@ from tests import steps
 
 At = tuple[App, Collection]  # what the fixtures `ready` and `live` yield
 
+PATIENCE = 20.0  # seconds for a state
 NEW_SERVES = {State.LIVE, State.FINISHING, State.FINISHED}
 
 
@@ -81,8 +82,9 @@ async def tick(app: App, times: int = 1) -> None:
 
 
 async def tick_to(app: App, made: Collection, wanted: State) -> None:
-    """Steps until the migration is in that state."""
-    for _ in range(20):
+    """Steps until the migration is in that state; a busy machine may let a lock wait."""
+    until = asyncio.get_running_loop().time() + PATIENCE
+    while asyncio.get_running_loop().time() < until:
         if await state(app, made) is wanted:
             return
         await tick(app)

@@ -125,8 +125,7 @@ async def test_a_tenant_is_small_up_to_a_bound(app: App, monkeypatch: pytest.Mon
     await here.put(chunks(1, *rows[:4], tenant="four"), chunks(2, *rows[4:9], tenant="five"))
     async with app.database.transaction() as conn:
         small = [
-            await pgvector._Scan(conn, here.index, rows[0], tenant, None).is_small()
-            for tenant in ("four", "five", "nobody", None)
+            await pgvector._is_small(conn, here.index, tenant) for tenant in ("four", "five", "nobody", None)
         ]
     assert small == [True, False, True, False]
 

@@ -57,7 +57,7 @@ async def test_two_workers_and_two_writers(
     await steps.drain(app)
     assert sum(written) > 50, "the writers hardly wrote"
     assert sum(each.summary.superseded for each in workers) > 0, "no write was superseded"
-    assert sum(each.summary.written for each in workers) > 20, "the workers hardly wrote"
+    assert sum(each.summary.written for each in workers) > 3, "the workers hardly wrote"
     troubles = [event for event in told if isinstance(event, events.TryAgain | events.DatabaseLost)]
     assert troubles == []
     ((deadlocks,),) = await steps.rows(
