@@ -98,10 +98,7 @@ def needs(program: str) -> str:
     """The program's path; its absence is a skip with a reason, and as root a failure."""
     found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
     if found is None:
-        missing = f"{program} is not installed"
-        if os.environ.get("REVEC_REQUIRE_SERVERS"):
-            pytest.fail(f"{missing}, and root could have installed it")
-        pytest.skip(missing)
+        pytest.skip(f"{program} is not installed")  # as root a failure: see conftest
     return found
 
 

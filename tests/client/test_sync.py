@@ -219,7 +219,6 @@ def b(client: revec.SyncClient) -> None:
 
 def test_types_are_good_for_users(tmp_path) -> None:
     """What is right passes mypy --strict; each thing that is wrong is noticed, also through the twin."""
-    pytest.importorskip("mypy", reason="`make check` brings mypy")
     (tmp_path / "user.py").write_text(USER)
     (tmp_path / "wrong.py").write_text(WRONG)
     done = subprocess.run(

@@ -40,6 +40,16 @@ def test_a_search_through_a_filter(revec: Shell) -> None:
     assert "No documents of tenant 'default' that the filter lets through" in done.stderr
 
 
+def test_without_numpy_a_sentence_says_what_to_install(revec: Shell, tmp_path: Path) -> None:
+    """As after a bare `pip install revec`: what reckons with vectors says so, everything else goes on."""
+    absent = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')"
+    (tmp_path / "numpy.py").write_text(absent)
+    needed = "needs an optional package: pip install 'revec[local]'"
+    assert needed in revec("similar", "c", "--id", "0", code=1)
+    assert ids(revec.json("search", "c", "text 3", "--mode", "lexical", "-k", "1")) == {"3"}
+    assert "finished" in revec("history", "c")
+
+
 def test_what_is_similar(revec: Shell, tmp_path: Path) -> None:
     """By key, by text, by vector; from a score on."""
     assert ids(revec.json("similar", "c", "--id", "0", "--threshold", "0.99")) == {"8"}

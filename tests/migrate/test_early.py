@@ -244,8 +244,14 @@ async def test_other_chunks_are_refused(app: App, loopback: Loopback) -> None:
 
 
 async def test_too_few_documents_are_refused(app: App, loopback: Loopback) -> None:
-    made = await begun(app, 30)
-    assert await refused(app, made) == "30 documents are too few for a bridge, and soon embedded"
+    """The plan says so already, in the same words."""
+    made = await steps.filled(app, 30)
+    why = "30 documents are too few for a bridge, and soon embedded"
+    assert (await app.plan(made, steps.NEW, serve_early=True)).facts["early"] == f"refused: {why}"
+    await app.start(made, steps.NEW, serve_early=True)
+    await world.tick_to(app, made, State.BACKFILLING)
+    await world.tick(app)
+    assert await refused(app, made) == why
 
 
 async def test_a_first_fill_is_refused(app: App, loopback: Loopback) -> None:

@@ -11,7 +11,7 @@ import cyclopts
 from revec import __version__
 from revec.cli import collection, keys, migration, providers, queue, reading, serving, status, tenants
 from revec.cli.door import Exit, err, exit_code
-from revec.model.errors import RevecError
+from revec.model.errors import RevecError, without_numpy
 
 HELP = """Change the embedding model under a live search.
 
@@ -52,7 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     except BaseExceptionGroup as group:
         return _several(group)
     except Exception as error:
-        if not _said_of_database(error):
+        if missing := without_numpy(error):
+            err.print(f"revec: {missing}", markup=False)
+        elif not _said_of_database(error):
             raise
         return Exit.FAILED
     return int(code or Exit.DONE)
@@ -60,7 +62,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _several(group: BaseExceptionGroup[BaseException]) -> int:
     """Tasks that ran beside each other: the first sentence speaks for all."""
-    ours = [error for error in _leaves(group) if isinstance(error, RevecError)]
+    known = [without_numpy(error) or error for error in _leaves(group)]
+    ours = [error for error in known if isinstance(error, RevecError)]
     if ours:
         err.print(f"revec: {ours[0]}", markup=False)
         return exit_code(ours[0])

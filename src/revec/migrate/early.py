@@ -63,6 +63,13 @@ def obstacle(old: Index | None, space: Space) -> str | None:
     return None
 
 
+def shortage(documents: int) -> str | None:
+    """Why so few documents teach no bridge, or None."""
+    return (
+        None if documents >= FEWEST else f"{documents} documents are too few for a bridge, and soon embedded"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """Documents that both models know, by their first chunks: shapes (pairs, dims)."""
@@ -126,8 +133,7 @@ class Bridging:
         if why is None and old is not None:
             size = min(SAMPLE, _most(old, new))
             ids = list(await documents.sampled(conn, migration.collection_id, size))
-            if len(ids) < FEWEST:
-                why = f"{len(ids)} documents are too few for a bridge, and soon embedded"
+            why = shortage(len(ids))
         drawn = [] if why else ids
         said = why or f"{len(drawn):,} documents are embedded first, to learn from"
         if await bridges.begin(conn, migration.id, drawn=drawn, why=said):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from revec.migrate.decide import way_on
-from revec.migrate.early import obstacle
+from revec.migrate.early import obstacle, shortage
 from revec.migrate.verify import COMPLETENESS, FIDELITY, RECALL
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
@@ -101,7 +101,7 @@ class Plan:
         """Whether its model may answer before the backfill is over."""
         if not self.serve_early:
             return "no: `--serve-early` lets the new model answer before the backfill is over"
-        if why := obstacle(self.old, self.space):
+        if why := obstacle(self.old, self.space) or shortage(self.documents):
             return f"refused: {why}"
         return "as soon as a sample of the documents shows that it would find what the old model finds"
 

@@ -69,6 +69,13 @@ class MissingExtra(RevecError):
         super().__init__(f"{what} needs an optional package: pip install 'revec[{extra}]'")
 
 
+def without_numpy(error: BaseException) -> MissingExtra | None:
+    """What a door says where vectors should be reckoned with and nothing here can; None of other errors."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "numpy":  # it comes with the models' extras
+        return MissingExtra("reckoning with vectors", "local")
+    return None
+
+
 class ProviderError(RevecError):
     """Something went wrong between us and an embedding model."""
 

@@ -27,6 +27,7 @@ from revec.model.errors import (
     RevecError,
     TooMuch,
     Unavailable,
+    without_numpy,
 )
 from revec.postgres.database import DATABASE_TROUBLE
 
@@ -52,6 +53,7 @@ LATER = "nothing was changed by this request unless it was answered: ask again"
 
 def response(error: Exception) -> Response:
     """Whatever happened, as a problem; of what nobody thought of, no more than that it happened."""
+    error = without_numpy(error) or error
     if isinstance(error, RevecError):
         return problem(_status(error), str(error), code=type(error).__name__, headers=_headers(error))
     if isinstance(error, HTTPException):
