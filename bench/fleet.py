@@ -43,7 +43,7 @@ from bench.processes import (
 from bench.report import Figure, at_least, at_most, finish, print_machine, reported
 from revec.app import App
 from revec.migrate.check import check
-from revec.migrate.verify import SENTINELS
+from revec.migrate.sentinels import SENTINELS
 from revec.model.document import Draft, text_hash
 from revec.postgres import collections, documents
 from revec.postgres.server import Server

@@ -143,9 +143,9 @@ class Scene:
 
     async def flip(self) -> None:
         if self._new_serves:
-            epoch, _ = await self.operator.commands.rollback(self.made, why="flip", now=True)
+            epoch, _ = await self.operator.commands.switch.rollback(self.made, why="flip", now=True)
         else:
-            epoch, _ = await self.operator.commands.cutover(self.made, why="flip")
+            epoch, _ = await self.operator.commands.switch.cutover(self.made, why="flip")
         self._new_serves = not self._new_serves
         self.judge.served[epoch] = max(self.judge.models) if self._new_serves else min(self.judge.models)
 

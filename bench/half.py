@@ -228,7 +228,7 @@ async def migration_of(world: World) -> Migration:
 async def told(world: World, migration: Migration) -> None:
     """Conductors tick, and nobody embeds, until the bridge is of all pairs that it would take now."""
     app = world.app
-    conductor = Conductor(app.database, app.store, app.provider, app.limits, uuid4())
+    conductor = Conductor(app.tools, uuid4())
     assert migration.new_index is not None
     there = min(len(await present(app, migration.new_index)), MOST_PAIRS)
     async with asyncio.timeout(PATIENCE):

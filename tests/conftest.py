@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from psycopg.conninfo import conninfo_to_dict
 
 from revec.app import App
 from revec.settings import Settings
 from tests import servers
+from tests.copies import Copies
 from tests.loopback import Loopback
 
 pytest_plugins = ["tests.faults.report"]
@@ -31,8 +31,6 @@ RIGHTLY_SKIPPED = (  # also as root, who can install whatever is missing
     "no control group of memory may be made here",
     "could not import 'ir_measures'",
 )
-
-_numbers = count(1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,6 +62,11 @@ def maintenance() -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="session")
+def copies(maintenance: str) -> Copies:
+    return Copies(maintenance)
+
+
 @pytest.fixture
 def pooler(maintenance: str) -> Iterator[str]:
     """One of its own for each test: PgBouncer 1.18 may end after a cancel request."""
@@ -72,25 +75,31 @@ def pooler(maintenance: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def dsn(maintenance: str) -> Iterator[str]:
+def dsn(copies: Copies) -> Iterator[str]:
     """A fresh database on the embedded server, as its superuser."""
-    name = f"test_{next(_numbers)}"
-    with servers.copied(maintenance, "template_revec", name) as copy:
-        yield copy
+    with copies.lent("template_revec") as lent:
+        yield lent
 
 
 @pytest.fixture(params=MODES)
-def any_dsn(request: pytest.FixtureRequest, maintenance: str) -> Iterator[str]:
+def any_dsn(request: pytest.FixtureRequest, copies: Copies) -> Iterator[str]:
     """The same three times: embedded, through a transaction-mode pooler, as a plain owner."""
-    name = f"test_{next(_numbers)}"
-    owner = servers.OWNER if request.param == "owner" else None
-    template = "template_owned" if owner else "template_revec"
-    with ExitStack() as exits:
-        copy = exits.enter_context(servers.copied(maintenance, template, name, owner=owner))
+    if request.param == "owner":
+        yield request.getfixturevalue("owned_dsn")
+        return
+    with copies.lent("template_revec") as lent:
         if request.param == "pooler":
-            yield servers.at(request.getfixturevalue("pooler"), dbname=name)
+            name = conninfo_to_dict(lent)["dbname"]
+            yield servers.at(request.getfixturevalue("pooler"), dbname=str(name))
         else:
-            yield copy
+            yield lent
+
+
+@pytest.fixture
+def owned_dsn(copies: Copies) -> Iterator[str]:
+    """A fresh database whose owner is no superuser; the login is that owner."""
+    with copies.lent("template_owned", servers.OWNER) as lent:
+        yield lent
 
 
 @pytest.fixture(scope="session")

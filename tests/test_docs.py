@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from revec.cli.main import build
-from revec.migrate import verify
+from revec.migrate.gates import base as gates
 from revec.model.index import Kind
 from revec.model.migration import State
 from revec.model.verdict import Outcome
@@ -52,7 +52,7 @@ def test_states_outcomes_kinds_and_gates_are_among_the_words() -> None:
     words = DOCS["words.md"]
     assert all(outcome in words for outcome in Outcome)
     assert all(f"`{kind}`" in words for kind in Kind)
-    assert all(f"`{gate}`" in words for gate in (verify.COMPLETENESS, verify.FIDELITY, verify.RECALL))
+    assert all(f"`{gate}`" in words for gate in gates.names())
     assert all(state in DOCS["states.md"] for state in State)
 
 

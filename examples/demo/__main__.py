@@ -228,14 +228,14 @@ async def switch_back_and_forth(run: Run) -> None:
         verdicts = await commands.verify(run.collection)
     run.promise(kept=together(verdicts) is Outcome.PASSED, what=f"verify: {', '.join(map(str, verdicts))}")
     flips = []
-    for verb in (commands.cutover, commands.rollback):
+    for verb in (commands.switch.cutover, commands.switch.rollback):
         epoch, seconds = await verb(run.collection, why="demo")
         flips.append(seconds)
         run.say(f"{verb.__name__} in {1000 * seconds:.1f} ms: epoch {epoch}; the writes go on")
         await asyncio.sleep(LIVE_SECONDS)
     with run.phase("proof after rollback"):
         await prove(run, "after the rollback")
-    _, seconds = await commands.cutover(run.collection, why="demo")
+    _, seconds = await commands.switch.cutover(run.collection, why="demo")
     flips.append(seconds)
     run.say(f"cutover again in {1000 * seconds:.1f} ms")
     await asyncio.sleep(LIVE_SECONDS)
@@ -248,7 +248,7 @@ async def switch_back_and_forth(run: Run) -> None:
 async def finish(run: Run) -> None:
     """The writer has stopped: the old index goes, and everything acknowledged is in the new one."""
     with run.phase("finish"):
-        await run.app.commands.finish(run.collection, wait=timedelta(0), why="demo")
+        await run.app.commands.switch.finish(run.collection, wait=timedelta(0), why="demo")
         await until(run, lambda seen: seen.state == "finished")
     await prove(run, "at the end")
     breaches = await check(run.app.database, freshness=run.app.limits.freshness)

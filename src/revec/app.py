@@ -16,6 +16,7 @@ from revec.capture import projector, tenants
 from revec.migrate import outlook, plan
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
+from revec.migrate.gates.base import Tools
 from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
@@ -99,14 +100,8 @@ class App:
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )
-        self.commands = Commands(
-            database=self.database,
-            store=self.store,
-            retriever=self.retriever,
-            provider_for=self.provider,
-            limits=self.limits,
-            who=_who(),
-        )
+        self.tools = Tools(self.database, self.store, self.provider, self.retriever, self.limits)
+        self.commands = Commands(self.tools, _who())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -201,7 +196,7 @@ class App:
             holder=holder,
             lease=self.settings.lease,
         )
-        ticking = Conductor(self.database, self.store, self.provider, self.limits, holder)
+        ticking = Conductor(self.tools, holder)
         worker = Worker(
             database=self.database,
             store=self.store,

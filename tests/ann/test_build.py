@@ -19,8 +19,9 @@ import pytest
 from psycopg import sql
 
 from revec.app import App
+from revec.migrate.gates.base import RECALL
+from revec.migrate.gates.recall import NEEDED
 from revec.migrate.plan import Plan
-from revec.migrate.verify import RECALL, RECALL_NEEDED, completeness
 from revec.model.document import DEFAULT_TENANT, Draft
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
@@ -30,6 +31,7 @@ from revec.work import queue
 from tests import loopback, servers, steps
 from tests.conftest import settings_for
 from tests.loopback import Loopback
+from tests.migrate import world
 
 DOCUMENTS = 50_000
 OTHERS = 20  # tenants that share a tenth of them; the rest is the default tenant's
@@ -367,7 +369,7 @@ def test_its_work_waits_for_the_build(story: Story, telling: asyncio.Runner) -> 
     assert story.leased == 0
     summary = telling.run(steps.drain(story.app))
     assert summary.stuck == []
-    verdict = telling.run(completeness(story.app.database, story.built, freshness=0))
+    verdict = telling.run(world.judged(story.app, "completeness", story.built, freshness=0.0))
     assert verdict.outcome is Outcome.PASSED, verdict.why
     assert verdict.evidence["missing"] == verdict.evidence["stale"] == 0
 
@@ -385,7 +387,7 @@ def test_recall_is_judged_before_anybody_sees_it(story: Story, telling: asyncio.
     at = telling.run(_verdict(story))
     assert at.outcome is Outcome.PASSED
     assert at.evidence["queries"] >= 300
-    assert RECALL_NEEDED <= at.evidence["bound"] <= at.evidence["recall"] <= 1
+    assert NEEDED <= at.evidence["bound"] <= at.evidence["recall"] <= 1
     counted = telling.run(_recall(story, queries=100))
     print(f"\nrecall: the gate says {at.why}; counted {counted:.4f}")
     assert counted >= at.evidence["bound"] - 0.02
@@ -457,7 +459,7 @@ def test_searches_miss_nothing_and_show_nothing_deleted(story: Story, telling: a
 
 async def _searched(story: Story) -> None:
     app, made = story.app, story.made
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     assert (await app.serving("c")).id == story.built.id
     text = f"document 4321\n{WORDS} 4321"
     before = await app.retriever.search("c", text, k=30, tenant=DEFAULT_TENANT)

@@ -16,8 +16,9 @@ import pytest
 
 from examples.demo import stdlib
 from revec.app import App
-from revec.migrate import verify
 from revec.migrate.check import check
+from revec.migrate.gates import recall
+from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
 from revec.model.document import Draft
 from revec.model.index import Collection, Kind
 from revec.model.space import MAX_HNSW_DIMS
@@ -93,7 +94,7 @@ async def test_4096_dims_are_planned_stored_indexed_and_searched(
     server: str, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the product alone: `plan` chooses, the gates pass, and recall@10 of real queries is 0.99."""
-    monkeypatch.setattr(verify, "RECALL_QUERIES", 40)  # an exact scan each
+    monkeypatch.setattr(recall, "QUERIES", 40)  # an exact scan each
     monkeypatch.setattr(pgvector, "SMALL_TENANT", 0)  # by the graph
     texts = some_sentences()
     assert len(texts) == DOCUMENTS + QUERIES
@@ -104,7 +105,7 @@ async def test_4096_dims_are_planned_stored_indexed_and_searched(
         planned = await app.plan(made, ADDRESS)
         assert (planned.space.dims, planned.kind) == (DIMS, Kind.BINARY)
         assert DIMS > MAX_HNSW_DIMS
-        assert planned.gates == (verify.COMPLETENESS, verify.FIDELITY, verify.RECALL)
+        assert planned.gates == (COMPLETENESS, FIDELITY, RECALL)
         await app.commands.start(planned)
         summary = await steps.drain(app)
         assert (summary.stuck, summary.embedded) == ([], DOCUMENTS)

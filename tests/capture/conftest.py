@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -14,8 +13,6 @@ from tests.capture import people
 from tests.capture.people import User
 from tests.conftest import settings_for
 from tests.loopback import Loopback
-
-_numbers = count(1)
 
 
 @pytest_asyncio.fixture
@@ -37,14 +34,6 @@ async def any_user(any_dsn: str) -> AsyncIterator[User]:
     async with people.connected(any_dsn) as conn:
         await conn.execute("CREATE SCHEMA app")
         yield conn
-
-
-@pytest.fixture
-def owned_dsn(maintenance: str) -> Iterator[str]:
-    """A fresh database whose owner is no superuser; the login is that owner."""
-    name = f"capture_{next(_numbers)}"
-    with servers.copied(maintenance, "template_owned", name, owner=servers.OWNER) as dsn:
-        yield dsn
 
 
 @pytest_asyncio.fixture

@@ -28,12 +28,13 @@ from revec.capture.attach import attach
 from revec.capture.mapping import Mapping
 from revec.migrate.check import check
 from revec.migrate.conductor import Conductor
-from revec.migrate.verify import SENTINELS
+from revec.migrate.sentinels import SENTINELS
 from revec.model.document import Draft, text_hash
 from revec.model.index import Collection, Kind
 from revec.postgres import collections
 from tests import servers, steps
 from tests.conftest import TRIALS, settings_for
+from tests.copies import Copies
 from tests.loopback import Loopback
 
 FILLED, READY = "faults_filled", "faults_ready"  # databases to copy: one index, one more ready
@@ -255,7 +256,7 @@ class Trial:
     async def advance(self, state: str) -> None:
         """Tick in this process until the migration is there."""
         app = self.app
-        conductor = Conductor(app.database, app.store, app.provider, app.limits, uuid4())
+        conductor = Conductor(app.tools, uuid4())
         while await self.state() != state:
             assert await conductor.tick(), f"stays {await self.state()}"
         await conductor.leave()
@@ -351,17 +352,17 @@ class Trial:
     async def assert_can_go_both_ways(self) -> None:
         """A ready migration is cut over, rolled back and cut over again."""
         commands = self.app.commands
-        await commands.cutover(self.made, why="test")
-        await commands.rollback(self.made, why="test")
-        await commands.cutover(self.made, why="test")
+        await commands.switch.cutover(self.made, why="test")
+        await commands.switch.rollback(self.made, why="test")
+        await commands.switch.cutover(self.made, why="test")
         await self.assert_checked()
 
 
 class Stage:
     """What all trials share: the cluster with the databases to copy, one provider a slot."""
 
-    def __init__(self, maintenance: str, loopbacks: Sequence[Loopback]) -> None:
-        self._maintenance = maintenance
+    def __init__(self, copies: Copies, loopbacks: Sequence[Loopback]) -> None:
+        self._copies = copies
         self._loopbacks = loopbacks
         self.tally: dict[str, list[int]] = {}  # what → [trials, violations]
 
@@ -397,13 +398,12 @@ class Stage:
 
     @asynccontextmanager
     async def trial(self, loopback: Loopback, number: int, seed: int, template: str) -> AsyncIterator[Trial]:
-        name = f"faults_{next(_numbers)}"
         loopback.clear()
         folder = Path(tempfile.mkdtemp(prefix="revec-faults-"))
         async with AsyncExitStack() as exits:
             exits.callback(shutil.rmtree, folder, ignore_errors=True)
             exits.callback(loopback.clear)
-            dsn = exits.enter_context(servers.copied(self._maintenance, template, name))
+            dsn = exits.enter_context(self._copies.lent(template))
             start = await exits.enter_async_context(commands(folder, **environment(loopback), REVEC_DSN=dsn))
             app = await exits.enter_async_context(App(settings_for(dsn, loopback.url)))
             async with app.database.transaction() as conn:
@@ -426,11 +426,11 @@ def environment(loopback: Loopback) -> dict[str, str]:
 
 
 @contextmanager
-def stage(maintenance: str) -> Iterator[Stage]:
+def stage(maintenance: str, copies: Copies) -> Iterator[Stage]:
     with ExitStack() as exits:
         loopbacks = [exits.enter_context(Loopback()) for _ in range(SLOTS)]
         asyncio.run(_make_templates(maintenance, loopbacks[0]))
-        yield Stage(maintenance, loopbacks)
+        yield Stage(copies, loopbacks)
 
 
 async def _make_templates(maintenance: str, loopback: Loopback) -> None:

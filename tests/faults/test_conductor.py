@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from revec.migrate.verify import SENTINELS
+from revec.migrate.sentinels import SENTINELS
 from revec.model.document import Draft
 from revec.model.index import Kind
 from revec.postgres import collections, documents
@@ -105,7 +105,7 @@ async def ready(trial: Trial) -> AsyncIterator[Command]:
 @asynccontextmanager
 async def live(trial: Trial) -> AsyncIterator[Command]:
     """It asks whether the old model still answers, and hears nothing."""
-    await trial.app.commands.cutover(trial.made, why="test")
+    await trial.app.commands.switch.cutover(trial.made, why="test")
     trial.loopback.fault("hang", times=None, match=SENTINELS[0])
     worker = await trial.worker(drain=False)
     await trial.until_billed("hang")
@@ -115,8 +115,8 @@ async def live(trial: Trial) -> AsyncIterator[Command]:
 @asynccontextmanager
 async def finishing(trial: Trial) -> AsyncIterator[Command]:
     """The old index is kept for two more seconds."""
-    await trial.app.commands.cutover(trial.made, why="test")
-    await trial.app.commands.finish(trial.made, wait=timedelta(seconds=2), why="test")
+    await trial.app.commands.switch.cutover(trial.made, why="test")
+    await trial.app.commands.switch.finish(trial.made, wait=timedelta(seconds=2), why="test")
     worker = await trial.worker(drain=False)
     await trial.until(TICKS)
     await asyncio.sleep(trial.rng.uniform(0, 0.1))
@@ -126,10 +126,10 @@ async def finishing(trial: Trial) -> AsyncIterator[Command]:
 @asynccontextmanager
 async def finished(trial: Trial) -> AsyncIterator[Command]:
     """The old index is retired; its table cannot be dropped, because somebody still reads it."""
-    await trial.app.commands.cutover(trial.made, why="test")
+    await trial.app.commands.switch.cutover(trial.made, why="test")
     async with trial.app.database.transaction() as conn:
         await conn.execute("SELECT count(*) FROM revec.vectors_1")
-        await trial.app.commands.finish(trial.made, wait=timedelta(0), why="test")
+        await trial.app.commands.switch.finish(trial.made, wait=timedelta(0), why="test")
         worker = await trial.worker(drain=False)
         await trial.until(WAITS, what="relation", mode="AccessExclusiveLock")
         yield worker
@@ -175,7 +175,7 @@ async def _killed_in(state: State, goal: str, trial: Trial) -> None:
     if goal == "ready":
         await trial.assert_can_go_both_ways()
     elif goal == "live":
-        await trial.app.commands.rollback(trial.made, why="test")
+        await trial.app.commands.switch.rollback(trial.made, why="test")
         await trial.assert_can_go_both_ways()
     else:
         assert await trial.ask("SELECT to_regclass('revec.vectors_1')") is None
@@ -214,7 +214,7 @@ async def _killed_command(verb: str, trial: Trial) -> None:
             assert code == 5, again.said
             assert f"c is {after}" in again.said
         assert await trial.state() == after
-        back = trial.app.commands.rollback if after == "live" else trial.app.commands.cutover
+        back = trial.app.commands.switch.rollback if after == "live" else trial.app.commands.switch.cutover
         await back(trial.made, why="once more")
     await trial.assert_checked()
 
@@ -231,7 +231,7 @@ async def test_a_flip_that_is_cut_off_in_its_transaction_did_not_happen(
 
 async def _cut_off(verb: str, fault: str, trial: Trial) -> None:
     if verb == "rollback":
-        await trial.app.commands.cutover(trial.made, why="test")
+        await trial.app.commands.switch.cutover(trial.made, why="test")
     before = await trial.state()
     epoch = await trial.ask("SELECT epoch FROM revec.route")
     async with trial.app.database.transaction() as conn:

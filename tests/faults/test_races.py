@@ -265,7 +265,7 @@ async def _zombie_conductor(meanwhile: str, trial: Trial) -> None:
     await (await trial.worker()).ends_well()
     assert await trial.state() == "ready"
     if meanwhile == "cutover":
-        await trial.app.commands.cutover(trial.made, why="test")
+        await trial.app.commands.switch.cutover(trial.made, why="test")
     else:
         await trial.app.commands.abort(trial.made, why="test")
         await (await trial.worker()).ends_well()

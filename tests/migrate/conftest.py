@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from itertools import count
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -14,10 +13,9 @@ from revec.app import App
 from revec.postgres import collections
 from tests import servers, steps
 from tests.conftest import settings_for
+from tests.copies import Copies
 from tests.loopback import Loopback
 from tests.migrate.world import At
-
-_numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +39,7 @@ def template_live(maintenance: str, provider: Loopback, template_ready: str) -> 
         async with App(settings_for(dsn, provider.url)) as app:
             async with app.database.transaction() as conn:
                 made = await collections.named(conn, "c")
-            await app.commands.cutover(made, why="the test begins here")
+            await app.commands.switch.cutover(made, why="the test begins here")
 
     with servers.copied(maintenance, template_ready, "template_live") as dsn:
         asyncio.run(prepare(dsn))
@@ -49,10 +47,8 @@ def template_live(maintenance: str, provider: Loopback, template_ready: str) -> 
 
 
 @asynccontextmanager
-async def opened(maintenance: str, template: str, url: str) -> AsyncIterator[At]:
-    with ExitStack() as exits:
-        name = f"moment_{next(_numbers)}"
-        dsn = exits.enter_context(servers.copied(maintenance, template, name))
+async def opened(copies: Copies, template: str, url: str) -> AsyncIterator[At]:
+    with copies.lent(template) as dsn:
         async with App(settings_for(dsn, url)) as app:
             async with app.database.transaction() as conn:
                 made = await collections.named(conn, "c")
@@ -60,12 +56,12 @@ async def opened(maintenance: str, template: str, url: str) -> AsyncIterator[At]
 
 
 @pytest_asyncio.fixture
-async def ready(maintenance: str, template_ready: str, loopback: Loopback) -> AsyncIterator[At]:
-    async with opened(maintenance, template_ready, loopback.url) as at:
+async def ready(copies: Copies, template_ready: str, loopback: Loopback) -> AsyncIterator[At]:
+    async with opened(copies, template_ready, loopback.url) as at:
         yield at
 
 
 @pytest_asyncio.fixture
-async def live(maintenance: str, template_live: str, loopback: Loopback) -> AsyncIterator[At]:
-    async with opened(maintenance, template_live, loopback.url) as at:
+async def live(copies: Copies, template_live: str, loopback: Loopback) -> AsyncIterator[At]:
+    async with opened(copies, template_live, loopback.url) as at:
         yield at

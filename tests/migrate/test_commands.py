@@ -48,10 +48,10 @@ def call(app: App, made: Collection) -> dict[str, Callable[[], Awaitable[Any]]]:
         "pause": lambda: commands.pause(made, "lunch"),
         "resume": lambda: commands.resume(made),
         "abort": lambda: commands.abort(made, "test"),
-        "cutover": lambda: commands.cutover(made, why="test"),
-        "rollback": lambda: commands.rollback(made, why="test"),
-        "finish": lambda: commands.finish(made, wait=timedelta(days=7), why="test"),
-        "finish --cancel": lambda: commands.cancel_finish(made, why="test"),
+        "cutover": lambda: commands.switch.cutover(made, why="test"),
+        "rollback": lambda: commands.switch.rollback(made, why="test"),
+        "finish": lambda: commands.switch.finish(made, wait=timedelta(days=7), why="test"),
+        "finish --cancel": lambda: commands.switch.cancel_finish(made, why="test"),
         "verify": lambda: commands.verify(made),
         "status": lambda: world.look(app, made),
     }
@@ -108,7 +108,7 @@ async def test_a_first_fill_cannot_be_rolled_back(app: App, loopback: Loopback) 
     await steps.rows(app, "UPDATE revec.migration SET state = 'live' RETURNING id")
     for now in (False, True):
         with pytest.raises(Refused, match="first index"):
-            await app.commands.rollback(made, why="test", now=now)
+            await app.commands.switch.rollback(made, why="test", now=now)
     assert (await app.retriever.search("c", "document 1", k=1, tenant="default")).hits
 
 
@@ -150,7 +150,7 @@ async def test_two_persons_at_once_do_it_once(ready: world.At, loopback: Loopbac
     """The same command from two places: one does it, the other is refused, the history has one line."""
     app, made = ready
     if verb == "finish":
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     results = await asyncio.gather(*(call(app, made)[verb]() for _ in range(2)), return_exceptions=True)
     assert sum(isinstance(result, Refused) for result in results) == 1, results
     assert not any(isinstance(r, Exception) and not isinstance(r, RevecError) for r in results)
@@ -203,8 +203,8 @@ async def test_abort_keeps_the_old_index_and_drops_the_new(ready: world.At, loop
 async def test_abort_after_a_rollback(ready: world.At, loopback: Loopback) -> None:
     """The route forgets the new index; its table goes; the old one serves on."""
     app, made = ready
-    await app.commands.cutover(made, why="test")
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     await app.commands.abort(made, "it was not better")
     await steps.drain(app)
     (route,) = await steps.rows(app, "SELECT serving, previous FROM revec.route")
@@ -262,7 +262,7 @@ async def test_resume_lifts_everything_that_holds(ready: world.At, loopback: Loo
     async with app.database.transaction() as conn:
         await migrations.record(conn, migration, Verdict("fidelity", Outcome.FAILED, "drifted"))
     with pytest.raises(Refused, match="p95"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
 
     lifted = await app.commands.resume(made, clear="fidelity", reason="the vendor confirmed")
     assert lifted == [
@@ -274,7 +274,7 @@ async def test_resume_lifts_everything_that_holds(ready: world.At, loopback: Loo
     told = (await world.history(app, made))[-1]
     assert "the vendor confirmed" in told.why
     await app.commands.verify(made)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_clearing_what_did_not_fail_is_refused(ready: world.At, loopback: Loopback) -> None:
@@ -292,17 +292,17 @@ async def test_clearing_what_did_not_fail_is_refused(ready: world.At, loopback: 
 async def test_a_cancelled_finish_is_honest(ready: world.At, loopback: Loopback) -> None:
     """What was written between finish and cancel is in the old index too, and a rollback shows it."""
     app, made = ready
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(days=7), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(days=7), why="test")
     await steps.put(app, made, steps.drafts(1, start=70, word="between"))
     await steps.delete(app, made, "3")
     await steps.drain(app)
     assert "revec finish c --cancel" in (await world.look(app, made)).rollback
 
-    await app.commands.cancel_finish(made, why="not yet")
+    await app.commands.switch.cancel_finish(made, why="not yet")
     migration = await world.migration(app, made)
     assert (migration.state, migration.drop_after) == (State.LIVE, None)
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     found = await app.retriever.search("c", "between 70\ntext of between 70", k=20, tenant="default")
     assert found.index_id == 1
     assert found.hits[0].id == "70"
@@ -313,32 +313,32 @@ async def test_a_cancelled_finish_is_honest(ready: world.At, loopback: Loopback)
 async def test_finishing_refuses_a_rollback(ready: world.At, loopback: Loopback) -> None:
     """Cancel first; with `--now` too, because the drop may be under way."""
     app, made = ready
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(days=7), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(days=7), why="test")
     for now in (False, True):
         with pytest.raises(Refused, match="`revec finish c --cancel`"):
-            await app.commands.rollback(made, why="test", now=now)
+            await app.commands.switch.rollback(made, why="test", now=now)
 
 
 async def test_what_is_finished_is_gone(ready: world.At, loopback: Loopback) -> None:
     """No table, no cancel, no rollback: the sentence says what would bring the old model back."""
     app, made = ready
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(0), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="test")
     await steps.drain(app)
     assert await steps.rows(app, "SELECT to_regclass('revec.vectors_1')") == [(None,)]
     with pytest.raises(Refused, match=r"nothing to roll back.*`revec start c"):
-        await app.commands.rollback(made, why="test")
+        await app.commands.switch.rollback(made, why="test")
     with pytest.raises(Refused, match="`revec start c"):
-        await app.commands.cancel_finish(made, why="test")
+        await app.commands.switch.cancel_finish(made, why="test")
     await steps.assert_oracle(app, made)
 
 
 async def test_history_tells_who_what_why_and_on_what_evidence(ready: world.At, loopback: Loopback) -> None:
     """Every move in order, by the conductor and the person, with its reason; the cutover with its proof."""
     app, made = ready
-    await app.commands.cutover(made, why="quarterly review")
-    await app.commands.rollback(made, why="complaints")
+    await app.commands.switch.cutover(made, why="quarterly review")
+    await app.commands.switch.rollback(made, why="complaints")
     events = await world.history(app, made)
     assert events[0].why == "started"
     assert events[0].evidence["to"] == steps.NEW
@@ -388,4 +388,4 @@ async def test_a_first_fill_that_failed_its_gate_serves_nobody(app: App, loopbac
     assert await world.state(app, made) is State.READY
     assert "--clear fidelity" in (await world.look(app, made)).next
     with pytest.raises(GateNotMet, match="fidelity"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")

@@ -65,9 +65,9 @@ async def test_two_hundred_flips_under_readers(ready: world.At, loopback: Loopba
         for _ in range(2):
             readers.create_task(read())
         for _ in range(FLIPS // 2):
-            epoch, _ = await app.commands.cutover(made, why="flip")
+            epoch, _ = await app.commands.switch.cutover(made, why="flip")
             served[epoch] = 2
-            epoch, _ = await app.commands.rollback(made, why="flip", now=True)
+            epoch, _ = await app.commands.switch.rollback(made, why="flip", now=True)
             served[epoch] = 1
         over.set()
 
@@ -87,7 +87,9 @@ async def test_flips_lose_no_write(ready: world.At, loopback: Loopback) -> None:
     async with world.working(app):
         for n in range(20):
             await steps.put(app, made, steps.drafts(1, start=100 + n, word="fresh"))
-            await (app.commands.cutover if n % 2 == 0 else app.commands.rollback)(made, why="flip")
+            await (app.commands.switch.cutover if n % 2 == 0 else app.commands.switch.rollback)(
+                made, why="flip"
+            )
             await steps.delete(app, made, str(n))
     await steps.drain(app)
     assert await steps.rows(app, "SELECT count(*) FROM revec.document") == [(20,)]
@@ -99,7 +101,7 @@ async def test_cutover_before_ready_is_refused(app: App, loopback: Loopback) -> 
     made = await steps.filled(app)
     await app.start(made, steps.NEW)
     with pytest.raises(Refused, match=r"c is planned, a cutover needs ready: `revec status c`"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     assert (await app.serving("c")).id == 1
 
 
@@ -108,21 +110,21 @@ async def test_old_evidence_refuses_a_cutover(ready: world.At, loopback: Loopbac
     app, made = ready
     await world.age_verdicts(app, 25)
     with pytest.raises(GateNotMet, match=r"completeness passed more than 24 h ago: `revec verify c`"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     await app.commands.verify(made)
-    await app.commands.cutover(made, why="test")
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
 
     await world.age_verdicts(app, 25)
     await steps.drain(app)  # ready, stale: judged again without a person
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_evidence_of_23_hours_is_fresh(ready: world.At, loopback: Loopback) -> None:
     """The complement: a day is a day."""
     app, made = ready
     await world.age_verdicts(app, 23)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.NOT_CONFIGURED])
@@ -133,7 +135,7 @@ async def test_only_a_pass_is_a_pass(ready: world.At, loopback: Loopback, outcom
     async with app.database.transaction() as conn:
         await migrations.record(conn, migration, Verdict("fidelity", outcome, "planted"))
     with pytest.raises(GateNotMet, match=rf"gate fidelity has not passed \({outcome}: planted\)"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     assert (await app.serving("c")).id == 1
 
 
@@ -142,14 +144,14 @@ async def test_a_gate_that_was_never_judged_refuses(ready: world.At, loopback: L
     app, made = ready
     await steps.rows(app, "DELETE FROM revec.verdict WHERE gate = 'completeness' RETURNING id")
     with pytest.raises(GateNotMet, match=r"gate completeness has not passed \(not judged yet"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
 
 
 async def test_the_rehearsal_is_seen_by_nobody(ready: world.At, loopback: Loopback) -> None:
     """It flips and undoes: one epoch for one cutover, its time and both indexes in the evidence."""
     app, made = ready
     (before,) = await steps.rows(app, "SELECT epoch FROM revec.route")
-    epoch, seconds = await app.commands.cutover(made, why="test")
+    epoch, seconds = await app.commands.switch.cutover(made, why="test")
     assert epoch == before.epoch + 1
     (rehearsed,) = await steps.rows(app, "SELECT * FROM revec.verdict WHERE gate = 'rehearsal'")
     assert rehearsed.outcome == "PASSED"
@@ -168,7 +170,7 @@ async def test_a_failed_rehearsal_flips_nothing(ready: world.At, loopback: Loopb
         async with app.database.transaction() as conn:
             await conn.execute("ALTER TABLE revec.vectors_2 RENAME TO elsewhere")
     with pytest.raises(GateNotMet, match="the rehearsal failed, nothing was flipped"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     assert await world.state(app, made) is State.READY
     loopback.clear()
     assert (await app.retriever.search("c", QUERY, tenant="default")).index_id == 1
@@ -179,10 +181,10 @@ async def test_a_held_migration_is_not_cut_over(ready: world.At, loopback: Loopb
     app, made = ready
     await steps.rows(app, "UPDATE revec.migration SET hold = 'errors rose' RETURNING id")
     with pytest.raises(Refused, match=r"errors rose; `revec resume c`"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     assert "errors rose" in (await world.look(app, made)).next
     await app.commands.resume(made)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_an_index_that_lags_is_not_cut_over_to(ready: world.At, loopback: Loopback) -> None:
@@ -193,9 +195,9 @@ async def test_an_index_that_lags_is_not_cut_over_to(ready: world.At, loopback: 
         app, "UPDATE revec.work SET since = since - interval '31 s' WHERE index_id = 2 RETURNING 1"
     )
     with pytest.raises(GateNotMet, match=r"1 documents wait for openai:fake-b-96#2, the oldest for 31 s"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     await steps.drain(app)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_a_lag_of_the_old_index_is_no_obstacle(ready: world.At, loopback: Loopback) -> None:
@@ -205,7 +207,7 @@ async def test_a_lag_of_the_old_index_is_no_obstacle(ready: world.At, loopback: 
     await steps.rows(
         app, "UPDATE revec.work SET since = since - interval '31 s' WHERE index_id = 1 RETURNING 1"
     )
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_an_index_that_is_not_written_is_not_cut_over_to(ready: world.At, loopback: Loopback) -> None:
@@ -214,9 +216,9 @@ async def test_an_index_that_is_not_written_is_not_cut_over_to(ready: world.At, 
     await steps.rows(app, "UPDATE revec.index SET fault = 'NaN, again' WHERE id = 2 RETURNING 1")
     assert (await world.look(app, made)).next.startswith("NaN, again")
     with pytest.raises(Refused, match=r"fake-b-96#2 is not written: NaN, again; `revec resume c`"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     await app.commands.resume(made)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_a_rollback_to_an_index_that_is_not_written(live: world.At, loopback: Loopback) -> None:
@@ -225,8 +227,8 @@ async def test_a_rollback_to_an_index_that_is_not_written(live: world.At, loopba
     await steps.rows(app, "UPDATE revec.index SET fault = 'NaN, again' WHERE id = 1 RETURNING 1")
     assert "a rollback would miss what came since: NaN, again" in (await world.look(app, made)).rollback
     with pytest.raises(Refused, match=r"NaN, again; `--now` rolls back all the same"):
-        await app.commands.rollback(made, why="test")
-    await app.commands.rollback(made, why="test", now=True)
+        await app.commands.switch.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test", now=True)
     assert (await app.serving("c")).id == 1
 
 
@@ -236,8 +238,8 @@ async def test_a_rollback_to_an_index_that_is_not_written(live: world.At, loopba
 async def test_the_drop_waits_longer_than_a_request(ready: world.At, loopback: Loopback) -> None:
     """`--drop-after 0` still keeps the table until no request that began before the flip can be alive."""
     app, made = ready
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(0), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="test")
     patient = outlook.Limits(freshness=30, deadline=3_600, sample=10, lease=1)
     migration = await world.migration(app, made)
     seen = await outlook.snapshot(app.database, app.store, migration, patient)
@@ -249,8 +251,8 @@ async def test_the_drop_waits_longer_than_a_request(ready: world.At, loopback: L
 async def test_the_drop_waits_as_long_as_asked(ready: world.At, loopback: Loopback) -> None:
     """And says how long; nothing else ends the wait."""
     app, made = ready
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(days=7), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(days=7), why="test")
     await steps.drain(app)
     assert await world.state(app, made) is State.FINISHING
     assert "7 more days" in (await world.look(app, made)).next
@@ -285,7 +287,7 @@ async def test_a_search_in_flight_at_the_flip_stays_on_its_index(
     app, made = ready
     expected = await oracle(app, made, QUERY)
     search, go_on = await in_flight(app, made, monkeypatch)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     go_on.set()
     reading = await search
     assert reading.index_id == 1
@@ -300,8 +302,8 @@ async def test_a_search_in_flight_at_the_drop_is_routed_again(
     app, made = ready
     expected = await oracle(app, made, QUERY)
     search, go_on = await in_flight(app, made, monkeypatch)
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(0), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="test")
     await steps.drain(app)
     assert await steps.rows(app, "SELECT to_regclass('revec.vectors_1')") == [(None,)]
     go_on.set()

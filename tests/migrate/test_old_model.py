@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from revec import seams
-from revec.migrate.verify import SENTINELS
+from revec.migrate.sentinels import SENTINELS
 from revec.model.errors import Refused
 from revec.model.migration import State
 from revec.providers.base import Options
@@ -38,10 +38,10 @@ async def test_an_old_model_that_is_gone_is_said_at_once(
     assert seen.rollback.startswith("rollback lost: ")
     assert said in seen.rollback
     with pytest.raises(Refused, match=r"rollback lost: .*`--now` rolls back all the same"):
-        await app.commands.rollback(made, why="test")
+        await app.commands.switch.rollback(made, why="test")
     assert await world.state(app, made) is State.LIVE
 
-    await app.commands.rollback(made, why="an emergency", now=True)
+    await app.commands.switch.rollback(made, why="an emergency", now=True)
     assert await world.state(app, made) is State.READY
     assert (await app.serving("c")).id == 1
 
@@ -53,7 +53,7 @@ async def test_rollback_asks_the_old_model_itself(live: world.At, loopback: Loop
     assert "`revec rollback c`" in (await world.look(app, made)).rollback
     loopback.fault("503", times=None, match=SENTINEL)
     with pytest.raises(Refused, match="rollback lost"):
-        await app.commands.rollback(made, why="test")
+        await app.commands.switch.rollback(made, why="test")
     assert (await world.look(app, made)).rollback.startswith("rollback lost")
 
 
@@ -64,7 +64,7 @@ async def test_an_old_model_that_came_back_can_be_rolled_back_to(live: world.At,
     await steps.drain(app)
     assert (await world.look(app, made)).rollback.startswith("rollback lost")
     loopback.clear()
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     assert (await app.serving("c")).id == 1
 
 
@@ -105,6 +105,6 @@ async def test_an_old_provider_whose_server_is_gone(live: world.At, loopback: Lo
         await steps.drain(app)
         assert "`revec rollback c`" in (await world.look(app, made)).rollback
     with pytest.raises(Refused, match=r"rollback lost: openai:fake-64 at .* cannot be reached"):
-        await app.commands.rollback(made, why="test")
+        await app.commands.switch.rollback(made, why="test")
     assert (await world.look(app, made)).rollback.startswith("rollback lost: openai:fake-64")
     assert (await app.retriever.search("c", "x", tenant="default")).index_id == 2

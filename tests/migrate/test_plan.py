@@ -176,7 +176,7 @@ async def test_to_another_kind_of_index_nothing_is_paid_again(
     await app.start(made, steps.OLD, kind=kind)
     summary = await steps.drain(app)
     assert (summary.copied, summary.embedded) == (20, 0)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     await steps.assert_oracle(app, made)
     async with app.database.transaction() as conn:
         assert len(await indexes.writing(conn, made.id)) == 2
@@ -233,5 +233,5 @@ async def test_other_chunks_are_another_space(app: App, loopback: Loopback) -> N
     await app.start(made, steps.OLD, long=of.Long(chunk="32 tokens, 8 overlap"))
     summary = await steps.drain(app)
     assert summary.chunked == 5
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     await steps.assert_oracle(app, made)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from revec.app import App
-from revec.migrate.conductor import probe_old_model
 from revec.migrate.plan import recipe
+from revec.migrate.sentinels import probe_old
 from revec.model.errors import BadInput, ProviderUnavailable, Refused
 from revec.model.space import QueryRecipe
 from revec.postgres import migrations
@@ -157,6 +157,6 @@ async def test_a_way_back_needs_both_models_of_the_family(dsn: str, loopback: Lo
                 raise ProviderUnavailable(f"{lite} was switched off: choose another")
             return await app.provider(address, dims)
 
-        assert await probe_old_model(app.database, app.provider, moving) is None
-        gone = await probe_old_model(app.database, without_lite, moving)
+        assert await probe_old(app.database, app.provider, moving) is None
+        gone = await probe_old(app.database, without_lite, moving)
         assert gone == f"{lite} was switched off: choose another"

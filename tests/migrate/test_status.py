@@ -46,7 +46,7 @@ async def test_the_whole_road(app: App, loopback: Loopback) -> None:
     assert set(seen.verdicts or {}) == {"completeness", "fidelity"}
     assert all(said.startswith("PASSED: ") for said in (seen.verdicts or {}).values())
 
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     await world.tick(app)
     seen = await world.look(app, made)
     assert (seen.state, seen.serving) == ("live", "openai:fake-b-96#2")
@@ -54,13 +54,13 @@ async def test_the_whole_road(app: App, loopback: Loopback) -> None:
     assert "`revec finish c`" in seen.next
     assert seen.rollback == "`revec rollback c`, nothing is lost, until the old index is dropped"
 
-    await app.commands.finish(made, wait=timedelta(hours=3), why="test")
+    await app.commands.switch.finish(made, wait=timedelta(hours=3), why="test")
     seen = await world.look(app, made)
     assert "3 more hours" in seen.next
     assert "`revec finish c --cancel`" in seen.rollback
 
-    await app.commands.cancel_finish(made, why="test")
-    await app.commands.finish(made, wait=timedelta(0), why="test")
+    await app.commands.switch.cancel_finish(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="test")
     await steps.drain(app)
     seen = await world.look(app, made)
     assert (seen.state, seen.rollback) == ("finished", "nothing to roll back to")

@@ -88,13 +88,13 @@ async def test_a_cutover_keeps_the_hit_rate(app: App, loopback: Loopback, value:
     await say(app, made, steps.OLD, value)
     before = await hits(app, made)
     assert before >= 50
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     carried_to = (await kept(app, made))[NEW]
     assert carried_to.carried_from is not None
     assert carried_to.evidence["was"] == value
     assert carried_to.evidence["pairs"] > 500
     assert await hits(app, made) == pytest.approx(before, rel=0.25)
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     assert (await kept(app, made))[steps.OLD].value == value
     assert await hits(app, made) == before
     await steps.assert_oracle(app, made)
@@ -103,7 +103,7 @@ async def test_a_cutover_keeps_the_hit_rate(app: App, loopback: Loopback, value:
 async def test_the_history_says_what_was_carried(app: App, loopback: Loopback) -> None:
     made = await twins(app)
     await say(app, made, steps.OLD, 0.95)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     (row,) = await steps.rows(
         app, "SELECT evidence->'threshold' AS said FROM revec.migration_event WHERE evidence ? 'threshold'"
     )
@@ -116,22 +116,22 @@ async def test_what_a_person_said_of_the_new_space_stays(app: App, loopback: Loo
     """And a carried one follows the old threshold when that is said anew."""
     made = await twins(app)
     await say(app, made, steps.OLD, 0.95)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     first = (await kept(app, made))[NEW]
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     await say(app, made, steps.OLD, 0.4)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     second = (await kept(app, made))[NEW]
     assert second.value < first.value
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     await say(app, made, NEW, 0.123)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     assert (await kept(app, made))[NEW] == Threshold(0.123, None, {})
 
 
 async def test_without_a_threshold_nothing_is_carried(app: App, loopback: Loopback) -> None:
     made = await twins(app)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     assert await kept(app, made) == {}
 
 

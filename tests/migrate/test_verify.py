@@ -10,12 +10,14 @@ import pytest
 from pgvector import HalfVector
 
 from revec.app import App
-from revec.migrate import outlook, verify
+from revec.migrate import outlook
+from revec.migrate.gates import completeness, recall
+from revec.migrate.sentinels import SENTINELS
 from revec.model.errors import GateNotMet, Refused
 from revec.model.index import Collection, Kind
 from revec.model.migration import State
 from revec.model.verdict import Outcome, Verdict, together
-from revec.postgres import migrations
+from revec.postgres import indexes, migrations
 from revec.work import queue
 from tests import loopback as fake
 from tests import steps
@@ -163,7 +165,9 @@ async def test_a_good_index_passes_and_says_how_sure_it_is(ready: world.At, loop
     assert verdicts["fidelity"].why == "0 of 20 differ, so fewer than 15.0% do"
 
 
-async def test_chunks_of_keys_count_each_document_once(ready: world.At, loopback: Loopback) -> None:
+async def test_chunks_of_keys_count_each_document_once(
+    ready: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the size of a chunk of the check: the same counts, also of orphans at its borders."""
     app, made = ready
     await execute(app, "DELETE FROM revec.vectors_2 WHERE doc_id IN (1, 7, 8, 20)")
@@ -172,10 +176,10 @@ async def test_chunks_of_keys_count_each_document_once(ready: world.At, loopback
         "SET LOCAL session_replication_role = replica;DELETE FROM revec.document WHERE id IN (2, 9, 10, 19)",
     )
     _, new = await steps.written(app, made)
-    tallies = [
-        (await verify.completeness(app.database, new, freshness=30, chunk=size)).evidence
-        for size in (1, 2, 3, 7, 16, 10_000)
-    ]
+    tallies = []
+    for size in (1, 2, 3, 7, 16, 10_000):
+        monkeypatch.setattr(completeness, "CHUNK", size)
+        tallies.append((await world.judged(app, "completeness", new)).evidence)
     assert all(tally == tallies[0] for tally in tallies)
     assert (tallies[0]["documents"], tallies[0]["missing"], tallies[0]["orphan"]) == (16, 4, 4)
 
@@ -215,8 +219,8 @@ async def test_what_was_written_after_the_horizon_is_not_judged(
     async def then(_: object) -> int:
         return int(now.rev)
 
-    monkeypatch.setattr(verify.documents, "last_rev", then)
-    verdict = await verify.completeness(app.database, new, freshness=30)
+    monkeypatch.setattr(completeness.documents, "last_rev", then)
+    verdict = await world.judged(app, "completeness", new)
     assert (verdict.outcome, verdict.evidence["documents"]) == (Outcome.PASSED, 20)
 
 
@@ -321,7 +325,7 @@ async def test_a_model_that_says_one_thing_to_all_fails(
 
     async def same(inputs: Any, kind: Any = "document") -> Any:
         answer = await honest(inputs, kind)
-        if inputs[0].text not in verify.SENTINELS:
+        if inputs[0].text not in SENTINELS:
             answer.matrix[:] = one
         return answer
 
@@ -363,7 +367,7 @@ async def test_a_failure_outlives_later_passes_and_restarts(
         await steps.drain(another)
         assert "completeness FAILED" in (await world.look(another, made)).next
         with pytest.raises(GateNotMet, match=r"completeness has not passed \(FAILED"):
-            await another.commands.cutover(made, why="test")
+            await another.commands.switch.cutover(made, why="test")
 
     await app.commands.resume(made, clear="completeness", reason="restored by hand")
     cleared = await steps.rows(
@@ -371,7 +375,7 @@ async def test_a_failure_outlives_later_passes_and_restarts(
     )
     assert cleared == [("restored by hand",)]
     await steps.drain(app)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
 
 
 async def test_a_cleared_failure_is_judged_again_first(
@@ -384,7 +388,7 @@ async def test_a_cleared_failure_is_judged_again_first(
     await app.commands.verify(made)
     await app.commands.resume(made, clear="completeness", reason="not looked at")
     with pytest.raises(GateNotMet, match="completeness has not passed"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     await steps.drain(app)
     assert "completeness FAILED" in (await world.look(app, made)).next
 
@@ -454,7 +458,7 @@ async def test_recall_is_decided_by_its_lower_bound(
     asked = iter(range(10_000))
 
     async def sample(*_: Any) -> list[Any]:
-        return [(n, b"", np.ones(64)) for n in range(verify.RECALL_QUERIES)]
+        return [(n, b"", np.ones(64)) for n in range(recall.QUERIES)]
 
     async def exact(*_: Any, **__: Any) -> list[tuple[int, float]]:
         return [(n, 0.9) for n in range(10)]
@@ -466,8 +470,8 @@ async def test_recall_is_decided_by_its_lower_bound(
     for name, stand_in in (("sample", sample), ("exact", exact), ("nearest", nearest)):
         monkeypatch.setattr(app.store, name, stand_in)
     async with app.database.transaction() as conn:
-        found = await verify.indexes.by_id(conn, index.id)
-    verdict = await verify.recall(app.database, app.store, found)
+        found = await indexes.by_id(conn, index.id)
+    verdict = await world.judged(app, "recall", found)
     assert verdict.outcome is outcome
     assert verdict.evidence["recall"] == (3_000 - lost) / 3_000
 
@@ -487,7 +491,7 @@ async def test_recall_of_an_exact_index_is_not_configured(app: App, loopback: Lo
     """Nothing approximate, nothing to prove; and it is not among the gates."""
     made = await steps.filled(app)
     (index,) = await steps.written(app, made)
-    verdict = await verify.recall(app.database, app.store, index)
+    verdict = await world.judged(app, "recall", index)
     assert verdict.outcome is Outcome.NOT_CONFIGURED
     assert (await world.migration(app, made)).gates == ("completeness", "fidelity")
     async with app.database.transaction() as conn:

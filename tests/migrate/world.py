@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from revec.app import App
 from revec.migrate.conductor import Conductor
+from revec.migrate.gates import base as gates
 from revec.migrate.status import Status, status
-from revec.model.index import Collection
+from revec.model.index import Collection, Index
 from revec.model.migration import Migration, State
+from revec.model.verdict import Verdict
 from revec.postgres import migrations
 from tests import steps
 
@@ -69,8 +72,15 @@ async def look(app: App, made: Collection) -> Status:
     return await status(app.database, app.store, made, app.limits)
 
 
+async def judged(app: App, gate: str, index: Index, **limits: Any) -> Verdict:
+    """A gate's verdict of an index, outside any migration."""
+    tools = replace(app.tools, limits=replace(app.limits, **limits))
+    (verdict,) = await gates.judged(gates.Case(tools, index), [gate])
+    return verdict
+
+
 def conductor(app: App) -> Conductor:
-    return Conductor(app.database, app.store, app.provider, app.limits, uuid4())
+    return Conductor(app.tools, uuid4())
 
 
 async def tick(app: App, times: int = 1) -> None:

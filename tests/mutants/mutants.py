@@ -21,7 +21,7 @@ from revec.capture import projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
-from revec.migrate import backfill, decide, outlook, verify
+from revec.migrate import backfill, decide, outlook
 from revec.migrate import thresholds as carrying
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
@@ -39,7 +39,7 @@ from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import bridges, documents, filters, graphs, indexes, keys, pulses
+from revec.postgres import bridges, collections, documents, filters, graphs, indexes, keys, pulses
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
@@ -1220,7 +1220,7 @@ MUTANTS: dict[str, Mutant] = {
         paused.test_nothing_is_read_after_the_pause_was_acknowledged,
     ),
     "completeness overlooks the pause": Mutant(
-        without(verify.SQL, "unread", " OR paused_why IS NOT NULL"),
+        without(collections.SQL, "unread", " OR paused_why IS NOT NULL"),
         paused.test_no_completeness_while_a_source_is_paused,
     ),
     "a migration overlooks the pause": Mutant(
@@ -1228,7 +1228,7 @@ MUTANTS: dict[str, Mutant] = {
         paused.test_a_migration_waits_for_a_paused_source_and_says_so,
     ),
     "a cutover overlooks the pause": Mutant(
-        attribute(verify, "unread", nothing), paused.test_no_cutover_while_a_source_is_paused
+        attribute(collections, "unread", nothing), paused.test_no_cutover_while_a_source_is_paused
     ),
     # health
     "readiness waits for the pool": Mutant(

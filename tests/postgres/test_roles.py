@@ -162,11 +162,11 @@ async def test_a_plain_login_has_one_layer_and_everything_works(one_layer: str, 
         made = await steps.ready(app)
         await steps.put(app, made, [steps.Draft("x", "of acme", "text", "acme")])
         await steps.drain(app)
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
         reading = await app.retriever.search("c", "of acme", k=50, tenant="acme")
         assert [hit.id for hit in reading.hits] == ["x"]
         assert len((await app.retriever.search("c", "x", k=50, tenant="default")).hits) == 20
-        await app.commands.rollback(made, why="test")
+        await app.commands.switch.rollback(made, why="test")
         await steps.assert_oracle(app, made)
 
 

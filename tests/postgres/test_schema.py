@@ -243,7 +243,7 @@ async def test_no_setting_outlives_its_transaction(any_dsn: str, loopback: Loopb
     async with App(settings_for(any_dsn, loopback.url)) as app:
         (before,) = await steps.rows(app, mine)
         made = await steps.ready(app)
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
         await app.retriever.search("c", "x", tenant="default")
         for _ in range(20):
             (after,) = await steps.rows(app, mine)

@@ -29,10 +29,11 @@ PR_SET_CHILD_SUBREAPER = 36
 
 # Attaches, says so in a line, and leaves when its input ends (or says what Ctrl-C left alive).
 CLIENT = f"""
-import sys
+import signal, sys
 from pathlib import Path
 import psycopg
 from revec.postgres.server import Server
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 with Server(Path(sys.argv[1])) as server:
     try:
         with psycopg.connect(server.dsn) as connection:

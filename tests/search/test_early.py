@@ -143,7 +143,7 @@ async def test_half_migrated_it_is_answered_as_the_new_index_will_be(
     assert (reading.early, reading.demanded, reading.index) == (True, 30, f"{steps.NEW}#2")
     await steps.drain(app)
     assert await world.state(app, made) is State.READY
-    await app.commands.cutover(made, why="a test")
+    await app.commands.switch.cutover(made, why="a test")
     after = await search(app, mode=mode)
     assert (after.early, after.index) == (False, reading.index)
     assert reading.hits == after.hits
@@ -158,7 +158,7 @@ async def test_candidates_of_a_large_collection_are_a_few(app: App, loopback: Lo
     assert reading.early
     assert 20 <= reading.demanded <= 40
     await steps.drain(app)
-    await app.commands.cutover(made, why="a test")
+    await app.commands.switch.cutover(made, why="a test")
     assert len(set(shown(reading)) & set(shown(await search(app, k=10)))) >= 8
     await steps.assert_oracle(app, made)
 
@@ -743,13 +743,13 @@ async def test_a_cutover_and_a_rollback_end_it(app: App, loopback: Loopback) -> 
     assert (await search(app)).early
     await steps.drain(app)
     assert (await search(app)).early, "until the cutover"
-    await app.commands.cutover(made, why="a test")
+    await app.commands.switch.cutover(made, why="a test")
     reading = await search(app)
     assert (reading.early, reading.index) == (False, f"{steps.NEW}#2")
-    await app.commands.rollback(made, why="a test")
+    await app.commands.switch.rollback(made, why="a test")
     assert await world.state(app, made) is State.READY
     await assert_by_the_old(app, made)
-    await app.commands.cutover(made, why="a test")
+    await app.commands.switch.cutover(made, why="a test")
     assert not (await search(app)).early
     await steps.assert_oracle(app, made)
 

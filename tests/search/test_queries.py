@@ -427,8 +427,8 @@ async def test_the_rehearsal_asks_the_model_itself(
 ) -> None:
     """A probe that is remembered would say of a model that is gone that it answers."""
     made = await steps.ready(app)
-    await app.commands.cutover(made, why="test")
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     loopback.clear()
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     assert {line["model"] for line in loopback.log()} == {"fake-64", "fake-b-96"}

@@ -230,7 +230,7 @@ async def test_a_vector_of_another_space_is_refused(app: App, loopback: Loopback
     made = await steps.ready(app, to="openai:fake-c-64")
     vector, before = vector_of(7).tolist(), await space_of(app)
     assert (await like(app, ByVector(vector, before), k=1)).hits[0].id == "7"
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     with pytest.raises(BadInput, match=f"it is of {before}: openai:fake-c-64 serves, its space is "):
         await like(app, ByVector(vector, before))
     with pytest.raises(BadInput, match="nobody says which space it is of"):
@@ -267,9 +267,9 @@ async def test_a_threshold_of_another_space_is_not_used(app: App, loopback: Loop
     """It would mean something else there: refused, with both ways out."""
     made = await steps.ready(app)  # too few pairs to carry anything
     await keep(app, made, 0.999)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     with pytest.raises(Refused, match=r"`revec collections tune c --threshold …`.*in the question"):
         await like(app, ByKey("1"))
     assert (await like(app, ByKey("1"), threshold=-1)).hits
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     assert (await like(app, ByKey("1"))).threshold == 0.999

@@ -180,7 +180,7 @@ async def test_a_share_is_of_its_space(app: App, loopback: Loopback) -> None:
     by_share = [await found(app, query(n)) for n in range(1, 11)]
     await app.start(made, steps.OLD, dims=32)
     await steps.drain(app)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     new = await app.serving("c")
     assert (new.space.id == old.space.id, new.query == old.query) == (False, True)
     assert (await in_force(app)).alpha is None
@@ -189,7 +189,7 @@ async def test_a_share_is_of_its_space(app: App, loopback: Loopback) -> None:
         assert reading.hits[0].score < 0.05  # a sum of two 1 / (60 + rank)
     await say(app, 0.0)
     assert (await in_force(app, old)).alpha == 1.0  # and the new space's is its own
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     assert [await found(app, query(n)) for n in range(1, 11)] == by_share
 
 
@@ -198,14 +198,14 @@ async def test_what_a_cutover_does_to_the_fusion_is_foreseen(app: App, loopback:
     made = await misleading(app)
     await app.start(made, steps.NEW)
     await steps.drain(app)
-    assert await app.commands.fusion_after(made) is None
+    assert await app.commands.switch.fusion_after(made) is None
     await say(app, 0.8)
-    foreseen = await app.commands.fusion_after(made)
+    foreseen = await app.commands.switch.fusion_after(made)
     assert foreseen is not None
     assert "will be fused by ranks in the space of openai:fake-b-96" in foreseen
     assert "`revec collections tune c --queries FILE --qrels FILE`" in foreseen
-    await app.commands.cutover(made, why="test")
-    assert await app.commands.fusion_after(made) is None
+    await app.commands.switch.cutover(made, why="test")
+    assert await app.commands.switch.fusion_after(made) is None
     (told,) = await steps.rows(
         app,
         "SELECT evidence->>'fusion' AS said FROM revec.migration_event"
@@ -213,9 +213,9 @@ async def test_what_a_cutover_does_to_the_fusion_is_foreseen(app: App, loopback:
     )
     assert told.said == foreseen
     await say(app, 0.5)
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     assert "words 50%) in the space of openai:fake-b-96, as was said for it before" in str(
-        await app.commands.fusion_after(made)
+        await app.commands.switch.fusion_after(made)
     )
     await steps.assert_oracle(app, made)
 

@@ -21,7 +21,7 @@ async def test_a_migration_from_plan_to_finish(any_app: App, loopback: Loopback)
     await steps.assert_oracle(app, made)
     old = (await app.serving("c")).id
 
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     new = (await app.serving("c")).id
     assert new != old
     await steps.put(app, made, steps.drafts(5, start=18, word="edited"))
@@ -29,18 +29,18 @@ async def test_a_migration_from_plan_to_finish(any_app: App, loopback: Loopback)
     await steps.drain(app)
     await steps.assert_oracle(app, made)
 
-    await app.commands.rollback(made, why="test")
+    await app.commands.switch.rollback(made, why="test")
     assert (await app.serving("c")).id == old
     found = await app.retriever.search("c", "edited 22\ntext of edited 22", k=1, tenant="default")
     assert found.hits[0].id == "22"
-    await app.commands.cutover(made, why="test")
-    await app.commands.finish(made, wait=timedelta(0), why="test")
+    await app.commands.switch.cutover(made, why="test")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="test")
     await steps.drain(app)
     assert [index.id for index in await steps.written(app, made)] == [new]
     assert await steps.rows(app, "SELECT to_regclass('revec.vectors_' || %(old)s) AS t", old=old) == [(None,)]
     await steps.assert_oracle(app, made)
     with pytest.raises(Refused, match="nothing to roll back"):
-        await app.commands.rollback(made, why="test")
+        await app.commands.switch.rollback(made, why="test")
 
 
 async def test_nothing_is_paid_for_twice(app: App, loopback: Loopback) -> None:

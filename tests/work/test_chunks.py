@@ -10,7 +10,6 @@ import pytest
 
 from revec.app import App
 from revec.migrate.plan import Long
-from revec.migrate.verify import fidelity
 from revec.model.document import Draft
 from revec.model.index import Index, Kind
 from revec.model.verdict import Outcome
@@ -19,6 +18,7 @@ from revec.work import packing
 from revec.work.memory import Memory
 from tests import steps
 from tests.loopback import Loopback
+from tests.migrate import world
 from tests.work import hands
 
 CHUNKED = Long(chunk="32 tokens, 8 overlap")
@@ -182,11 +182,10 @@ async def test_a_chunked_index_is_verified_by_its_recipe(app: App, loopback: Loo
     made, index = await hands.indexed(app, long=CHUNKED)
     await steps.put(app, made, [draft(f"d{n}", 30) for n in range(10)])
     await steps.drain(app)
-    provider = await app.provider(index.space.address, index.space.dims)
-    verdict = await fidelity(app.database, app.store, provider, index, sample=50)
+    verdict = await world.judged(app, "fidelity", index, sample=50)
     assert (verdict.outcome, verdict.evidence["sample"]) == (Outcome.PASSED, 50)
     loopback.fault("drift", times=None)
-    verdict = await fidelity(app.database, app.store, provider, index, sample=50)
+    verdict = await world.judged(app, "fidelity", index, sample=50)
     assert verdict.outcome is Outcome.FAILED
     await hands.assert_oracle(app, made)
 

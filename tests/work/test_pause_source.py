@@ -8,7 +8,6 @@ import pytest
 
 from revec.app import App
 from revec.capture import projector
-from revec.migrate import verify
 from revec.model.errors import GateNotMet, NotFound, Refused
 from revec.model.index import Collection
 from revec.model.migration import State
@@ -91,10 +90,10 @@ async def test_no_completeness_while_a_source_is_paused(app: App) -> None:
     made = await table(app)
     (index,) = await steps.written(app, made)
     await app.commands.pause_source(made, DOCS, "lunch")
-    verdict = await verify.completeness(app.database, index, freshness=30)
+    verdict = await world.judged(app, "completeness", index)
     assert (verdict.outcome, verdict.why) == (Outcome.INCONCLUSIVE, "app.docs is paused: lunch")
     await app.commands.resume_source(made, DOCS)
-    assert (await verify.completeness(app.database, index, freshness=30)).outcome is Outcome.PASSED
+    assert (await world.judged(app, "completeness", index)).outcome is Outcome.PASSED
 
 
 async def test_a_migration_waits_for_a_paused_source_and_says_so(app: App) -> None:
@@ -122,9 +121,9 @@ async def test_no_cutover_while_a_source_is_paused(app: App) -> None:
     await steps.drain(app)
     await app.commands.pause_source(made, DOCS, "lunch")
     with pytest.raises(GateNotMet, match="app.docs is paused: lunch"):
-        await app.commands.cutover(made, why="test")
+        await app.commands.switch.cutover(made, why="test")
     await app.commands.resume_source(made, DOCS)
-    await app.commands.cutover(made, why="test")
+    await app.commands.switch.cutover(made, why="test")
     await steps.assert_oracle(app, made)
 
 

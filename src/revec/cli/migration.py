@@ -163,7 +163,7 @@ async def verify(name: str, /, *, json: Json = False) -> int:
     """Judge now: is the index complete, and are its vectors what its model says?"""
     async with of_collection(name) as (app, collection):
         verdicts = await app.commands.verify(collection)
-        fused = await app.commands.fusion_after(collection)
+        fused = await app.commands.switch.fusion_after(collection)
     outcome = together([each for each in verdicts if each.outcome is not Outcome.NOT_CONFIGURED])
     if json:
         counted = next(each.evidence for each in verdicts if each.gate == "completeness")
@@ -182,11 +182,11 @@ async def verify(name: str, /, *, json: Json = False) -> int:
 async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
     async with of_collection(name) as (app, collection):
-        fused = await app.commands.fusion_after(collection)
+        fused = await app.commands.switch.fusion_after(collection)
         if fused and not json:
             out.print(f"{fused}.", markup=False)
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
-        epoch, seconds = await app.commands.cutover(collection, why=reason)
+        epoch, seconds = await app.commands.switch.cutover(collection, why=reason)
         index = await app.serving(name)
     if json:
         said = {"fusion": fused}
@@ -211,7 +211,7 @@ async def rollback(
     """Serve the old index again. It was written all along: nothing is lost."""
     async with of_collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the old index again", name, yes=yes or now)
-        epoch, seconds = await app.commands.rollback(collection, why=reason, now=now)
+        epoch, seconds = await app.commands.switch.rollback(collection, why=reason, now=now)
         index = await app.serving(name)
     if json:
         show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
@@ -281,11 +281,11 @@ async def finish(
     wait = duration(drop_after)
     async with of_collection(name) as (app, collection):
         if cancel:
-            await app.commands.cancel_finish(collection, why=reason or "finish was cancelled")
+            await app.commands.switch.cancel_finish(collection, why=reason or "finish was cancelled")
             out.print(f"{name} keeps its old index; it is live as before.")
             return Exit.DONE
         confirmed(f"The old index of {name} will be dropped in {wait}", name, yes=yes)
-        await app.commands.finish(collection, wait=wait, why=reason or "the old index may go")
+        await app.commands.switch.finish(collection, wait=wait, why=reason or "the old index may go")
     out.print(
         f"The old index of {name} is dropped by a worker in {wait}; `revec finish {name} --cancel` keeps it."
     )

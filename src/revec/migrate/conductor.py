@@ -12,21 +12,19 @@ from uuid import UUID
 
 import psycopg
 
-from revec.migrate import backfill, outlook, verify
+from revec.migrate import backfill, outlook, sentinels
 from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
-from revec.migrate.outlook import Limits
+from revec.migrate.gates.base import Case, Tools, judged
 from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError
 from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
-from revec.model.verdict import Outcome, Verdict
+from revec.model.verdict import Outcome
 from revec.observe import events
 from revec.postgres import indexes, leases, migrations
-from revec.postgres.database import Connection, Database, first_line, is_gone
+from revec.postgres.database import Connection, first_line, is_gone
 from revec.postgres.queries import beside
-from revec.search.queries import ProviderFor
-from revec.stores.base import Store
 from revec.work import queue
 
 SQL = beside(__file__)
@@ -38,22 +36,16 @@ CONDUCTOR = "conductor"
 
 
 class Conductor:
-    def __init__(
-        self,
-        database: Database,
-        store: Store,
-        provider_for: ProviderFor,
-        limits: Limits,
-        holder: UUID,
-    ) -> None:
-        self._database = database
-        self._store = store
-        self._provider_for = provider_for
-        self._limits = limits
+    def __init__(self, tools: Tools, holder: UUID) -> None:
+        self._tools = tools
+        self._database = tools.database
+        self._store = tools.store
+        self._provider_for = tools.provider_for
+        self._limits = tools.limits
         self._holder = holder
         self._sweep_at = 0.0
         self._builds: dict[int, asyncio.Task[None]] = {}  # by migration
-        self._bridging = Bridging(database, store)
+        self._bridging = Bridging(tools.database, tools.store)
 
     async def tick(self) -> bool:
         """One step for every migration; whether anything moved. Nothing where another one ticks."""
@@ -111,7 +103,7 @@ class Conductor:
             case Do.CUT_OVER:
                 await self._serve_first(migration, action.why)
             case Do.PROBE_OLD:
-                await probe_old_model(self._database, self._provider_for, migration)
+                await sentinels.probe_old(self._database, self._provider_for, migration)
             case Do.DROP:
                 await self._drop(migration, action.why)
             case Do.MOVE:
@@ -151,7 +143,7 @@ class Conductor:
 
     async def _remember_sentinels(self, provider: Any, index: Index) -> None:
         try:
-            await verify.remember_sentinels(self._database, provider, index)
+            await sentinels.remember(self._database, provider, index)
         except ProviderError as error:  # tried again before the first verification
             events.emit(events.ProviderFailed(provider.name, str(error)))
 
@@ -200,14 +192,7 @@ class Conductor:
         async with self._database.transaction() as conn:
             standing, _ = await outlook.standing(conn, migration)
         unproven = tuple(g for g in migration.gates if standing.get(g) is not Outcome.PASSED)
-        for verdict in await judged(
-            self._database,
-            self._store,
-            self._provider_for,
-            index,
-            gates=unproven,
-            limits=self._limits,
-        ):
+        for verdict in await judged(Case(self._tools, index, migration), unproven):
             async with self._database.transaction() as conn:
                 await migrations.record(conn, migration, verdict)
             events.emit(events.Judged(migration.id, verdict.gate, verdict.outcome, verdict.why))
@@ -285,43 +270,3 @@ class Conductor:
         await self._bridging.leave()
         async with self._database.transaction() as conn:
             await leases.give_back(conn, LEASE, self._holder)
-
-
-async def judged(
-    database: Database,
-    store: Store,
-    provider_for: ProviderFor,
-    index: Index,
-    *,
-    gates: tuple[str, ...],
-    limits: Limits,
-) -> list[Verdict]:
-    """A fresh verdict of each gate."""
-    verdicts = []
-    for gate in gates:
-        if gate == verify.COMPLETENESS:
-            verdict = await verify.completeness(database, index, freshness=limits.freshness)
-        elif gate == verify.FIDELITY:
-            provider = await provider_for(index.space.address, index.space.dims)
-            verdict = await verify.fidelity(database, store, provider, index, sample=limits.sample)
-        else:
-            verdict = await verify.recall(database, store, index)
-        verdicts.append(verdict)
-    return verdicts
-
-
-async def probe_old_model(database: Database, provider_for: ProviderFor, migration: Migration) -> str | None:
-    """Why the old model cannot take the users back, or None; the migration remembers it."""
-    assert migration.old_index is not None
-    async with database.transaction() as conn:
-        old = await indexes.by_id(conn, migration.old_index)
-    try:
-        provider = await provider_for(old.space.address, old.space.dims)
-        gone = await verify.sentinel_drift(database, provider, old)
-        if old.query.address != old.space.address:  # one of the family: it only has to answer
-            await verify.answers(await provider_for(old.query.address, old.space.dims))
-    except RevecError as error:  # a missing key or package here is no better for a rollback from here
-        gone = str(error)
-    async with database.transaction() as conn:
-        await migrations.set_old_model(conn, migration, gone)
-    return gone

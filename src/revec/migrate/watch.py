@@ -6,7 +6,7 @@ vector by vector. Nothing in a single answer shows it; fixed texts, asked now an
 
 from __future__ import annotations
 
-from revec.migrate import verify
+from revec.migrate import sentinels
 from revec.model.errors import RevecError
 from revec.observe import events
 from revec.postgres import indexes
@@ -30,7 +30,7 @@ async def watch(database: Database, provider_for: ProviderFor, every: float = EV
         index = await indexes.by_id(conn, row.index_id)
     try:
         provider = await provider_for(index.space.address, index.space.dims)
-        drift = await verify.sentinel_drift(database, provider, index)
+        drift = await sentinels.drift(database, provider, index)
     except RevecError as error:  # it does not answer, or not from here: the breaker's business
         events.emit(events.ProviderFailed(index.space.address, str(error)))
         return True

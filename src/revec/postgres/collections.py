@@ -107,3 +107,9 @@ async def tenants(conn: Connection, collection: Collection) -> list[str]:
     """Up to 20 tenants, for sentences."""
     rows = await (await conn.execute(SQL.tenants, {"collection": collection.id})).fetchall()
     return [row.tenant for row in rows]
+
+
+async def unread(conn: Connection, collection_id: int) -> str | None:
+    """Why not all rows of the sources are documents, or None."""
+    row = await (await conn.execute(SQL.unread, {"collection": collection_id})).fetchone()
+    return None if row is None else str(row.why)

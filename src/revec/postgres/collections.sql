@@ -49,3 +49,10 @@ WITH RECURSIVE tenants AS (
       FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < 20
 )
 SELECT tenant FROM tenants WHERE tenant IS NOT NULL;
+
+-- name: unread
+-- Sources whose rows are not all documents yet.
+SELECT name, coalesce(fault, name || ' is paused: ' || paused_why, name || ' is being read') AS why
+  FROM revec.source
+ WHERE collection_id = %(collection)s
+   AND (fault IS NOT NULL OR paused_why IS NOT NULL OR scan IS NOT NULL) LIMIT 1;

@@ -26,12 +26,12 @@ VERBS: dict[str, Verb] = {
     "pause": lambda commands, of, order: commands.pause(of, order.reason),
     "resume": lambda commands, of, order: commands.resume(of, reason=order.reason),
     "abort": lambda commands, of, order: commands.abort(of, order.reason),
-    "cutover": lambda commands, of, order: commands.cutover(of, why=order.reason),
-    "rollback": lambda commands, of, order: commands.rollback(of, why=order.reason),
-    "finish": lambda commands, of, order: commands.finish(
+    "cutover": lambda commands, of, order: commands.switch.cutover(of, why=order.reason),
+    "rollback": lambda commands, of, order: commands.switch.rollback(of, why=order.reason),
+    "finish": lambda commands, of, order: commands.switch.finish(
         of, wait=timedelta(seconds=order.drop_after), why=order.reason
     ),
-    "cancel-finish": lambda commands, of, order: commands.cancel_finish(of, why=order.reason),
+    "cancel-finish": lambda commands, of, order: commands.switch.cancel_finish(of, why=order.reason),
 }
 
 

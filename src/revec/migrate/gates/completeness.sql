@@ -50,15 +50,3 @@ SELECT count(DISTINCT v.doc_id) AS orphan
 SELECT count(*) AS malformed FROM {vectors}
  WHERE doc_id > %(after)s AND doc_id <= %(upto)s
    AND (l2_norm(embedding) = 0 OR (%(unit)s AND abs(l2_norm(embedding) - 1) > 0.01));
-
--- name: unread
--- Sources whose rows are not all documents yet.
-SELECT name, coalesce(fault, name || ' is paused: ' || paused_why, name || ' is being read') AS why
-  FROM revec.source
- WHERE collection_id = %(collection)s
-   AND (fault IS NOT NULL OR paused_why IS NOT NULL OR scan IS NOT NULL) LIMIT 1;
-
--- name: probe_text
--- Some document's words, for a probe query.
-SELECT left(coalesce(nullif(title, ''), body), 200) AS text FROM revec.document
- WHERE collection_id = %(collection)s AND coalesce(nullif(title, ''), body) <> '' LIMIT 1;

@@ -1,0 +1,1 @@
+"""What has to hold before users see an index. One file per gate; `base.py` is the port."""

@@ -1,0 +1,68 @@
+"""The port of every gate: a module of this room whose name is the gate's, with a `judge`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from revec.migrate.outlook import Limits
+from revec.model.errors import BadInput
+from revec.model.index import Index
+from revec.model.migration import Migration
+from revec.model.verdict import Verdict
+from revec.postgres.database import Database
+from revec.search.queries import ProviderFor
+from revec.search.retriever import Retriever
+from revec.stores.base import Store
+
+ROOM = "revec.migrate.gates"
+COMPLETENESS, FIDELITY, RECALL = "completeness", "fidelity", "recall"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What moving and judging a migration takes."""
+
+    database: Database
+    store: Store
+    provider_for: ProviderFor
+    retriever: Retriever
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged."""
+
+    tools: Tools
+    index: Index
+    migration: Migration | None = None  # None: an index that serves, with nothing to be moved to
+
+
+class Gate(Protocol):
+    async def judge(self, case: Case) -> Verdict:
+        """A fresh verdict. What cannot be told, for want of data or of an answer, is INCONCLUSIVE."""
+
+
+def names() -> list[str]:
+    """Every gate that there is: a new one is one new file."""
+    here = importlib.import_module(ROOM).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(here) if module.name != "base")
+
+
+def gate(name: str) -> Gate:
+    """
+    Raises:
+        BadInput: there is no such gate.
+    """
+    if name not in names():
+        raise BadInput(f"there is no gate {name!r}: choose of {', '.join(names())}")
+    return cast("Gate", importlib.import_module(f"{ROOM}.{name}"))
+
+
+async def judged(case: Case, gates: Sequence[str]) -> list[Verdict]:
+    """A fresh verdict of each gate."""
+    return [await gate(name).judge(case) for name in gates]

@@ -1,0 +1,43 @@
+"""Does the approximate index find what an exact scan finds?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from revec.migrate.gates.base import RECALL, Case
+from revec.model.verdict import Outcome, Verdict
+from revec.search.statistics import binomial_lower_bound
+
+QUERIES, AT, NEEDED = 300, 10, 0.97
+TIE = 1e-6  # scores this close are one rank
+
+
+async def judge(case: Case) -> Verdict:
+    """The approximate index finds what an exact scan finds, ties counted as found."""
+    database, store, index = case.tools.database, case.tools.store, case.index
+    if not index.kind.is_approximate:
+        return Verdict(RECALL, Outcome.NOT_CONFIGURED, "an exact scan misses nothing")
+    hits = trials = 0
+    async with database.transaction("worker") as conn:
+        queries = [vector for *_, vector in await store.sample(conn, index, QUERIES)]
+    for query in queries:
+        async with database.transaction("worker") as conn:
+            exact = await store.exact(conn, index, query, limit=AT, tenant=None)
+            found = await store.nearest(conn, index, query, limit=AT, tenant=None)
+        bar = exact[-1][1] - TIE if exact else 0.0
+        trials += len(exact)
+        hits += min(len(exact), sum(score >= bar for _, score in found))
+    bound = binomial_lower_bound(hits, trials)
+    evidence: dict[str, Any] = {
+        "queries": len(queries),
+        "recall": hits / max(trials, 1),
+        "bound": bound,
+    }
+    why = f"recall@{AT} {hits / max(trials, 1):.4f}, at least {bound:.4f} at 95%"
+    if len(queries) < QUERIES and hits == trials:  # asked for all there are: no chance in it
+        why = f"each of {len(queries)} vectors finds what an exact scan finds"
+        return Verdict(RECALL, Outcome.PASSED, why, evidence)
+    if len(queries) < QUERIES and bound < NEEDED:
+        return Verdict(RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence)
+    passed = bound >= NEEDED
+    return Verdict(RECALL, Outcome.PASSED if passed else Outcome.FAILED, why, evidence)

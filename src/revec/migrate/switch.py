@@ -1,0 +1,255 @@
+"""What users see: cut over, back, and the end of the old index. Each is one compare-and-set."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+
+from revec.migrate import sentinels, thresholds, under_way
+from revec.migrate.decide import way_on
+from revec.migrate.gates.base import Tools
+from revec.migrate.outlook import EVIDENCE_LASTS
+from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused
+from revec.model.index import Collection
+from revec.model.migration import Migration, State
+from revec.model.verdict import Outcome, Verdict
+from revec.postgres import bridges, collections, indexes, migrations
+from revec.postgres.database import Connection
+from revec.postgres.queries import beside
+from revec.search import fusion
+from revec.work import queue
+
+SQL = beside(__file__)
+REHEARSAL = "rehearsal"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The verbs that move the route, in one person's name."""
+
+    tools: Tools
+    who: str
+
+    async def cutover(self, collection: Collection, *, why: str) -> tuple[int, float]:
+        """Serve the new index: the route's new epoch, and the seconds that the flip took.
+
+        Raises:
+            Refused: not ready, held, or moved by somebody else.
+            GateNotMet: a required gate has no fresh pass.
+        """
+        async with self.tools.database.transaction() as conn:
+            migration = await under_way.active(conn, collection)
+            if migration.state is not State.READY:
+                raise Refused(
+                    f"{collection.name} is {migration.state}, a cutover needs {State.READY}: "
+                    f"`revec status {collection.name}` says what it waits for"
+                )
+            if migration.hold:
+                raise Refused(
+                    f"a guard holds {collection.name}: {migration.hold}; "
+                    f"`revec resume {collection.name}` clears it"
+                )
+            verdicts = await migrations.verdicts(conn, migration)
+        _require_fresh(collection, migration, verdicts)
+        await self._require_current(collection, migration)
+        rehearsal = await self._rehearse(collection, migration)
+        evidence: dict[str, Any] = {
+            "gates": {gate: str(verdict.outcome) for gate, (verdict, _) in verdicts.items()},
+            "rehearsal": rehearsal.evidence,
+        }
+        if carried := await self._carry_threshold(migration):
+            evidence["threshold"] = carried
+        if said := await self.fusion_after(collection):
+            evidence["fusion"] = said
+        return await self._flip(migration, State.LIVE, why, evidence)
+
+    async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
+        """Serve the old index again; it was written all along, so nothing is lost.
+
+        `now`: ask nobody but the database, not even whether the old model still answers.
+
+        Raises:
+            Refused: nothing to roll back, or the old model is gone.
+        """
+        async with self.tools.database.transaction() as conn:
+            migration = await under_way.active(conn, collection, rolling_back=True)
+        if migration.state is State.FINISHING:
+            raise Refused(
+                f"{collection.name} is finishing: `revec finish {collection.name} --cancel`, then roll back"
+            )
+        if not migration.state.can_roll_back:
+            raise Refused(
+                f"{collection.name} is {migration.state}: the old index serves, "
+                f"there is nothing to roll back; {way_on(migration.state, collection.name)}"
+            )
+        if migration.is_first_fill:
+            raise Refused(
+                f"{collection.name} is served by its first index, there is nothing to roll back to: "
+                f"`revec status {collection.name}` says what happens next"
+            )
+        if not now:
+            await self._require_written(migration)
+            gone = await sentinels.probe_old(self.tools.database, self.tools.provider_for, migration)
+            if gone:
+                raise Refused(
+                    f"rollback lost: {gone}. Queries could not be embedded for the old index; "
+                    "`--now` rolls back all the same"
+                )
+        return await self._flip(migration, State.READY, why, {})
+
+    async def finish(self, collection: Collection, *, wait: timedelta, why: str) -> Migration:
+        """Drop the old index after `wait`; until then it is written, and `cancel` is honest."""
+        async with self.tools.database.transaction() as conn:
+            migration = await under_way.active(conn, collection)
+            if migration.state is not State.LIVE:
+                raise Refused(
+                    f"{collection.name} is {migration.state}, only a live migration can be finished: "
+                    f"{way_on(migration.state, collection.name)}"
+                )
+            await migrations.move(conn, migration, State.FINISHING, who=self.who, why=why)
+            await migrations.drop_after(conn, migration, wait)
+        return migration
+
+    async def cancel_finish(self, collection: Collection, *, why: str) -> Migration:
+        async with self.tools.database.transaction() as conn:
+            migration = await under_way.active(conn, collection)
+            if migration.state is not State.FINISHING:
+                raise Refused(
+                    f"{collection.name} is {migration.state}, nothing is being finished: "
+                    f"{way_on(migration.state, collection.name)}"
+                )
+            await migrations.move(conn, migration, State.LIVE, who=self.who, why=why)
+            await migrations.drop_after(conn, migration, None)
+        return migration
+
+    async def fusion_after(self, collection: Collection) -> str | None:
+        """What the cutover that is to come changes about the fusion, in a sentence; None: nothing."""
+        async with self.tools.database.transaction() as conn:
+            migration = await under_way.found(conn, collection)
+            if migration is None or migration.old_index is None or migration.new_index is None:
+                return None
+            if (await indexes.route_of(conn, collection.id)).serving != migration.old_index:
+                return None
+            old, new = [
+                await indexes.by_id(conn, index_id) for index_id in (migration.old_index, migration.new_index)
+            ]
+            return await fusion.after(conn, collection.name, old, new.space, new.query)
+
+    async def _require_written(self, migration: Migration) -> None:
+        assert migration.old_index is not None
+        async with self.tools.database.transaction() as conn:
+            old = await indexes.by_id(conn, migration.old_index)
+        if old.fault:
+            raise Refused(
+                f"a rollback would miss what was written since {old.name} is not: {old.fault}; "
+                "`--now` rolls back all the same"
+            )
+
+    async def _require_current(self, collection: Collection, migration: Migration) -> None:
+        """A proof is of its hour: what was written since has to be in the new index too."""
+        assert migration.new_index is not None
+        async with self.tools.database.transaction() as conn:
+            index = await indexes.by_id(conn, migration.new_index)
+            waiting = (await queue.open_work(conn, [index.id]))[index.id]
+            unread = await collections.unread(conn, collection.id)
+        if unread:
+            raise GateNotMet(f"{unread}: `revec status {collection.name}` says how to go on")
+        if index.fault:
+            raise Refused(
+                f"{index.name} is not written: {index.fault}; `revec resume {collection.name}` "
+                "goes on once that is mended"
+            )
+        if waiting.oldest_seconds > self.tools.limits.freshness:
+            raise GateNotMet(
+                f"{waiting.open:,} documents wait for {index.name}, the oldest for "
+                f"{waiting.oldest_seconds:.0f} s: `revec worker` brings them in, "
+                f"`revec status {collection.name}` shows them"
+            )
+
+    async def _still_proven(self, conn: Connection, seen: Migration) -> None:
+        migration = await migrations.by_id(conn, seen.id)
+        if migration.hold:
+            raise Refused(f"a guard holds it: {migration.hold}")
+        for gate, (verdict, _) in (await migrations.verdicts(conn, migration)).items():
+            if gate in migration.gates and verdict.outcome is not Outcome.PASSED:
+                raise GateNotMet(f"gate {gate} has not passed ({verdict.outcome}: {verdict.why})")
+
+    async def _rehearse(self, collection: Collection, migration: Migration) -> Verdict:
+        """One probe through both indexes, and the flip and back, undone before anybody sees it."""
+        assert migration.new_index is not None
+        try:
+            async with self.tools.database.transaction() as conn:
+                seen = await indexes.route_of(conn, collection.id)
+                row = await (await conn.execute(SQL.probe_text, {"collection": collection.id})).fetchone()
+                sides = [
+                    await indexes.by_id(conn, index_id)
+                    for index_id in (migration.old_index, migration.new_index)
+                    if index_id is not None
+                ]
+            probe = row.text if row else "rehearsal"
+            for index in sides:
+                await self.tools.retriever.read(
+                    collection.name, seen, index, probe, k=1, tenant=None, fresh=True
+                )
+            began = time.perf_counter()
+            async with self.tools.database.transaction() as conn, conn.transaction(force_rollback=True):
+                flipped = await indexes.flip(
+                    conn, seen, serving=migration.new_index, previous=migration.old_index
+                )
+            seconds = time.perf_counter() - began
+        except (ProviderError, NotFound, psycopg.Error) as error:
+            raise GateNotMet(f"the rehearsal failed, nothing was flipped: {error}") from error
+        if flipped is None:
+            raise Refused("the route was moved by somebody else: look again")
+        evidence = {"seconds": round(seconds, 4), "probed": [index.name for index in sides]}
+        verdict = Verdict(REHEARSAL, Outcome.PASSED, "both sides answered a probe", evidence)
+        async with self.tools.database.transaction() as conn:
+            await migrations.record(conn, migration, verdict)
+        return verdict
+
+    async def _carry_threshold(self, migration: Migration) -> dict[str, Any] | None:
+        """What was called similar is called so afterwards; kept by space, so a rollback needs nothing."""
+        if migration.old_index is None or migration.new_index is None:
+            return None
+        async with self.tools.database.transaction() as conn:
+            old, new = [
+                await indexes.by_id(conn, index_id) for index_id in (migration.old_index, migration.new_index)
+            ]
+        threshold = await thresholds.carry(self.tools.database, self.tools.store, old, new)
+        return None if threshold is None else {"value": threshold.value, **threshold.evidence}
+
+    async def _flip(
+        self, migration: Migration, to: State, why: str, evidence: dict[str, Any]
+    ) -> tuple[int, float]:
+        """Route, state and history in one transaction; nothing else is touched."""
+        forward = to is State.LIVE
+        serving = migration.new_index if forward else migration.old_index
+        previous = migration.old_index if forward else migration.new_index
+        began = time.perf_counter()
+        async with self.tools.database.transaction() as conn:
+            await migrations.move(conn, migration, to, who=self.who, why=why, evidence=evidence)
+            if forward:  # the row is ours now: what was said while we rehearsed counts
+                await self._still_proven(conn, migration)
+                await bridges.close(conn, migration.id, "it has served since the cutover")
+            seen = await indexes.route_of(conn, migration.collection_id)
+            if forward and seen.serving != previous:
+                raise Refused("the route does not serve what it should: look again with `revec status`")
+            epoch = await indexes.flip(conn, seen, serving=serving, previous=previous)
+            if epoch is None:
+                raise Refused("the route was moved by somebody else: look again")
+            await migrations.note(conn, migration, {"epoch": epoch})
+        return epoch, time.perf_counter() - began
+
+
+def _require_fresh(collection: Collection, migration: Migration, verdicts: dict[str, Any]) -> None:
+    for gate in migration.gates:
+        verdict, age = verdicts.get(gate, (None, None))
+        if verdict is None or verdict.outcome is not Outcome.PASSED:
+            said = f"{verdict.outcome}: {verdict.why}" if verdict else "not judged yet"
+            raise GateNotMet(f"gate {gate} has not passed ({said}): `revec verify {collection.name}`")
+        if age > EVIDENCE_LASTS:
+            raise GateNotMet(f"gate {gate} passed more than 24 h ago: `revec verify {collection.name}` again")
