@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -32,6 +34,12 @@ NUMBER = 26  # bytes; the longest that a float64 takes as text, its comma includ
 JSON = {"Content-Type": "application/json"}
 SLACK = 1 << 20  # bytes; for what stands around the vectors, or says why there are none
 ECHO = 3  # bytes an answer may have for each of the request: some repeat the texts, escaped
+
+
+@cache
+def _trusted(trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 - the client's own word
+    """Whose certificates count. Once a process: to read them takes 50 ms, and an App may come and go."""
+    return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,14 @@ class Server:
     ) -> None:
         self._house, self._model, self._base_url = house, model, base_url
         self._key, self._timeout = key, timeout
+        is_abroad = not is_loopback(base_url.host)
         self._client = httpx2.AsyncClient(
             headers=headers,
             follow_redirects=False,
             timeout=timeout,
             # A corporate proxy is meant for the internet, not for a server on this machine.
-            trust_env=not is_loopback(base_url.host),
+            trust_env=is_abroad,
+            verify=_trusted(is_abroad),
         )
 
     @property
