@@ -18,7 +18,7 @@ from revec.postgres.database import Connection, Database
 from revec.postgres.documents import Measure
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TextInput, Vectors
-from revec.search.statistics import binomial_lower_bound, rule_of_three
+from revec.statistics.rates import binomial_lower_bound, rule_of_three
 from revec.stores.base import Store, Vector
 from revec.work.calls import PROOF, Caller
 
