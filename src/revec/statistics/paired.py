@@ -143,7 +143,7 @@ def _lower(found: Floats, alpha: float) -> Floats:
     values = np.concatenate([imagined, np.sort(found, axis=-1)], axis=-1)
     rng = np.random.default_rng(0)  # the same judgements, the same answer
     means = [_weighed(values, rng) for _ in range(0, DRAWS, AT_ONCE)]
-    return np.quantile(np.concatenate(means, axis=-1), alpha, axis=-1, method="lower")  # type: ignore[no-any-return]
+    return np.quantile(np.concatenate(means, axis=-1), alpha, axis=-1, method="lower")
 
 
 def _weighed(values: Floats, rng: np.random.Generator) -> Floats:
