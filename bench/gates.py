@@ -313,7 +313,7 @@ def main() -> None:
     figures = []
     for part in (fixed, by_points, streams, latency, guarded):
         figures += part(options.migrations, rng)
-    finish("gates", [*figures, at_most("seconds", time.perf_counter() - began, 240)])
+    finish("gates", [*figures, reported("seconds", time.perf_counter() - began)])
 
 
 if __name__ == "__main__":

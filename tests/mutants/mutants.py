@@ -374,8 +374,8 @@ async def one_layer(app: App) -> AsyncIterator[None]:
     yield
 
 
-def nothing_imagined(values: Any, rng: Any) -> Any:
-    return WEIGHED(values[..., 1:], rng)
+def nothing_imagined(sides: Any, rng: Any) -> Any:
+    return WEIGHED([side[..., 1:] for side in sides], rng)
 
 
 def unread(differences: Any) -> Any:

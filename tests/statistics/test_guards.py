@@ -158,6 +158,9 @@ async def test_what_is_no_flag_is_refused() -> None:
     for threshold in (0.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="no bar"):
             discordant([1.0], [1.0], threshold)
+    for deadline in (1.1, 0.5, math.nan):
+        with pytest.raises(ValueError, match="time-outs pass for quick"):
+            discordant([1.0], [1.1], 1.0, 1.1, deadline=deadline)
     for rate in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="both are rates"):
             guard(rate)

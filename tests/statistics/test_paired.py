@@ -61,7 +61,7 @@ def test_for_many_queries_they_are_students() -> None:
 
 
 def test_it_is_quick() -> None:
-    """Judging is no reason to wait: a second for 3,000 queries, on a machine that does other things too."""
+    """Judging is no reason to wait: below a second for 3,000 queries, of work, on whatever machine."""
     d = drawn("banking77", 0.0, (3_000,), np.random.default_rng(2))
     took = []
     for _ in range(3):

@@ -110,6 +110,16 @@ def test_nothing_seen_is_nothing_known() -> None:
             MeanSequence().after([0.0, odd])
 
 
+def test_a_row_that_was_spoilt_says_nothing() -> None:
+    """A NaN that came back from a table bounds nothing; an alpha that is none is refused."""
+    for spoilt in ("weight", "weighted", "penalty"):
+        row = asdict(MeanSequence().after([0.5] * 1_000)) | {spoilt: math.nan}
+        assert MeanSequence(**row).bounds == (-1.0, 1.0)
+    for alpha in (0.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match="alpha is above 0"):
+            MeanSequence(alpha)
+
+
 def test_traffic_may_weigh() -> None:
     """Popular queries lose and the many others win: per query it is better, per request it is worse."""
     rng = np.random.default_rng(4)

@@ -106,12 +106,14 @@ def guard(ceiling: float, alpha: float = 0.001, *, span: int = SPAN) -> RateWatc
     return _begun(ceiling, alpha, above=True, span=span)
 
 
-def discordant(old: ArrayLike, new: ArrayLike, threshold: float, margin: float = 1.10) -> Flags:
+def discordant(
+    old: ArrayLike, new: ArrayLike, threshold: float, margin: float = 1.10, *, deadline: float = math.inf
+) -> Flags:
     """Of pairs of one request each, those where one arm alone was slow: True where that was the new one.
 
-    old, new: seconds (or milliseconds), shape (pairs,), measured at the same time; a time-out counts as its
-    deadline. threshold: about the 95th percentile of the old arm, from EARLIER pairs; margin: how much slower
-    new may be. Hand the flags to `proof_below(EVEN)`: it errs with alpha at most where new exceeds
+    old, new: seconds (or milliseconds), shape (pairs,), measured at the same time; a time-out counts as the
+    deadline. threshold: about the 95th percentile of the old arm, from EARLIER pairs; margin: how much
+    slower new may be. Hand the flags to `proof_below(EVEN)`: it errs with alpha at most where new exceeds
     margin x threshold as often as old exceeds the threshold, or oftener.
 
     Why pairs: the rate of new alone above an *estimated* percentile is not one in twenty when both are equal.
@@ -119,13 +121,16 @@ def discordant(old: ArrayLike, new: ArrayLike, threshold: float, margin: float =
     costs requests, never the error rate (McNemar, 1947, one pair at a time).
 
     Raises:
-        ValueError: a time is no finite number, the arms differ in length, threshold or margin is not above 0.
+        ValueError: a time is no finite number, the arms differ in length, threshold or margin is not above 0,
+            or the deadline is so early that a time-out would not count as slow.
     """
     ours, theirs = np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64)
     if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         raise ValueError("latencies come in pairs of finite numbers: count a time-out as its deadline")
     if not (0 < threshold < math.inf and 0 < margin < math.inf):
         raise ValueError(f"a threshold of {threshold} and a margin of {margin} are no bar: both are above 0")
+    if not deadline > margin * threshold:
+        raise ValueError(f"at a deadline of {deadline} time-outs pass for quick requests: wait longer")
     return _alone(ours > threshold, theirs > margin * threshold)
 
 

@@ -49,6 +49,14 @@ class MeanSequence:
     weighted: float = 0.0  # sum w_i d_i
     penalty: float = 0.0  # sum (d_i - m_{i-1})² psi(w_i) / 2
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: alpha is not between 0 and 1.
+        """
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha is above 0 and below 1, and this is {self.alpha}")
+
     def after(self, values: ArrayLike) -> MeanSequence:
         """One or many values later; in pieces or at once is the same.
 
@@ -82,7 +90,7 @@ def along(values: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]:
     """The bounds after each value, over the last axis: shape (..., n) → twice (..., n).
 
     Raises:
-        ValueError: a value is no number in [-1, 1].
+        ValueError: a value is no number in [-1, 1], or alpha is not between 0 and 1.
     """
     _, _, weight, weighted, penalty = _sums(MeanSequence(alpha), checked(values))
     room = 2 * math.log(1 / alpha) + penalty
