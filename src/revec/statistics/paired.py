@@ -90,8 +90,8 @@ def bounds(differences: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]
 
     The queries are weighed at random, and one more is imagined, the worst there can be (-1 for the lower
     bound): weights w of shape (n + 1,) are Dirichlet(1, …, 1), and the bound is the alpha quantile of
-    sum w_i d_i - w_0 (Gaffke, 2005; Learned-Miller and Thomas, 2019). Of
-    differences that are 0 or -1 the lower one is Clopper and Pearson's exact bound; for many queries both are
+    sum w_i d_i - w_0 (Gaffke, 2005; Learned-Miller and Thomas, 2019). Where
+    differences are 0 or -1 the lower one is Clopper and Pearson's exact bound; for many queries both are
     Student's. That they cover for every distribution is conjectured, not proved; no counterexample is known.
 
     Raises:
