@@ -873,7 +873,9 @@ async def test_a_command_that_searches_early_says_so(app: App, loopback: Loopbac
             await command.ends_well()
             return command.said
 
-        assert "early       refused: 60 documents are too few" in await run("plan", "c", "--to", steps.NEW, "--serve-early")
+        assert "early       refused: 60 documents are too few" in await run(
+            "plan", "c", "--to", steps.NEW, "--serve-early"
+        )
         await run("start", "c", "--to", steps.NEW, "--serve-early")
         (made,) = [Collection(1, "c")]
         await world.tick_to(app, made, State.BACKFILLING)
