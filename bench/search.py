@@ -32,6 +32,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import psycopg
+from pgvector.psycopg import register_vector_async
 
 from bench.fleet import COLLECTION, WORDS_A_DOCUMENT, is_filling
 from bench.processes import Measured, started
@@ -210,6 +211,7 @@ async def compared(app: App, front: Http, asked: list[Asked]) -> list[Figure]:
     times: dict[str, list[float]] = {"library": [], "HTTP": [], "bare": []}
     chance, differing, exact = random.Random(3), 0, []
     async with app.database.alone() as conn:
+        await register_vector_async(conn)
         bare = Bare(app, conn, index)
         for each in asked:  # both processes learn the vectors
             await library(app, each)
