@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from revec.app import App
 from revec.settings import Settings
-from tests import servers
+from tests import places, servers
 from tests.loopback import Loopback
 
 pytest_plugins = ["tests.faults.report"]
@@ -91,6 +91,38 @@ def any_dsn(request: pytest.FixtureRequest, maintenance: str) -> Iterator[str]:
             yield servers.at(request.getfixturevalue("pooler"), dbname=name)
         else:
             yield copy
+
+
+@pytest.fixture
+def other_dsn(maintenance: str) -> Iterator[str]:
+    """A database without anything of ours: another PostgreSQL, as a store."""
+    name = f"other_{next(_numbers)}"
+    with servers.copied(maintenance, "template1", name) as copy:
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def chroma() -> Iterator[places.ChromaServer]:
+    with places.chroma() as running:
+        yield running
+
+
+@pytest.fixture
+def store_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """The address of a store of that kind."""
+
+    def address(kind: str) -> str:
+        match kind:
+            case "postgresql":
+                return places.url_of(request.getfixturevalue("other_dsn"))
+            case "chroma":
+                return request.getfixturevalue("chroma").url
+            case "qdrant":
+                pytest.importorskip("qdrant_client")
+                return f"qdrant:{tmp_path / 'qdrant'}"
+        return kind
+
+    return address
 
 
 @pytest.fixture(scope="session")

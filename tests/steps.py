@@ -14,6 +14,7 @@ from revec.migrate.check import check
 from revec.model.document import Draft, rendered
 from revec.model.index import Collection, Index
 from revec.postgres import collections, documents, indexes
+from revec.stores.upkeep import Upkeep
 from revec.work.tally import Summary
 from tests import loopback
 
@@ -126,3 +127,8 @@ async def assert_oracle(app: App, made: Collection) -> None:
             worst = float(np.abs(have[place].astype(np.float32) - vector).max())
             assert worst < 1e-3, f"{index.name}: the vector of {text!r} is another text's"
     assert await check(app.database, freshness=30) == []
+
+
+def upkeep(app: App) -> Upkeep:
+    """What every worker does for stores elsewhere."""
+    return Upkeep(app.database, app.store_at)

@@ -15,7 +15,7 @@ from revec.migrate import conductor, thresholds, verify
 from revec.migrate.decide import way_on
 from revec.migrate.outlook import EVIDENCE_LASTS, Limits
 from revec.migrate.plan import Plan
-from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Refused
+from revec.model.errors import BadInput, GateNotMet, NotFound, ProviderError, Refused, StoreUnavailable
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
@@ -64,6 +64,7 @@ class Commands:
                 budget=budget,
                 patient=plan.patient,
                 serve_early=plan.serve_early,
+                place=plan.place,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
@@ -324,6 +325,12 @@ class Commands:
                 f"a rollback would miss what was written since {old.name} is not: {old.fault}; "
                 "`--now` rolls back all the same"
             )
+        try:
+            await self.store.sample(self.database, old, 1)
+        except StoreUnavailable as error:
+            raise Refused(
+                f"what the old index holds cannot be reached: {error}; `--now` rolls back all the same"
+            ) from error
 
     async def _require_current(self, collection: Collection, migration: Migration) -> None:
         """A proof is of its hour: what was written since has to be in the new index too."""
@@ -377,7 +384,7 @@ class Commands:
                     conn, seen, serving=migration.new_index, previous=migration.old_index
                 )
             seconds = time.perf_counter() - began
-        except (ProviderError, NotFound, psycopg.Error) as error:
+        except (ProviderError, NotFound, StoreUnavailable, psycopg.Error) as error:
             raise GateNotMet(f"the rehearsal failed, nothing was flipped: {error}") from error
         if flipped is None:
             raise Refused("the route was moved by somebody else: look again")

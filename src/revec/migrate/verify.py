@@ -111,7 +111,8 @@ async def _count_chunk(database: Database, index: Index, tally: Tally, asked: di
         end = await (await conn.execute(SQL.end_of_chunk, asked)).fetchone()
         assert end is not None
         upto = end.upto if end.documents == asked["size"] else LAST_ID
-        for query in (SQL.completeness, SQL.orphans, SQL.malformed):
+        # What a store elsewhere was handed was whole and of its length, or it would not have been.
+        for query in (SQL.completeness, SQL.orphans, *([SQL.malformed] if index.place.is_here else [])):
             counted = await conn.execute(query.format(vectors=vectors), asked | {"upto": upto})
             row = await counted.fetchone()
             assert row is not None
@@ -186,8 +187,8 @@ async def _sampled(
     database: Database, store: Store, provider: Provider, index: Index, size: int
 ) -> tuple[list[float], int, int]:
     """Cosines of stored and fresh vectors; of how many different texts one has another's vector."""
+    rows = await store.sample(database, index, size)
     async with database.transaction("worker") as conn:
-        rows = await store.sample(conn, index, size)
         sized = await documents.measured(conn, {doc_id for doc_id, *_ in rows})
     cosines: list[float] = []
     for some in _in_groups(rows, sized):
@@ -284,12 +285,13 @@ async def recall(database: Database, store: Store, index: Index) -> Verdict:
     if not index.kind.is_approximate:
         return Verdict(RECALL, Outcome.NOT_CONFIGURED, "an exact scan misses nothing")
     hits = trials = 0
-    async with database.transaction("worker") as conn:
-        queries = [vector for *_, vector in await store.sample(conn, index, RECALL_QUERIES)]
+    queries = [vector for *_, vector in await store.sample(database, index, RECALL_QUERIES)]
+    truth = await store.ahead(index, queries, limit=RECALL_AT, tenant=None, exactly=True)
+    near = await store.ahead(index, queries, limit=RECALL_AT, tenant=None)
     for query in queries:
         async with database.transaction("worker") as conn:
-            exact = await store.exact(conn, index, query, limit=RECALL_AT, tenant=None)
-            found = await store.nearest(conn, index, query, limit=RECALL_AT, tenant=None)
+            exact = await truth.exact(conn, index, query, limit=RECALL_AT, tenant=None)
+            found = await near.nearest(conn, index, query, limit=RECALL_AT, tenant=None)
         bar = exact[-1][1] - TIE if exact else 0.0
         trials += len(exact)
         hits += min(len(exact), sum(score >= bar for _, score in found))
