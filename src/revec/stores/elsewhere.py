@@ -6,6 +6,7 @@ one write alone, and a hit counts only as far as the table knows it: docs/stores
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -108,7 +109,8 @@ class Elsewhere:
             return staged
         async with self._database.transaction("worker") as conn:
             asked = {"index": index.id, "points": _points(staged), "grace": GRACE}
-            await conn.execute(SQL.intend, asked)
+            if not (await conn.execute(SQL.intend, asked)).rowcount:
+                raise _dropped(index)
         failpoint("points_intended")
         try:
             for some in _slices(points, self._store(index).most):
@@ -198,7 +200,12 @@ class Elsewhere:
         asking = _Asking(index, limit, tenant, where)
         if exactly:
             return Answered(await self._ranked_here(asking, queries))
-        return Answered({query.tobytes(): await self._near(asking, query) for query in queries})
+        seconds = self._store(index).reading
+        try:
+            async with asyncio.timeout(len(queries) * seconds):
+                return Answered({query.tobytes(): await self._near(asking, query) for query in queries})
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{index.place.store} did not answer within {seconds:g} s") from error
 
     async def vectors(
         self, database: Database, index: Index, doc_ids: Sequence[int], *, tenant: str | None
@@ -246,14 +253,29 @@ class Elsewhere:
         if asking.where is not None and len(await self._passing(asking, None, FEW + 1)) <= FEW:
             return (await self._ranked_here(asking, [query]))[query.tobytes()]
         wanted = asking.limit + SPARE
+        found: Scored = []
         while wanted <= MOST_NEAR:
             asked = self._store(index).nearest(index.place.name, query, limit=wanted, tenant=tenant)
             near = await self._there(index, asked)
             found = await self._joined(asking, near)
-            if len(found) >= asking.limit or len(near) < wanted:
+            if len(found) >= asking.limit:
                 return found[: asking.limit]
+            if len(near) < wanted:
+                break  # there are no more; but an approximate index may say so and be wrong
             wanted *= DEEPER
+        if not await self._are_more(asking, found):
+            return found
         return (await self._ranked_here(asking, [query]))[query.tobytes()]
+
+    async def _are_more(self, asking: _Asking, found: Scored) -> bool:
+        """Whether a document counts that is not among those found."""
+        index, tenant = asking.index, asking.tenant
+        matching, parameters = filters.among(asking.where)
+        query = SQL.more.format(vectors=_table(index), matching=matching)
+        asked = {"tenant": tenant, "ids": BigInts([doc_id for doc_id, _ in found])}
+        async with self._database.transaction(role_of(tenant), tenant=tenant) as conn:
+            (row,) = await _asked(conn, index, query, asked | parameters)
+        return bool(row.more)
 
     async def _joined(self, asking: _Asking, near: Near) -> Scored:
         index, tenant = asking.index, asking.tenant
@@ -307,7 +329,7 @@ class Elsewhere:
                 row = await (await conn.execute(SQL.there_is, {"vectors": _name(index)})).fetchone()
             assert row is not None
             if not row.there_is:
-                raise NotFound(f"index {index.name} was dropped meanwhile") from error
+                raise _dropped(index) from error
             raise StoreUnavailable(
                 f"{index.place.store} has lost {index.place.name}, which {index.name} lives in: "
                 "restore it there, or start a migration to another store"
@@ -340,8 +362,12 @@ async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[st
     try:
         rows = await conn.execute(query, parameters)
     except psycopg.errors.UndefinedTable as error:
-        raise NotFound(f"index {index.name} was dropped meanwhile") from error
+        raise _dropped(index) from error
     return await rows.fetchall()
+
+
+def _dropped(index: Index) -> NotFound:
+    return NotFound(f"index {index.name} was dropped meanwhile")
 
 
 def _slices(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:

@@ -28,9 +28,14 @@ DROP TABLE IF EXISTS {vectors};
 SELECT to_regclass(%(vectors)s) IS NOT NULL AS there_is;
 
 -- name: intend
--- Before anything is put: whatever becomes of the write, its points are known.
+-- Before anything is put: whatever becomes of the write, its points are known. The index's row is locked, so that
+-- nobody retires it in between; of one that is retired nothing is left behind.
+WITH written AS MATERIALIZED (
+    SELECT i.id FROM revec.index i WHERE i.id = %(index)s AND i.writing FOR SHARE
+)
 INSERT INTO revec.tombstone (index_id, point_id, due)
-SELECT %(index)s, id, now() + make_interval(secs => %(grace)s) FROM unnest(%(points)s::uuid[]) AS n (id);
+SELECT written.id, n.id, now() + make_interval(secs => %(grace)s)
+  FROM written CROSS JOIN unnest(%(points)s::uuid[]) AS n (id);
 
 -- name: keep
 -- The write commits: its points stay. One that may be being deleted is not among them.
@@ -40,8 +45,11 @@ RETURNING point_id;
 
 -- name: bury
 -- Nobody's points, to be deleted now. Again where they were deleted before they were put.
+WITH written AS MATERIALIZED (
+    SELECT i.id FROM revec.index i WHERE i.id = %(index)s AND i.writing FOR SHARE
+)
 INSERT INTO revec.tombstone AS t (index_id, point_id, due)
-SELECT %(index)s, id, now() FROM unnest(%(points)s::uuid[]) AS n (id)
+SELECT written.id, n.id, now() FROM written CROSS JOIN unnest(%(points)s::uuid[]) AS n (id)
 ON CONFLICT (index_id, point_id) DO UPDATE SET due = least(t.due, excluded.due);
 
 -- name: leave
@@ -68,6 +76,12 @@ SELECT v.doc_id, max(n.score) AS score
   FROM unnest(%(points)s::uuid[], %(scores)s::float8[]) AS n (point_id, score) JOIN {vectors} v USING (point_id)
  WHERE (%(tenant)s::text IS NULL OR v.tenant = %(tenant)s) AND {matching}
  GROUP BY v.doc_id ORDER BY score DESC, v.doc_id;
+
+-- name: more
+-- Whether there is another document that counts.
+SELECT EXISTS (SELECT FROM {vectors} v
+                WHERE (%(tenant)s::text IS NULL OR v.tenant = %(tenant)s) AND {matching}
+                  AND v.doc_id <> ALL (%(ids)b::bigint[])) AS more;
 
 -- name: passing
 -- The tenant's chunks that a filter lets through, in the order of their points.
