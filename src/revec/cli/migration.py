@@ -28,6 +28,9 @@ Early = Annotated[
     bool,
     Parameter(help="The new model answers before the backfill is over, where it loses nothing.", negative=()),
 ]
+Store = Annotated[
+    str | None, Parameter(help="Where the new index lives: pg, or an address; where it is now unless said.")
+]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
@@ -63,6 +66,7 @@ async def plan(
     truncate: Truncate = None,
     patient: Patient = False,
     serve_early: Early = False,
+    store: Store = None,
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
@@ -77,6 +81,7 @@ async def plan(
             long=long,
             patient=patient,
             serve_early=serve_early,
+            store=store,
         )
     if json:
         show_json(planned.facts)
@@ -85,6 +90,10 @@ async def plan(
     out.print(f"[bold]{name}[/bold]: {facts['from'] or 'nothing'} → {to}, {facts['dims']} dims")
     out.print(f"documents   {facts['documents']:,} (largest tenant {facts['largest_tenant']:,})")
     out.print(f"index       {facts['index']}: {facts['why_index']}")
+    if facts["store"] != "pg" or facts["copies"]:
+        out.print(f"store       {facts['store']}", markup=False)
+    if facts["copies"]:
+        out.print("vectors     copied from the index that serves: only a sample is embedded again, as proof")
     disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
     out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
     out.print(f"long texts  {facts['long_texts']}", markup=False)
@@ -100,7 +109,8 @@ async def plan(
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
     way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
-    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.")
+    way += f" --store {store}" if store else ""
+    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.", markup=False)
     return Exit.DONE
 
 
@@ -116,6 +126,7 @@ async def start(
     truncate: Truncate = None,
     patient: Patient = False,
     serve_early: Early = False,
+    store: Store = None,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -132,6 +143,7 @@ async def start(
             truncate=truncate,
             patient=patient,
             serve_early=serve_early,
+            store=store,
             json=json,
         )
     from revec.work import queue
@@ -146,6 +158,7 @@ async def start(
             long=long_of(name, chunk, truncate),
             patient=patient,
             serve_early=serve_early,
+            store=store,
             budget=budget,
         )
         async with app.database.transaction() as conn:
