@@ -20,7 +20,8 @@ import httpx2
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-CHROMA = "import sys; from chromadb.cli.cli import app; sys.argv[0] = 'chroma'; sys.exit(app())"
+# What its `chroma` command ends in, without all that this imports first.
+CHROMA = "import sys, chromadb_rust_bindings as chroma; chroma.cli(['chroma', *sys.argv[1:]])"
 KINDS = ("pg", "postgresql", "chroma", "qdrant")
 PATIENCE = 60.0  # seconds until a server that does not answer is a failure
 
