@@ -172,8 +172,21 @@ async def start(
     return Exit.DONE
 
 
-async def verify(name: str, /, *, json: Json = False) -> int:
+async def verify(
+    name: str,
+    /,
+    *,
+    between: Annotated[
+        tuple[str, str] | None, Parameter(help="Two indexes, by name or number: what does either lack?")
+    ] = None,
+    heal: Annotated[bool, Parameter(help="With --between: make work of what is wrong.")] = False,
+    json: Json = False,
+) -> int:
     """Judge now: is the index complete, and are its vectors what its model says?"""
+    if between:
+        return await _between(name, between, heal=heal, json=json)
+    if heal:
+        raise BadInput("--heal goes with --between A B; what a gate finds, `revec worker` mends by itself")
     async with of_collection(name) as (app, collection):
         verdicts = await app.commands.verify(collection)
         fused = await app.commands.fusion_after(collection)
@@ -190,6 +203,28 @@ async def verify(name: str, /, *, json: Json = False) -> int:
             out.print(f"{fused}.", markup=False)
         out.print(f"[bold]{outcome}[/bold]")
     return Exit.DONE if outcome is Outcome.PASSED else Exit.GATE
+
+
+async def _between(name: str, pair: tuple[str, str], *, heal: bool, json: bool) -> int:
+    from revec.migrate import between
+
+    async with of_collection(name) as (app, collection):
+        one, other = await between.named(app.database, collection, pair)
+        found = await between.compare(app.database, app.store, one, other)
+        made = await between.heal(app.database, app.store, found) if heal else {}
+    facts = found.facts
+    if json:
+        show_json(facts | {"healed": made})
+        return Exit.GATE if found.differ else Exit.DONE
+    table(facts["indexes"])
+    if found.sampled:
+        out.print(f"{found.different:,} of {found.sampled:,} sampled texts have different vectors.")
+    else:
+        out.print("Their spaces differ, so their vectors were not compared.")
+    for index, count in made.items():
+        out.print(f"{index}: {count:,} to be mended; `revec worker` does it.", markup=False)
+    out.print("[bold]They differ.[/bold]" if found.differ else "They hold the same.")
+    return Exit.GATE if found.differ else Exit.DONE
 
 
 async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:

@@ -163,6 +163,12 @@ class Store(Protocol):
     async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         """Random (doc_id, text_hash, vector) rows."""
 
+    async def lost(self, index: Index) -> list[int]:
+        """Documents of which a store elsewhere does not have all that it should."""
+
+    async def strays(self, index: Index, *, bury: bool) -> int:
+        """How many points at its place are nobody's; with `bury` they are to be deleted."""
+
     def rests(self, index: Index) -> bool:
         """Whether its store failed a moment ago, and is to be left alone."""
 
@@ -219,6 +225,12 @@ class InThisDatabase:
 
     async def fetched(self, *_: object) -> dict[bytes, Vector]:
         return {}
+
+    async def lost(self, *_: object) -> list[int]:
+        return []
+
+    async def strays(self, *_: object, **__: object) -> int:
+        return 0
 
     def rests(self, *_: object) -> bool:
         return False

@@ -81,6 +81,12 @@ class ByAddress:
     async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
         return await self._of(index.place).sample(database, index, size)
 
+    async def lost(self, index: Index) -> list[int]:
+        return await self._of(index.place).lost(index)
+
+    async def strays(self, index: Index, *, bury: bool) -> int:
+        return await self._of(index.place).strays(index, bury=bury)
+
     def rests(self, index: Index) -> bool:
         return self._of(index.place).rests(index)
 

@@ -37,6 +37,7 @@ SPARE = 10  # points beyond those wanted: some are of one document, or on their 
 DEEPER = 4  # times, where too few were left
 MOST_NEAR = 8_192  # points; where these hold too few that count, those that count are ranked here
 FEW = 500  # chunks that pass a filter: they are ranked here at once
+PAGE = 1_000  # ids
 BLOCK = 500  # vectors that travel together
 
 
@@ -124,7 +125,7 @@ class Elsewhere:
     async def abandon(self, index: Index, sets: Sequence[ChunkSet]) -> None:
         if points := _points(sets):
             async with self._database.transaction("worker") as conn:
-                await bury(conn, index, points)
+                await bury_points(conn, index, points)
 
     async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
         await self.remove(conn, index, [each.doc_id for each in sets])
@@ -229,6 +230,32 @@ class Elsewhere:
             for row in rows
             if row.point_id in vectors
         ]
+
+    async def lost(self, index: Index) -> list[int]:
+        asking, after = _Asking(index, 0, None, None), None
+        documents: set[int] = set()
+        while rows := await self._passing(asking, after, BLOCK):
+            there = await self._fetched(index, [row.point_id for row in rows])
+            if missing := [row.point_id for row in rows if row.point_id not in there]:
+                query = SQL.of_points.format(
+                    vectors=_table(index)
+                )  # as far as nobody has replaced them since
+                async with self._database.transaction("worker") as conn:
+                    documents |= {row.doc_id for row in await _asked(conn, index, query, {"points": missing})}
+            after = rows[-1].point_id
+        return sorted(documents)
+
+    async def strays(self, index: Index, *, bury: bool) -> int:
+        found = 0
+        after: str | None = ""
+        while after is not None:
+            points, after = await self._there(index, self._store(index).page(index.place.name, after, PAGE))
+            async with self._database.transaction("worker") as conn:
+                nobodys = await strays(conn, index, points)
+                if bury:
+                    await bury_points(conn, index, nobodys)
+            found += len(nobodys)
+        return found
 
     def rests(self, index: Index) -> bool:
         return self._store(index).rests
@@ -353,7 +380,7 @@ async def strays(conn: Connection, index: Index, points: Sequence[UUID]) -> list
     return [row.id for row in await rows.fetchall()]
 
 
-async def bury(conn: Connection, index: Index, points: Sequence[UUID]) -> None:
+async def bury_points(conn: Connection, index: Index, points: Sequence[UUID]) -> None:
     """They are to be deleted from the store."""
     await conn.execute(SQL.bury, {"index": index.id, "points": list(points)})
 

@@ -95,6 +95,9 @@ SELECT doc_id, point_id FROM {vectors}
  WHERE doc_id = ANY (%(ids)b::bigint[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
  ORDER BY doc_id, chunk_no;
 
+-- name: of_points
+SELECT doc_id FROM {vectors} WHERE point_id = ANY (%(points)s::uuid[]);
+
 -- name: sample
 SELECT doc_id, text_hash, point_id FROM {vectors} ORDER BY random() LIMIT %(size)s;
 

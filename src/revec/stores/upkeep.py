@@ -16,7 +16,7 @@ from revec.observe.failpoints import failpoint
 from revec.postgres import indexes
 from revec.postgres.database import Database, first_line
 from revec.postgres.queries import beside
-from revec.stores.elsewhere import bury, strays
+from revec.stores.elsewhere import bury_points, strays
 from revec.stores.patient import Patient
 
 SQL = beside(__file__)
@@ -77,7 +77,7 @@ class Upkeep:
         points, next_page = await store.page(index.place.name, row.after, PAGE)
         async with self._database.transaction("worker") as conn:
             found = await strays(conn, index, points)
-            await bury(conn, index, found)
+            await bury_points(conn, index, found)
             await conn.execute(
                 SQL.swept,
                 {
