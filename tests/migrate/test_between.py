@@ -85,7 +85,7 @@ async def test_every_cause_is_counted_and_mended(app: App, loopback: Loopback, s
 
 async def test_a_wrong_vector_is_seen(app: App, loopback: Loopback, store_of: StoreOf) -> None:
     """Whole, current, and of another text: only its numbers show it. Healing leaves it to a person."""
-    made, old, new = await two(app, store_of("postgresql"))
+    _, old, new = await two(app, store_of("postgresql"))
     await steps.rows(
         app,
         f"UPDATE revec.vectors_{old.id} v SET embedding = (SELECT embedding FROM revec.vectors_{old.id} LIMIT 1)"

@@ -1,4 +1,4 @@
-"""Two indexes of a collection side by side: what either of them lacks, and whether equal texts have equal vectors.
+"""Two indexes of a collection side by side: what either lacks, and whether equal texts have equal vectors.
 
 Both are compared with the documents, in chunks of keys up to a horizon; those elsewhere also with what their
 store really has. What is on its way, left out, or a dead letter is no difference.
@@ -165,7 +165,7 @@ async def _walk(database: Database, found: Between) -> None:
 
 
 async def _sample(database: Database, store: Store, found: Between) -> None:
-    """From either side, of documents that both have; one that differs is looked at twice: it may be edited."""
+    """From either side, of documents that both have; what differs is looked at twice: it may be edited."""
     one, other = (side.index for side in found.sides)
     wrong = {doc_id for side in found.sides for doc_id in side.causes}
     for mine, theirs in ((one, other), (other, one)):
