@@ -129,8 +129,8 @@ async def assert_tidy(app: App, index: Index) -> None:
     store = app.store_at(index.place.store)
     there, beyond = await store.page(index.place.name, "", 10_000)
     assert beyond is None
-    assert len(there) == len(set(there))
-    assert set(there) == known
+    assert len(there) == len(set(there)), f"{index.name}: the store names a point twice"
+    assert set(there) == known, f"{index.name}: the store has {len(there)} points, {len(known)} are known"
 
 
 async def assert_oracle(app: App, made: Collection) -> None:

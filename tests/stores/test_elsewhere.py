@@ -195,6 +195,69 @@ async def test_a_writer_that_slept_too_long_writes_nothing(
     assert set(test_write_protocol.bill(loopback).values()) == {1}
 
 
+async def test_a_condemned_point_is_written_no_more(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its deletion is under way, and will be over some time: until then the point is still there."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, [ONE])
+    async with stopped_at(monkeypatch, PostgreSQL, "delete") as deleting:
+        async with stopped_at(monkeypatch, pack.Worksite, "_write_once") as reached:
+            slept = asyncio.create_task(hands.step(app))
+            await asyncio.wait_for(reached.wait(), hands.PATIENCE)
+            await steps.rows(app, "UPDATE revec.tombstone SET due = now() RETURNING 1")
+            late = asyncio.create_task(steps.upkeep(app).tick())
+            await asyncio.wait_for(deleting.wait(), hands.PATIENCE)
+        await slept
+    await late
+    await hands.until(lambda: due_again(app))
+    await steps.drain(app)
+    await assert_well(app, made, index)
+
+
+async def test_a_deletion_is_believed_when_it_is_seen(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that says yes and does nothing is asked again, until the points are gone."""
+    monkeypatch.setattr(patient, "REST", (0.0, 0.0))
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, [ONE])
+    await steps.drain(app)
+    await steps.put(app, made, [EDITED])
+    await hands.step(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgreSQL, "delete", said_and_not_done)
+        await steps.upkeep(app).tick()
+    assert len(await steps.rows(app, "SELECT * FROM revec.tombstone")) == 1
+    await assert_well(app, made, index)
+
+
+async def test_a_backfill_waits_for_the_store_that_it_copies_from(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than pay again for all; what somebody has just written is not kept waiting by it."""
+    monkeypatch.setattr(patient, "REST", (0.05, 0.05))
+    made, _ = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, steps.drafts(10))
+    await steps.drain(app)
+    paid = test_write_protocol.bill(loopback)
+    home, here = await indexed(app, monkeypatch, "pg", "home")
+    await steps.put(app, home, steps.drafts(10))
+    await steps.rows(app, "UPDATE revec.work SET lane = 2 RETURNING 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgreSQL, "fetch", gone)
+        for _ in range(3):
+            await hands.step(app)
+            await hands.until(lambda: due_again(app))
+        assert test_write_protocol.bill(loopback) == paid
+        assert len(await hands.work(app)) == 10
+        await steps.put(app, home, [replace(steps.drafts(1)[0], title="x"), ONE])
+        await hands.until(lambda: written(app, here, 2))
+    summary = await steps.drain(app)
+    assert summary.embedded == 0
+    await hands.assert_oracle(app, home)
+
+
 async def test_what_is_put_after_its_deletion_is_found(
     app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +361,8 @@ async def test_a_search_of_a_store_that_is_away_is_by_words(
             patch.setattr(PostgreSQL, "nearest", trouble)
             reading = await app.retriever.search("c", "document 3", tenant="default", mode=Mode.HYBRID)
             assert reading.degraded
+            assert "the store of the vectors is away" in reading.why
+            assert index.place.store not in reading.why
             assert reading.hits
             await asyncio.sleep(0.1)
             with pytest.raises(StoreUnavailable):
@@ -352,6 +417,15 @@ async def gone(*_: Any, **__: Any) -> Any:
 
 async def never(*_: Any, **__: Any) -> Any:
     await asyncio.Event().wait()
+
+
+async def said_and_not_done(*_: Any) -> None:
+    return
+
+
+async def written(app: App, index: Index, count: int) -> bool:
+    await hands.step(app)
+    return len(await steps.chunks_of(app, index)) >= count
 
 
 async def due_again(app: App) -> bool:

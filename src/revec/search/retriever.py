@@ -253,7 +253,11 @@ class Retriever:
         try:
             self._require_awake(served)
             return await self._by_query(served, query, wanted, mode=Mode.HYBRID, patience=patience)
-        except (ProviderUnavailable, AnswerInvalid, StoreUnavailable) as error:
+        except StoreUnavailable as error:  # who searches need not learn where it is
+            events.emit(events.StoreFailed(served.index.place.store, str(error)))
+            why = "only the words were searched: the store of the vectors is away"
+            return await self._by_words(served, query, wanted, degraded=True, why=why)
+        except (ProviderUnavailable, AnswerInvalid) as error:
             why = f"only the words were searched: {error}"
             return await self._by_words(served, query, wanted, degraded=True, why=why)
 

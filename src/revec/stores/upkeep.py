@@ -6,6 +6,7 @@ Only here is anything deleted from a store, and only what was condemned and comm
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 import psycopg
 
@@ -61,11 +62,14 @@ class Upkeep:
         points = [row.point_id for row in rows]
         await store.delete(index.place.name, points)
         failpoint("points_deleted")
-        if left := await store.fetch(index.place.name, points):
-            raise StoreUnavailable(f"{store.name} still has {len(left):,} points that it said it deleted")
+        await self._require_gone(index, store, points)
         async with self._database.transaction("worker") as conn:
             await conn.execute(SQL.forget, {"index": index.id, "points": points, "due": rows[0].due})
         return len(points)
+
+    async def _require_gone(self, index: Index, store: Patient, points: list[UUID]) -> None:
+        if left := await store.fetch(index.place.name, points):
+            raise StoreUnavailable(f"{store.name} still has {len(left):,} points that it said it deleted")
 
     async def _sweep(self, index: Index, store: Patient) -> bool:
         """The next page of the walk, where it is time for one."""
