@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from revec.app import App
 from revec.model import place
 from revec.stores.engines.postgresql import PostgreSQL
+from revec.stores.points import Point
 from revec.stores.preflight import Finding, Preflight
-from tests import places, steps
+from tests import places, servers, steps
 from tests.loopback import Loopback
 
 StoreOf = Callable[[str], str]
@@ -98,3 +101,23 @@ async def test_who_is_not_there_is_not_asked_more(app: App, loopback: Loopback) 
     assert "cannot be reached" in found["reach and key"].why
     assert list(found) == ["transport", "reach and key"]
     assert await steps.rows(app, "SELECT * FROM revec.index") == []
+
+
+async def test_who_came_before_the_extension_knows_its_types(
+    app: App, loopback: Loopback, store_of: StoreOf
+) -> None:
+    """Another process made the first collection, after this one had looked whether the store is there."""
+    address = store_of("postgresql")
+    store = app.store_at(address)
+    await store.facts()
+    with servers.psycopg.connect(dsn_of(app, address), autocommit=True) as conn:
+        conn.execute("CREATE EXTENSION vector")
+    await store.create("revec_one", 3)
+    point = Point(uuid4(), "default", np.ones(3, np.float16))
+    await store.put("revec_one", [point])
+    found = await store.fetch("revec_one", [point.id])
+    assert found[point.id].tolist() == [1, 1, 1]
+
+
+def dsn_of(app: App, address: str) -> str:
+    return servers.at(app.database.dsn, dbname=place.address(address).path.strip("/"))

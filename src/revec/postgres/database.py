@@ -175,7 +175,12 @@ def first_line(error: BaseException) -> str:
 async def _configure(conn: AsyncConnection[Any]) -> None:
     # Whatever the database's default is: a document's writer must see the indexes of this moment.
     await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    await learn_types(conn)
+
+
+async def learn_types(conn: AsyncConnection[Any]) -> None:
+    """The types of vectors, as far as the database has them."""
     try:
         await register_vector_async(conn)
     except (psycopg.ProgrammingError, AttributeError):
-        return  # before the schema is applied there is no such type
+        return  # before the extension is there

@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class Patient:
-    """`reading`, `writing`: seconds that a call may take."""
+    """`reading`: seconds that a search may take; `writing`: any other call, for which no user waits."""
 
     name: str
     points: Points
@@ -38,7 +38,7 @@ class Patient:
         return time.monotonic() < self._until
 
     async def facts(self) -> str:
-        return await self._asked(self.points.facts(), self.reading)
+        return await self._asked(self.points.facts(), self.writing)
 
     async def create(self, place: str, dims: int) -> None:
         await self._asked(self.points.create(place, dims), self.writing)
@@ -66,7 +66,7 @@ class Patient:
         return await self._asked(self.points.page(place, after, limit), self.writing)
 
     async def count(self, place: str) -> int:
-        return await self._asked(self.points.count(place), self.reading)
+        return await self._asked(self.points.count(place), self.writing)
 
     async def close(self) -> None:
         await self.points.close()

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from revec.model.errors import BadInput, NotFound, StoreUnavailable, Unavailable
 from revec.model.place import LOCAL, Address
 from revec.model.space import MAX_HNSW_DIMS
-from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
+from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line, learn_types
 from revec.postgres.queries import beside
 from revec.stores.base import Vector, half
 from revec.stores.pgvector import PLAIN_DIMS, HalfVectors
@@ -59,7 +59,6 @@ class PostgreSQL:
             if dims <= MAX_HNSW_DIMS:
                 name = sql.Identifier(f"{place}_hnsw")
                 await conn.execute(SQL.graph.format(points=_table(place), name=name))
-        await self._database.renew()  # older connections do not know the extension's types
 
     async def drop(self, place: str) -> None:
         async with self._transaction() as conn:
@@ -115,6 +114,8 @@ class PostgreSQL:
                     await self._database.__aenter__()
                     self._is_open = True
             async with self._database.transaction() as conn:
+                if conn.adapters.types.get("halfvec") is None:  # it is older than the extension
+                    await learn_types(conn)
                 yield conn
         except psycopg.errors.UndefinedTable as error:
             raise NotFound(first_line(error)) from error
