@@ -178,8 +178,7 @@ async def made_of(app: App, judgements: Judged, most: int) -> World:
 
 
 async def vectors_of(world: World, index: Index) -> Matrix:
-    async with world.app.database.transaction("worker") as conn:
-        found = await world.app.store.vectors(conn, index, world.ids.tolist())
+    found = await world.app.store.vectors(world.app.database, index, world.ids.tolist(), tenant=None)
     return np.stack([found[each][0] for each in world.ids.tolist()]).astype(np.float32)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from revec.app import App
 from revec.settings import Settings
-from tests import servers
+from tests import places, servers
 from tests.copies import Copies
 from tests.loopback import Loopback
 
@@ -31,6 +32,9 @@ RIGHTLY_SKIPPED = (  # also as root, who can install whatever is missing
     "no control group of memory may be made here",
     "could not import 'ir_measures'",
 )
+
+
+_numbers = count(1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -100,6 +104,38 @@ def owned_dsn(copies: Copies) -> Iterator[str]:
     """A fresh database whose owner is no superuser; the login is that owner."""
     with copies.lent("template_owned", servers.OWNER) as lent:
         yield lent
+
+
+@pytest.fixture
+def other_dsn(maintenance: str) -> Iterator[str]:
+    """A database without anything of ours: another PostgreSQL, as a store."""
+    name = f"other_{next(_numbers)}"
+    with servers.copied(maintenance, "template1", name) as copy:
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def chroma() -> Iterator[places.ChromaServer]:
+    with places.chroma() as running:
+        yield running
+
+
+@pytest.fixture
+def store_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """The address of a store of that kind."""
+
+    def address(kind: str) -> str:
+        match kind:
+            case "postgresql":
+                return places.url_of(request.getfixturevalue("other_dsn"))
+            case "chroma":
+                return request.getfixturevalue("chroma").url
+            case "qdrant":
+                pytest.importorskip("qdrant_client")
+                return f"qdrant:{tmp_path / 'qdrant'}"
+        return kind
+
+    return address
 
 
 @pytest.fixture(scope="session")

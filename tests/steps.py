@@ -14,6 +14,7 @@ from revec.migrate.check import check
 from revec.model.document import Draft, rendered
 from revec.model.index import Collection, Index
 from revec.postgres import collections, documents, indexes
+from revec.stores.upkeep import Upkeep
 from revec.work.tally import Summary
 from tests import loopback
 
@@ -96,13 +97,40 @@ async def stored(app: App, index: Index) -> dict[int, np.ndarray]:
 
 
 async def chunks_of(app: App, index: Index) -> dict[tuple[int, int], np.ndarray]:
-    """(doc_id, chunk_no) → vector, as the table has it."""
+    """(doc_id, chunk_no) → vector, as the table has it, or the store elsewhere."""
+    if not index.place.is_here:
+        return await points_of(app, index)
     query = sql.SQL("SELECT doc_id, chunk_no, embedding FROM {}").format(
         sql.Identifier("revec", f"vectors_{index.id}")
     )
     async with app.database.transaction() as conn:
         found = await conn.execute(query, binary=True)
         return {(row.doc_id, row.chunk_no): row.embedding.to_numpy() for row in await found.fetchall()}
+
+
+async def points_of(app: App, index: Index) -> dict[tuple[int, int], np.ndarray]:
+    """The same of a store elsewhere; one that it has lost is missing."""
+    found = await rows(app, f"SELECT doc_id, chunk_no, point_id FROM revec.vectors_{index.id}")
+    store, place = app.store_at(index.place.store), index.place.name
+    vectors = await store.fetch(place, [row.point_id for row in found])
+    return {(row.doc_id, row.chunk_no): vectors[row.point_id] for row in found if row.point_id in vectors}
+
+
+async def tended(app: App) -> None:
+    """Whatever has to go from stores elsewhere, now or later, has gone."""
+    due = "UPDATE revec.tombstone SET due = now() RETURNING point_id"
+    while await rows(app, due):
+        await upkeep(app).tick()
+
+
+async def assert_tidy(app: App, index: Index) -> None:
+    """A store elsewhere has the points that the table knows, each once, and no other."""
+    known = {row.point_id for row in await rows(app, f"SELECT point_id FROM revec.vectors_{index.id}")}
+    store = app.store_at(index.place.store)
+    there, beyond = await store.page(index.place.name, "", 10_000)
+    assert beyond is None
+    assert len(there) == len(set(there)), f"{index.name}: the store names a point twice"
+    assert set(there) == known, f"{index.name}: the store has {len(there)} points, {len(known)} are known"
 
 
 async def assert_oracle(app: App, made: Collection) -> None:
@@ -126,3 +154,8 @@ async def assert_oracle(app: App, made: Collection) -> None:
             worst = float(np.abs(have[place].astype(np.float32) - vector).max())
             assert worst < 1e-3, f"{index.name}: the vector of {text!r} is another text's"
     assert await check(app.database, freshness=30) == []
+
+
+def upkeep(app: App) -> Upkeep:
+    """What every worker does for stores elsewhere."""
+    return Upkeep(app.database, app.store_at)

@@ -19,6 +19,7 @@ from revec.migrate.conductor import Conductor
 from revec.migrate.gates.base import Tools
 from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
+from revec.model import place
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration
 from revec.postgres import schema
@@ -33,8 +34,12 @@ from revec.search.queries import Queries
 from revec.search.retriever import Retriever
 from revec.search.wanting import Wanting
 from revec.settings import Settings
-from revec.stores.base import Store
+from revec.stores.base import Here
+from revec.stores.by_address import ByAddress
+from revec.stores.elsewhere import Elsewhere
+from revec.stores.patient import Patient
 from revec.stores.pgvector import PgVector
+from revec.stores.upkeep import Upkeep
 from revec.work.batches import Batcher
 from revec.work.control import Control
 from revec.work.demand import Demand
@@ -55,7 +60,7 @@ class App:
         self._exits = AsyncExitStack()
         self._providers: dict[tuple[str, int | None], Provider] = {}
         self._ceiling = ceiling(settings.memory)
-        self.store: Store = PgVector()
+        self._stores: dict[str, Patient] = {}
         self.limits = Limits(
             freshness=settings.freshness,
             deadline=settings.request_deadline,
@@ -71,6 +76,7 @@ class App:
         except BaseException:
             await self._exits.aclose()
             raise
+        self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at))
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
         wanting = Wanting(self.database, self.settings.jit_per_minute)
@@ -108,6 +114,8 @@ class App:
         await self.demand.close()  # it still has to do with the models
         for provider in self._providers.values():
             await provider.close()
+        for store in self._stores.values():
+            await store.close()
         await self._exits.aclose()
 
     async def _embedded(self) -> str:
@@ -132,6 +140,15 @@ class App:
             self._providers[key] = seams.provider(address, options)
         return self._providers[key]
 
+    def store_at(self, address: str) -> Patient:
+        """The store elsewhere behind an address; one per process."""
+        if address not in self._stores:
+            host = place.address(address).key_name
+            points = seams.store(address, self.settings.store_key(host))
+            deadline = self.settings.request_deadline / 2  # the rest is for the words
+            self._stores[address] = Patient(address, points, deadline, self.settings.store_timeout)
+        return self._stores[address]
+
     async def plan(
         self,
         collection: Collection,
@@ -143,8 +160,11 @@ class App:
         long: Long = AS_IT_IS,
         patient: bool = False,
         serve_early: bool = False,
+        store: str | None = None,
     ) -> plan.Plan:
-        """What moving to a model means; queries may be embedded by another one of its family."""
+        """What moving to a model or a store means; queries may be embedded by another one of its family."""
+        if store not in (None, place.PG):
+            await self.store_at(store).facts()  # it is there, and lets us in
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
         return await plan.plan(
@@ -156,6 +176,7 @@ class App:
             long=long,
             patient=patient,
             serve_early=serve_early,
+            store=store,
         )
 
     async def start(
@@ -169,6 +190,7 @@ class App:
         long: Long = AS_IT_IS,
         patient: bool = False,
         serve_early: bool = False,
+        store: str | None = None,
         budget: Decimal | None = None,
     ) -> Migration:
         planned = await self.plan(
@@ -180,6 +202,7 @@ class App:
             long=long,
             patient=patient,
             serve_early=serve_early,
+            store=store,
         )
         return await self.commands.start(planned, budget=budget)
 
@@ -207,6 +230,7 @@ class App:
                 batcher.tick,
                 lexical.Folder(self.database).tick,
                 ticking.tick,
+                Upkeep(self.database, self.store_at).tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(

@@ -78,7 +78,10 @@ class Settings(BaseSettings):
     voyage_api_key: SecretStr | None = _named("VOYAGE_API_KEY")
     voyage_api_key_file: Path | None = _named("VOYAGE_API_KEY_FILE")
     voyage_base_url: str | None = _named("VOYAGE_BASE_URL")
+    store_keys: dict[str, SecretStr] = {}  # by host, in small letters with _ for everything else
+    store_key_files: dict[str, Path] = {}
     provider_timeout: float = Field(default=60.0, gt=0)
+    store_timeout: float = Field(default=30.0, gt=0)  # seconds that a write to a store elsewhere may take
     freshness: float = Field(default=30.0, gt=0)  # seconds
     request_deadline: float = Field(default=5.0, gt=0)  # seconds
     early_seconds: float | None = Field(default=None, gt=0)  # for an early answer; none: 0.4 of the deadline
@@ -115,6 +118,15 @@ class Settings(BaseSettings):
         key: SecretStr | None = getattr(self, f"{engine}_api_key", None)
         file: Path | None = getattr(self, f"{engine}_api_key_file", None)
         return _secret(key, file, f"{engine.upper()}_API_KEY_FILE")
+
+    def store_key(self, host: str) -> str | None:
+        """The key or password of the store at a host, as `Address.key_name` spells it.
+
+        Raises:
+            BadInput: there is no such file, or it is no text.
+        """
+        key, file = self.store_keys.get(host), self.store_key_files.get(host)
+        return _secret(key, file, f"REVEC_STORE_KEY_FILES__{host.upper()}")
 
     @property
     def signing_secret(self) -> str | None:

@@ -246,10 +246,10 @@ class Trial:
         return Writers(self, pause=pause)
 
     async def migrate(
-        self, to: str = steps.NEW, *, sampled: bool = True, kind: Kind | None = None, patient: bool = False
+        self, to: str = steps.NEW, *, sampled: bool = True, kind: Kind | None = None, **how: Any
     ) -> None:
         """Begin to move to the new model. Not `sampled`: no text is paid for only to verify."""
-        await self.app.start(self.made, to, kind=kind, patient=patient)
+        await self.app.start(self.made, to, kind=kind, **how)
         if not sampled:
             await self.execute("UPDATE revec.migration SET gates = '{completeness}'")
 

@@ -150,12 +150,11 @@ async def test_pairs_are_of_one_tenant_and_in_both_indexes(app: App, loopback: L
     gone = min(ids["a"])
     await steps.rows(app, f"DELETE FROM revec.vectors_{new.id} WHERE doc_id = {gone} RETURNING 1")
     found: dict[tuple[int, int], object] = {}
-    async with app.database.transaction("worker") as conn:
-        for tenant, mine in ids.items():
-            for doc_id in sorted(mine)[:10]:
-                found |= await story._pairs_of(
-                    conn, app.store, (old, new), doc_id, tenant=tenant, chance=random.Random(1)
-                )
+    for tenant, mine in ids.items():
+        for doc_id in sorted(mine)[:10]:
+            found |= await story._pairs_of(
+                app.database, app.store, (old, new), doc_id, tenant=tenant, chance=random.Random(1)
+            )
     assert len(found) > 100
     for one, other in found:
         assert one < other

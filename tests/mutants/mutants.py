@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import httpx2
 import numpy as np
@@ -32,6 +33,7 @@ from revec.model.errors import (
     InputRefused,
     ProviderUnavailable,
     Refused,
+    StoreUnavailable,
     Trouble,
     Unavailable,
 )
@@ -50,7 +52,7 @@ from revec.search import early as searching_early
 from revec.search.retriever import Retriever
 from revec.statistics import guards, margins, paired, samples, sequences
 from revec.statistics.guards import RateWatch
-from revec.stores import base, pgvector
+from revec.stores import base, elsewhere, pgvector, upkeep
 from revec.stores.base import ChunkSet
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
@@ -79,7 +81,7 @@ from revec.work.reading import Piece
 from revec.work.worker import Worker
 from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
-from tests.client import test_remote as elsewhere
+from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
 from tests.migrate import test_backfill, test_thresholds
 from tests.migrate import test_early as bridging
@@ -94,6 +96,7 @@ from tests.statistics import test_margins as margined
 from tests.statistics import test_paired as looked
 from tests.statistics import test_samples as sampled
 from tests.statistics import test_sequences as followed
+from tests.stores import test_elsewhere as away
 from tests.stores import test_plans
 from tests.web import test_documents as written
 from tests.web import test_forged as forged
@@ -138,6 +141,19 @@ def instead(queries: Queries, name: str, *changes: tuple[str, str]) -> Patch:
     async def patch(_: App) -> AsyncIterator[None]:
         was = queries._queries[name]
         queries._queries[name] = sql.SQL(changed(was.as_string(None), changes))  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            queries._queries[name] = was
+
+    return patch
+
+
+def rewritten(queries: Queries, name: str, text: str) -> Patch:
+    @asynccontextmanager
+    async def patch(_: App) -> AsyncIterator[None]:
+        was = queries._queries[name]
+        queries._queries[name] = sql.SQL(text)  # type: ignore[arg-type]
         try:
             yield
         finally:
@@ -221,6 +237,36 @@ def whole(self: Claim, _: set[int]) -> Claim:
 
 async def deletions_only(site: Worksite, claim: Claim, gone: set[int]) -> None:
     await REMOVE(site, claim, gone & {job.doc_id for job in claim.jobs if job.action == "delete"})
+
+
+def called_by(
+    what: Callable[[ChunkSet, int], object],
+) -> Callable[[elsewhere.Elsewhere, Index, Sequence[ChunkSet]], Awaitable[Sequence[ChunkSet]]]:
+    """Points are called by something of theirs that comes again."""
+
+    async def stage(store: elsewhere.Elsewhere, index: Index, sets: Sequence[ChunkSet]) -> Sequence[ChunkSet]:
+        ids = iter(
+            [
+                uuid5(NAMESPACE_OID, f"{index.id} {each.doc_id} {what(each, number)}")
+                for each in sets
+                for number in range(len(each.vectors))
+            ]
+        )
+        was = elsewhere.uuid4
+        elsewhere.uuid4 = lambda: next(ids)  # type: ignore[assignment]
+        try:
+            return await STAGE(store, index, sets)
+        finally:
+            elsewhere.uuid4 = was  # type: ignore[assignment]
+
+    return stage
+
+
+async def paid_again(site: Worksite, claim: Claim, wanted: list[bytes]) -> dict[bytes, Any]:
+    try:
+        return await COPIED(site, claim, wanted)
+    except StoreUnavailable:
+        return {}
 
 
 async def swapped(store: pgvector.PgVector, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
@@ -403,6 +449,16 @@ BATCHES = _batches.HostedBatches
 COLLECT, DISCARD, ITEM = BATCHES.collect, BATCHES.discard, BATCHES._item
 BY_WORDS, HOLDER = legs.Legs.by_words, keys.holder
 EMBED_STEP = Worker._embed_step
+STAGE, COPIED = elsewhere.Elsewhere.stage, Worksite._copied
+AGAIN = (  # an id that comes again has its tombstone back
+    "uuid[]) AS n (id)",
+    "uuid[]) AS n (id) ON CONFLICT (index_id, point_id) DO UPDATE SET due = excluded.due, condemned = false",
+)
+ALL_OF_THEM = "SELECT n.id AS point_id FROM unnest(%(points)s::uuid[]) AS n (id) WHERE %(index)s > 0"
+NOT_WRITTEN_DOWN = both(
+    rewritten(elsewhere.SQL, "intend", f"{ALL_OF_THEM} AND %(grace)s > 0"),
+    rewritten(elsewhere.SQL, "keep", ALL_OF_THEM),
+)
 REMOVE, REPLACE, RENDERED = Worksite._remove, pgvector.PgVector.replace, reading.rendered
 SEARCH = Retriever.search
 
@@ -510,6 +566,57 @@ async def not_waiting(database: Any, collection: Any, ids: Any, _: float) -> lis
 
 
 MUTANTS: dict[str, Mutant] = {
+    "a point is called by its text": Mutant(
+        both(
+            attribute(elsewhere.Elsewhere, "stage", called_by(lambda each, n: each.text_hashes[n].hex())),
+            instead(elsewhere.SQL, "intend", AGAIN),
+        ),
+        away.test_a_late_deletion_hits_nothing_that_came_back,
+    ),
+    "a point is called by its document's revision": Mutant(
+        both(
+            attribute(elsewhere.Elsewhere, "stage", called_by(lambda each, n: (each.input_hash.hex(), n))),
+            instead(elsewhere.SQL, "intend", AGAIN),
+        ),
+        away.test_a_point_put_again_at_the_same_revision_is_another_point,
+    ),
+    "points are put before they are written down": Mutant(
+        NOT_WRITTEN_DOWN, away.test_killed_anywhere_it_is_done_again
+    ),
+    "points that may be gone are referred to": Mutant(
+        rewritten(elsewhere.SQL, "keep", ALL_OF_THEM),
+        away.test_a_writer_that_slept_too_long_writes_nothing,
+    ),
+    "condemned points are written": Mutant(
+        without(elsewhere.SQL, "keep", " AND NOT condemned"),
+        away.test_a_condemned_point_is_written_no_more,
+    ),
+    "points that come after their deletion are forgotten": Mutant(
+        attribute(elsewhere.Elsewhere, "abandon", nothing),
+        away.test_what_is_put_after_its_deletion_is_found,
+    ),
+    "a deletion is believed": Mutant(
+        attribute(upkeep.Upkeep, "_require_gone", nothing),
+        away.test_a_deletion_is_believed_when_it_is_seen,
+    ),
+    "the sweep takes what is being written": Mutant(
+        without(
+            elsewhere.SQL,
+            "strays",
+            "\n   AND NOT EXISTS (SELECT FROM revec.tombstone t WHERE t.index_id = %(index)s AND t.point_id = n.id)",
+        ),
+        away.test_the_sweep_leaves_a_write_in_flight_alone,
+    ),
+    "the sweep takes what is known": Mutant(
+        without(
+            elsewhere.SQL, "strays", "NOT EXISTS (SELECT FROM {vectors} v WHERE v.point_id = n.id)\n   AND "
+        ),
+        away.test_the_sweep_finds_what_nobody_knows,
+    ),
+    "a backfill pays where it could copy later": Mutant(
+        attribute(Worksite, "_copied", paid_again),
+        away.test_a_backfill_waits_for_the_store_that_it_copies_from,
+    ),
     # looking
     "a migration is looked at piece by piece": Mutant(
         instead(outlook.SQL, "one_moment", ("REPEATABLE READ", "READ COMMITTED")),
@@ -1470,7 +1577,7 @@ MUTANTS: dict[str, Mutant] = {
         client.test_the_same_error,
     ),
     "a server sends us on": Mutant(
-        attribute(httpx2, "AsyncClient", following), elsewhere.test_a_key_goes_where_it_was_sent
+        attribute(httpx2, "AsyncClient", following), remotely.test_a_key_goes_where_it_was_sent
     ),
     "who was interrupted is still worked for": Mutant(
         attribute(twin.Future, "cancel", lambda _: False), twins.test_who_was_interrupted_leaves_no_task

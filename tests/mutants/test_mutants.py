@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -25,7 +26,11 @@ PATIENCE = 60.0
 
 @pytest.mark.parametrize("name", MUTANTS)
 async def test_a_mutant_is_noticed(
-    name: str, app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    app: App,
+    loopback: Loopback,
+    store_of: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The very test that guards the fence fails, by an assertion, without the fence."""
     mutant = MUTANTS[name]
@@ -53,6 +58,8 @@ async def test_a_mutant_is_noticed(
         "missing": 1,
         "role": Role.OPERATOR,
         "off": 1.0,
+        "store_of": store_of,
+        "name": "points_put",
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

@@ -248,8 +248,7 @@ async def test_vectors_are_as_they_are_stored(app: App) -> None:
     here = await shelf(app, PgVector)
     rows = randomly(6)
     await here.put(chunks(1, *rows[:3]), chunks(2, *rows[3:5]), chunks(3, rows[5]))
-    async with app.database.transaction("worker") as conn:
-        found = await here.store.vectors(conn, here.index, [2, 1, 9])
+    found = await here.store.vectors(app.database, here.index, [2, 1, 9], tenant=None)
     assert found.keys() == {1, 2}
     for doc_id, expected in ((1, rows[:3]), (2, rows[3:5])):
         assert np.array_equal(np.stack(found[doc_id]), expected.astype(np.float16))

@@ -78,8 +78,7 @@ class Shelf:
             return await self.store.known(conn, self.index.space, [hashed(text) for text in texts])
 
     async def sample(self, size: int) -> list[tuple[int, bytes, np.ndarray]]:
-        async with self.app.database.transaction("worker") as conn:
-            return await self.store.sample(conn, self.index, size)
+        return await self.store.sample(self.app.database, self.index, size)
 
     async def everything(self) -> dict[int, list[np.ndarray]]:
         """doc_id → its chunks' vectors, in no order, by the port alone."""
@@ -548,7 +547,7 @@ async def test_a_reader_sees_its_tenants_rows_alone(any_app: App, engine: Any, k
                 assert {doc_id for doc_id, _ in found} == mine
                 other = tenants[number - 1]
                 assert await ask(conn, index, vectors[0], limit=60, tenant=other) == []
-            assert {doc_id for doc_id, *_ in await store.sample(conn, index, 60)} == mine
+        assert (await store.vectors(app.database, index, range(60), tenant=tenant)).keys() == mine
     for nobody in (None, "", "stranger", "a' OR true --"):
         async with app.database.transaction("reader", tenant=nobody) as conn:
             assert await store.exact(conn, index, vectors[0], limit=60, tenant=None) == []

@@ -13,6 +13,7 @@ from psycopg import sql
 from revec.app import App
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
+from revec.model.place import PG
 from revec.postgres import documents, indexes
 from revec.postgres.database import Connection, Database
 from revec.work import queue
@@ -25,6 +26,7 @@ from tests import steps
 from tests.loopback import Loopback
 from tests.model.test_chunking import by_bytes
 
+STORE = PG  # where `indexed` has its index
 PATIENCE = 10.0  # seconds until a signal that does not come is a failure
 
 WITNESS = """
@@ -51,10 +53,11 @@ async def indexed(
 ) -> tuple[Collection, Index]:
     """A collection with one index that is written and no migration; a witness stands at its table."""
     made = await steps.collection(app, name, model=None)
-    plan = await app.plan(made, model, kind=kind, long=long)
+    plan = await app.plan(made, model, kind=kind if STORE == PG else None, long=long, store=STORE)
+    await app.store.prepare(plan.place, plan.space.dims)
     async with app.database.transaction() as conn:
         await indexes.put_space(conn, plan.space)
-        index = await indexes.register(conn, made.id, plan.space, plan.query, plan.kind)
+        index = await indexes.register(conn, made.id, plan.space, plan.query, plan.kind, place=plan.place)
         await app.store.create(conn, index)
     await watch(app, index)
     return made, index

@@ -272,8 +272,9 @@ async def test_a_chunk_set_is_replaced_whole(app: App) -> None:
     for texts in ([whole, "two", "three"], [whole, "two"], [whole]):
         vectors = fake.vectors(texts, index.space.model)
         chunks = ChunkSet(doc_id, "default", input_hash, [text_hash(t) for t in texts], list(vectors))
+        staged = await app.store.stage(index, [chunks])
         async with app.database.transaction("worker") as conn:
-            await app.store.replace(conn, index, [chunks])
+            await app.store.replace(conn, index, staged)
         query = (
             f"SELECT chunk_no, chunk_count FROM revec.vectors_{index.id} WHERE doc_id = %(doc)s ORDER BY 1"
         )

@@ -28,6 +28,9 @@ Early = Annotated[
     bool,
     Parameter(help="The new model answers before the backfill is over, where it loses nothing.", negative=()),
 ]
+Store = Annotated[
+    str | None, Parameter(help="Where the new index lives: pg, or an address; where it is now unless said.")
+]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
@@ -63,6 +66,7 @@ async def plan(
     truncate: Truncate = None,
     patient: Patient = False,
     serve_early: Early = False,
+    store: Store = None,
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
@@ -77,6 +81,7 @@ async def plan(
             long=long,
             patient=patient,
             serve_early=serve_early,
+            store=store,
         )
     if json:
         show_json(planned.facts)
@@ -85,6 +90,10 @@ async def plan(
     out.print(f"[bold]{name}[/bold]: {facts['from'] or 'nothing'} → {to}, {facts['dims']} dims")
     out.print(f"documents   {facts['documents']:,} (largest tenant {facts['largest_tenant']:,})")
     out.print(f"index       {facts['index']}: {facts['why_index']}")
+    if facts["store"] != "pg" or facts["copies"]:
+        out.print(f"store       {facts['store']}", markup=False)
+    if facts["copies"]:
+        out.print("vectors     copied from the index that serves: only a sample is embedded again, as proof")
     disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
     out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
     out.print(f"long texts  {facts['long_texts']}", markup=False)
@@ -100,7 +109,8 @@ async def plan(
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
     way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
-    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.")
+    way += f" --store {store}" if store else ""
+    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.", markup=False)
     return Exit.DONE
 
 
@@ -116,6 +126,7 @@ async def start(
     truncate: Truncate = None,
     patient: Patient = False,
     serve_early: Early = False,
+    store: Store = None,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -132,6 +143,7 @@ async def start(
             truncate=truncate,
             patient=patient,
             serve_early=serve_early,
+            store=store,
             json=json,
         )
     from revec.work import queue
@@ -146,6 +158,7 @@ async def start(
             long=long_of(name, chunk, truncate),
             patient=patient,
             serve_early=serve_early,
+            store=store,
             budget=budget,
         )
         async with app.database.transaction() as conn:
@@ -159,8 +172,21 @@ async def start(
     return Exit.DONE
 
 
-async def verify(name: str, /, *, json: Json = False) -> int:
+async def verify(
+    name: str,
+    /,
+    *,
+    between: Annotated[
+        tuple[str, str] | None, Parameter(help="Two indexes, by name or number: what does either lack?")
+    ] = None,
+    heal: Annotated[bool, Parameter(help="With --between: make work of what is wrong.")] = False,
+    json: Json = False,
+) -> int:
     """Judge now: is the index complete, and are its vectors what its model says?"""
+    if between:
+        return await _between(name, between, heal=heal, json=json)
+    if heal:
+        raise BadInput("--heal goes with --between A B; what a gate finds, `revec worker` mends by itself")
     async with of_collection(name) as (app, collection):
         verdicts = await app.commands.verify(collection)
         fused = await app.commands.switch.fusion_after(collection)
@@ -177,6 +203,28 @@ async def verify(name: str, /, *, json: Json = False) -> int:
             out.print(f"{fused}.", markup=False)
         out.print(f"[bold]{outcome}[/bold]")
     return Exit.DONE if outcome is Outcome.PASSED else Exit.GATE
+
+
+async def _between(name: str, pair: tuple[str, str], *, heal: bool, json: bool) -> int:
+    from revec.migrate import between
+
+    async with of_collection(name) as (app, collection):
+        one, other = await between.named(app.database, collection, pair)
+        found = await between.compare(app.database, app.store, one, other)
+        made = await between.heal(app.database, app.store, found) if heal else {}
+    facts = found.facts
+    if json:
+        show_json(facts | {"healed": made})
+        return Exit.GATE if found.differ else Exit.DONE
+    table(facts["indexes"])
+    if found.sampled:
+        out.print(f"{found.different:,} of {found.sampled:,} sampled texts have different vectors.")
+    else:
+        out.print("Their spaces differ, so their vectors were not compared.")
+    for index, count in made.items():
+        out.print(f"{index}: {count:,} to be mended; `revec worker` does it.", markup=False)
+    out.print("[bold]They differ.[/bold]" if found.differ else "They hold the same.")
+    return Exit.GATE if found.differ else Exit.DONE
 
 
 async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:

@@ -19,7 +19,7 @@ from revec.model.filter import Filter
 from revec.model.index import Listed
 from revec.model.reading import Reading
 from revec.postgres import collections, documents
-from revec.postgres.database import DATABASE_TROUBLE, Role, first_line
+from revec.postgres.database import DATABASE_TROUBLE, first_line, role_of
 from revec.search import catalogue
 from revec.search.similar import ByKey, ByText, ByVector, Like
 from revec.settings import Settings
@@ -78,7 +78,7 @@ class Inside:
 
     async def get(self, collection: str, id: str, source: str, whose: Whose) -> Document:  # noqa: A002
         tenant = _tenant(whose)
-        role: Role = "worker" if tenant is None else "reader"
+        role = role_of(tenant)
         async with self._answering():
             async with self._app.database.transaction("worker") as conn:
                 found = await collections.named(conn, collection)

@@ -68,9 +68,9 @@ async def _of_index(database: Database, index: Index, parameters: dict[str, Any]
         ("I1", SQL.whole_sets),
         ("I2", SQL.orphans),
         ("I2", SQL.tenants),
-        ("I3", SQL.vectors_right),
+        ("I3", SQL.vectors_right if index.place.is_here else SQL.doomed),
     ]
-    if index.kind.is_approximate:
+    if index.kind.is_approximate and index.place.is_here:
         queries.append(("I4", SQL.index_sees))
     breaches: list[Breach] = []
     for invariant, query in queries:

@@ -33,11 +33,12 @@ SELECT v.doc_id, 'a vector under another tenant' AS what
   FROM {vectors} v JOIN revec.document d ON d.id = v.doc_id WHERE v.tenant <> d.tenant LIMIT 20;
 
 -- name: strays
--- I2: no work, dead letter or exclusion of an index that is gone.
+-- I2: no work, dead letter, exclusion or tombstone of an index that is gone.
 SELECT s.index_id, s.doc_id, s.what FROM (
     SELECT index_id, doc_id, 'work' AS what FROM revec.work
     UNION ALL SELECT index_id, doc_id, 'a dead letter' FROM revec.dead
-    UNION ALL SELECT index_id, doc_id, 'an exclusion' FROM revec.excluded) AS s
+    UNION ALL SELECT index_id, doc_id, 'an exclusion' FROM revec.excluded
+    UNION ALL SELECT index_id, 0, 'a tombstone' FROM revec.tombstone) AS s
  WHERE NOT EXISTS (SELECT FROM revec.index i WHERE i.id = s.index_id)
     OR to_regclass('revec.vectors_' || s.index_id) IS NULL LIMIT 20;
 
@@ -52,6 +53,11 @@ SELECT min(doc_id), 'equal texts with different vectors' FROM (
       FROM {vectors}) AS t
  WHERE t.embedding <=> t.one > 0.001 AND l2_norm(t.embedding) > 0 AND l2_norm(t.one) > 0
  GROUP BY text_hash;
+
+-- name: doomed
+-- I3, of vectors elsewhere: none of those that are in use is about to be deleted.
+SELECT v.doc_id, 'a vector that is about to be deleted' AS what
+  FROM {vectors} v JOIN revec.tombstone t ON t.index_id = %(index)s AND t.point_id = v.point_id LIMIT 20;
 
 -- name: by_index
 -- A small table would be read without its index, and prove nothing.

@@ -17,7 +17,7 @@ from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
 from revec.migrate.gates.base import Case, Tools, judged
 from revec.migrate.watch import watch
-from revec.model.errors import ProviderError, Refused, RevecError
+from revec.model.errors import ProviderError, Refused, RevecError, StoreUnavailable
 from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
@@ -68,6 +68,9 @@ class Conductor:
             return await self._act(migration, decide(seen))
         except (Refused, psycopg.errors.UndefinedTable):
             return False  # somebody else moved it, or dropped it, between the look and the act
+        except StoreUnavailable as error:  # the next tick asks again
+            events.emit(events.StoreFailed(migration.store, str(error)))
+            return False
         except RevecError as error:  # the model cannot be reached from here: the next tick asks again
             events.emit(events.ProviderFailed(migration.target, str(error)))
             return False
@@ -126,15 +129,18 @@ class Conductor:
             raise Refused(f"migration {migration.id} has tenants that are not enumerated yet")
 
     async def _register(self, migration: Migration, why: str) -> None:
-        """Table, index row and barrier in one transaction: from its commit no write is missed."""
+        """Table, index row and barrier in one transaction: from its commit no write is missed.
+
+        A store elsewhere has its place before; `plan` named it, so that no second one is made.
+        """
         async with self._database.transaction() as conn:
             space, query = await migrations.recipe(conn, migration)
         provider = await self._provider_for(space.address, space.dims)
+        place, kind = migration.at, Kind(migration.index_kind)
+        await self._store.prepare(place, space.dims)
         async with self._database.transaction() as conn:
             await conn.execute(SQL.lock_timeout)
-            index = await indexes.register(
-                conn, migration.collection_id, space, query, Kind(migration.index_kind)
-            )
+            index = await indexes.register(conn, migration.collection_id, space, query, kind, place=place)
             await self._store.create(conn, index)
             await migrations.set_new_index(conn, migration, index.id)
             await migrations.move(conn, migration, State.CAPTURING, who=CONDUCTOR, why=why)
@@ -236,12 +242,17 @@ class Conductor:
                     await indexes.forget(conn, index_id)
                 async with self._database.transaction() as conn:
                     index = await indexes.by_id(conn, index_id)
+                await self._store.clear(index)
+                async with self._database.transaction() as conn:
                     await conn.execute(SQL.builders, {"vectors": f"revec.vectors_{index_id}"})
                     await conn.execute(SQL.lock_timeout)
                     await self._store.drop(conn, index)
                     await conn.execute(indexes.SQL.forget, {"index": index_id})  # a worker's last words
             except psycopg.errors.LockNotAvailable:
                 self._sweep_at = time.monotonic() + SWEEP_EVERY  # no writer waits for us each tick
+            except StoreUnavailable as error:  # its table stays until its points are gone
+                self._sweep_at = time.monotonic() + SWEEP_EVERY
+                events.emit(events.StoreFailed(index.place.store, str(error)))
 
     async def _sample_progress(self, migration: Migration) -> None:
         if migration.state is State.BACKFILLING and migration.new_index is not None:

@@ -19,12 +19,13 @@ from revec.model.bridging import LEAST_PAIRS
 from revec.model.errors import BadInput
 from revec.model.index import Index
 from revec.model.migration import Migration
+from revec.model.place import Place
 from revec.model.space import Space
 from revec.observe import events
 from revec.postgres import bridges, documents, indexes, migrations
 from revec.postgres.bridges import Kept
 from revec.postgres.database import Connection, Database, first_line
-from revec.stores.base import Store
+from revec.stores.base import Here
 from revec.work import queue
 
 if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
@@ -51,10 +52,12 @@ PIECE = 500  # documents whose vectors are read at once
 CONDUCTOR = "conductor"
 
 
-def obstacle(old: Index | None, space: Space) -> str | None:
+def obstacle(old: Index | None, space: Space, place: Place) -> str | None:
     """Why a migration cannot be served early at all, or None."""
     if old is None:
         return "nothing serves yet that could find the documents which its index still lacks"
+    if not (old.place.is_here and place.is_here):
+        return "both indexes have to be in this database: a search asks them within one moment"
     if old.space.chunking != space.chunking:
         was = old.space.chunking
         return f"its chunks are others ({space.chunking}; before: {was}): they are no pairs to learn from"
@@ -97,7 +100,7 @@ class Fit:
 class Bridging:
     """What the conductor does for migrations that are served early, beside moving them on."""
 
-    def __init__(self, database: Database, store: Store) -> None:
+    def __init__(self, database: Database, store: Here) -> None:
         self._database = database
         self._store = store
         self._look_at: dict[int, float] = {}  # by migration
@@ -129,7 +132,7 @@ class Bridging:
 
     async def _begin(self, conn: Connection, migration: Migration, old: Index | None, new: Index) -> None:
         """The sample goes before the rest of the backfill: somebody waits for it."""
-        why, ids = obstacle(old, new.space), []
+        why, ids = obstacle(old, new.space, new.place), []
         if why is None and old is not None:
             size = min(SAMPLE, _most(old, new))
             ids = list(await documents.sampled(conn, migration.collection_id, size))
@@ -190,9 +193,8 @@ class Bridging:
         both: list[int] = []
         for start in range(0, len(ids), PIECE):
             piece = ids[start : start + PIECE]
-            async with self._database.transaction("worker") as conn:
-                before = await self._store.vectors(conn, old, piece)
-                after = await self._store.vectors(conn, new, piece)
+            before = await self._store.vectors(self._database, old, piece, tenant=None)
+            after = await self._store.vectors(self._database, new, piece, tenant=None)
             for doc_id in [each for each in piece if each in before and each in after]:
                 olds[len(both)], news[len(both)] = before[doc_id][0], after[doc_id][0]
                 both.append(doc_id)

@@ -136,7 +136,9 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
                 reasons.append(f"{index.name}: {moving:,} documents to embed or remove")
         reasons += [f"a batch of {model} is to be closed" for model in await batches.unfinished(conn)]
         gone = await (await conn.execute(SQL.leftovers)).fetchall()
+        leaving = await (await conn.execute(SQL.leaving, {"seconds": patience})).fetchall()
     reasons += [f"vectors_{row.id} is to be dropped" for row in gone]
+    reasons += [f"{row.points:,} points of index {row.index_id} are to be deleted" for row in leaving]
     for migration in under_way:
         seen = await snapshot(database, store, migration, limits)
         action = decide(seen)

@@ -12,3 +12,9 @@ SELECT CASE WHEN m.drop_after IS NOT NULL THEN
 -- name: leftovers
 -- Tables of indexes that are written no more.
 SELECT id FROM revec.index WHERE NOT writing AND to_regclass('revec.vectors_' || id) IS NOT NULL;
+
+-- name: leaving
+-- Points that go from their stores within so many seconds, if these answer.
+SELECT t.index_id, count(*) AS points
+  FROM revec.tombstone t JOIN revec.index i ON i.id = t.index_id AND i.writing
+ WHERE t.due <= now() + make_interval(secs => %(seconds)s) GROUP BY t.index_id ORDER BY t.index_id;

@@ -11,6 +11,7 @@ from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Index, Kind
+from revec.model.place import HERE, PG, Place, new_place
 from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
 from revec.postgres import documents, graphs, indexes, migrations
 from revec.postgres.database import Database
@@ -76,6 +77,12 @@ class Plan:
     patient: bool = False
     fusion: str | None = None  # what becomes of it at the cutover; None: nothing
     serve_early: bool = False
+    place: Place = HERE
+
+    @property
+    def copies(self) -> bool:
+        """Whether its vectors are those of the index that serves: nothing is embedded."""
+        return self.old is not None and self.old.space.id == self.space.id
 
     @property
     def long_texts(self) -> str:
@@ -101,7 +108,7 @@ class Plan:
         """Whether its model may answer before the backfill is over."""
         if not self.serve_early:
             return "no: `--serve-early` lets the new model answer before the backfill is over"
-        if why := obstacle(self.old, self.space) or shortage(self.documents):
+        if why := obstacle(self.old, self.space, self.place) or shortage(self.documents):
             return f"refused: {why}"
         return "as soon as a sample of the documents shows that it would find what the old model finds"
 
@@ -109,7 +116,7 @@ class Plan:
     def locks(self) -> list[str]:
         built = (
             ""
-            if not self.kind.is_approximate
+            if not self._build_sql
             else (
                 "the approximate index is built on a table that nobody reads or writes meanwhile; "
                 "new work for it waits, the serving index goes on"
@@ -126,19 +133,24 @@ class Plan:
     def sql(self) -> list[str]:
         """The statements that change more than rows; N is the index's number."""
         vectors = "revec.vectors_N"
-        elements = graphs.elements(self.kind, self.space.dims).as_string()
-        build = f"CREATE INDEX vectors_N_hnsw ON {vectors} USING hnsw ({elements})"
+        held = f"embedding halfvec({self.space.dims})" if self.place.is_here else "point_id uuid"
         table = (
             f"CREATE TABLE {vectors} (doc_id bigint, chunk_no integer, tenant text, input_hash bytea, "
-            f"text_hash bytea, chunk_count integer, embedding halfvec({self.space.dims}), "
-            "PRIMARY KEY (doc_id, chunk_no))"
+            f"text_hash bytea, chunk_count integer, {held}, PRIMARY KEY (doc_id, chunk_no))"
         )
         return [
             table,
-            *([build] if self.kind.is_approximate else []),
+            *self._build_sql,
             "UPDATE revec.route SET serving = N, previous = … WHERE collection_id = … AND epoch = …",
             *([f"DROP TABLE revec.vectors_{self.old.id}"] if self.old else []),
         ]
+
+    @property
+    def _build_sql(self) -> list[str]:
+        if not (self.kind.is_approximate and self.place.is_here):
+            return []
+        elements = graphs.elements(self.kind, self.space.dims).as_string()
+        return [f"CREATE INDEX vectors_N_hnsw ON revec.vectors_N USING hnsw ({elements})"]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -153,6 +165,8 @@ class Plan:
             "largest_tenant": self.largest_tenant,
             "index": self.kind,
             "why_index": self.why_kind,
+            "store": self.place.store,
+            "copies": self.copies,
             "bytes_vectors": self.bytes_vectors,
             "bytes_ann": self.bytes_ann,
             "chunking": self.space.chunking,
@@ -180,12 +194,14 @@ async def plan(
     long: Long = AS_IT_IS,
     patient: bool = False,
     serve_early: bool = False,
+    store: str | None = None,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Args:
         patient: the backfill goes through the provider's batch API.
         serve_early: the model answers before the backfill is over, where that is no loss.
+        store: where the new index lives; None: where the one that serves does.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -208,12 +224,14 @@ async def plan(
             f"{collection.name} is being migrated to {active[0].target} ({active[0].state}): "
             f"{way_on(active[0].state, collection.name)}"
         )
-    if old and (old.space.id, old.query) == (space.id, asking) and kind in (None, old.kind):
+    at = store or (old.place.store if old else PG)
+    same = old is not None and (old.space.id, old.query, old.place.store) == (space.id, asking, at)
+    if old and same and kind in (None, old.kind):
         raise Refused(
             f"{collection.name} is served by {space.address} already, by the same recipe: "
             f"there is nothing to migrate; `revec verify {collection.name}` judges it"
         )
-    chosen, why = _kind(space, largest, kind)
+    chosen, why = _kind(space, largest, kind) if at == PG else _native(at, kind)
     bytes_vectors, bytes_ann = bytes_of(chosen, space, total)
     return Plan(
         collection=collection,
@@ -231,6 +249,7 @@ async def plan(
         patient=patient,
         fusion=fused,
         serve_early=serve_early,
+        place=HERE if at == PG else new_place(at),
     )
 
 
@@ -296,11 +315,19 @@ async def _sampled(database: Database, collection: Collection, provider: Provide
 
 def bytes_of(kind: Kind, space: Space, rows: int) -> tuple[int, int]:
     """What the rows of vectors and the graph over them take on disk."""
+    if kind is Kind.NATIVE:
+        return rows * ROW_BYTES, 0
     vectors = rows * (space.dims * BYTES_PER_DIM + ROW_BYTES)
     if not kind.is_approximate:
         return vectors, 0
     on_a_page = max(1, ROOM // (kind.bytes_in_graph(space.dims) + NEIGHBOURS))  # an element is never on two
     return vectors, -(-rows // on_a_page) * PAGE
+
+
+def _native(store: str, asked: Kind | None) -> tuple[Kind, str]:
+    if asked not in (None, Kind.NATIVE):
+        raise BadInput(f"{store} has its own way to find what is near: leave --index out")
+    return Kind.NATIVE, f"{store} has its own"
 
 
 def _kind(space: Space, largest: int, asked: Kind | None) -> tuple[Kind, str]:

@@ -13,7 +13,7 @@ from revec.migrate import sentinels, thresholds, under_way
 from revec.migrate.decide import way_on
 from revec.migrate.gates.base import Tools
 from revec.migrate.outlook import EVIDENCE_LASTS
-from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused
+from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused, StoreUnavailable
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
@@ -148,6 +148,12 @@ class Switch:
                 f"a rollback would miss what was written since {old.name} is not: {old.fault}; "
                 "`--now` rolls back all the same"
             )
+        try:
+            await self.tools.store.sample(self.tools.database, old, 1)
+        except StoreUnavailable as error:
+            raise Refused(
+                f"what the old index holds cannot be reached: {error}; `--now` rolls back all the same"
+            ) from error
 
     async def _require_current(self, collection: Collection, migration: Migration) -> None:
         """A proof is of its hour: what was written since has to be in the new index too."""
@@ -201,7 +207,7 @@ class Switch:
                     conn, seen, serving=migration.new_index, previous=migration.old_index
                 )
             seconds = time.perf_counter() - began
-        except (ProviderError, NotFound, psycopg.Error) as error:
+        except (ProviderError, NotFound, StoreUnavailable, psycopg.Error) as error:
             raise GateNotMet(f"the rehearsal failed, nothing was flipped: {error}") from error
         if flipped is None:
             raise Refused("the route was moved by somebody else: look again")

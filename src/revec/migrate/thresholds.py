@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from revec.model.index import Index
 from revec.postgres import documents, thresholds
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import Database
 from revec.postgres.thresholds import Threshold
 from revec.stores.base import Store, similarity
 
@@ -56,18 +56,17 @@ def carried(pairs: Sequence[Pair], threshold: float) -> float | None:
 
 async def _pairs(database: Database, store: Store, old: Index, new: Index) -> list[Pair]:
     chance = random.Random(old.collection_id)  # noqa: S311 - a sample, no secret
+    sampled = await store.sample(database, old, PROBES)
     async with database.transaction("worker") as conn:
-        sampled = await store.sample(conn, old, PROBES)
         probes = await documents.hydrate(conn, sorted({doc_id for doc_id, *_ in sampled}), None)
     found: dict[tuple[int, int], Pair] = {}
     for doc_id, probe in probes.items():
-        async with database.transaction("worker") as conn:
-            found |= await _pairs_of(conn, store, (old, new), doc_id, tenant=probe.tenant, chance=chance)
+        found |= await _pairs_of(database, store, (old, new), doc_id, tenant=probe.tenant, chance=chance)
     return list(found.values())
 
 
 async def _pairs_of(
-    conn: Connection,
+    database: Database,
     store: Store,
     sides: tuple[Index, Index],
     doc_id: int,
@@ -76,15 +75,18 @@ async def _pairs_of(
     chance: random.Random,
 ) -> dict[tuple[int, int], Pair]:
     """Each pair by its two ids, in their order: it counts once, from whichever end it is met."""
-    old, new = sides
+    old, _ = sides
     chances = [chance.random() for _ in range(BY_CHANCE)]
-    others = set(await documents.mates(conn, old.collection_id, tenant, chances))
+    async with database.transaction("worker") as conn:
+        others = set(await documents.mates(conn, old.collection_id, tenant, chances))
     for side in sides:
-        if mine := (await store.vectors(conn, side, [doc_id])).get(doc_id):
-            near = await store.nearest(conn, side, mine[0], limit=NEAREST + 1, tenant=tenant)
+        if mine := (await store.vectors(database, side, [doc_id], tenant=tenant)).get(doc_id):
+            searching = await store.ahead(side, mine[:1], limit=NEAREST + 1, tenant=tenant)
+            async with database.transaction("worker") as conn:
+                near = await searching.nearest(conn, side, mine[0], limit=NEAREST + 1, tenant=tenant)
             others |= {other for other, _ in near if other != doc_id}
     ids = [doc_id, *sorted(others - {doc_id})]
-    before, after = await store.vectors(conn, old, ids), await store.vectors(conn, new, ids)
+    before, after = [await store.vectors(database, side, ids, tenant=tenant) for side in sides]
     both = before.keys() & after.keys()
     if doc_id not in both:
         return {}

@@ -9,6 +9,7 @@ RevecError
 ├── NotAllowed            who asks is known, and may not
 ├── TooMuch               the caller's purse is empty: later again
 ├── Unavailable           the database or a server cannot be reached
+│   └── StoreUnavailable      a store of vectors does not answer: try later
 ├── MissingExtra          a package of an optional extra is not installed
 └── ProviderError         something went wrong between us and an embedding model
     ├── ProviderUnavailable   the provider's fault: try later, burn no attempt
@@ -60,6 +61,10 @@ class TooMuch(RevecError):
 
 class Unavailable(RevecError):
     """The database or a server of ours cannot be reached."""
+
+
+class StoreUnavailable(Unavailable):
+    """A store of vectors elsewhere does not answer, or not as it should."""
 
 
 class MissingExtra(RevecError):

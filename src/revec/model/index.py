@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from revec.model.place import HERE, Place
 from revec.model.space import BYTES_PER_DIM, QueryRecipe, Space
 
 
@@ -13,6 +14,7 @@ class Kind(StrEnum):
     EXACT = "exact"  # scanned by tenant, recall 1
     HNSW = "hnsw"  # approximate: a graph of the vectors, built after the load
     BINARY = "binary"  # a graph of their signs; the nearest by these are ranked by the vectors themselves
+    NATIVE = "native"  # the store elsewhere has its own
 
     @property
     def is_approximate(self) -> bool:
@@ -21,7 +23,7 @@ class Kind(StrEnum):
     def bytes_in_graph(self, dims: int) -> int:
         """What the graph keeps of one vector, beside its neighbours."""
         match self:
-            case Kind.EXACT:
+            case Kind.EXACT | Kind.NATIVE:
                 return 0
             case Kind.HNSW:
                 return dims * BYTES_PER_DIM
@@ -39,10 +41,11 @@ class Index:
     writing: bool  # new documents make work for it
     held: bool  # its work is not claimed (its table is being indexed)
     fault: str | None  # why its model's answers are not trusted; a person clears it
+    place: Place = HERE
 
     @property
     def name(self) -> str:
-        return f"{self.space.address}#{self.id}"
+        return f"{self.space.address}{self.place.suffix}#{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

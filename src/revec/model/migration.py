@@ -7,6 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from revec.model.place import Place
+
 
 class State(StrEnum):
     PLANNED = "planned"
@@ -117,11 +119,17 @@ class Migration:
     documents: int  # counted when the backfill began
     seen: int  # documents that the cursors have passed
     patient: bool  # its backfill goes through the provider's batch API
+    store: str  # where the new index lives, and
+    place: str  # what it is called there; drawn by the plan
     serve_early: bool  # its model answers before the backfill is over, where that is no loss
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime
     changed_at: datetime
+
+    @property
+    def at(self) -> Place:
+        return Place(self.store, self.place)
 
     @property
     def is_first_fill(self) -> bool:

@@ -47,6 +47,14 @@ class ProviderFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """A store elsewhere did not answer, or not as it should."""
+
+    store: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeldBack:
     """A pack did not leave: a limit, a budget, a provider that rests."""
 
@@ -119,6 +127,7 @@ Event = (
     | Judged
     | PackDone
     | ProviderFailed
+    | StoreFailed
     | IndexFaulted
     | DatabaseLost
     | TryAgain

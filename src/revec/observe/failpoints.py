@@ -18,9 +18,13 @@ NAMES = (
     "paid_leased",  # worker: the right to pay is held
     "before_send",  # worker: the request is about to leave
     "after_response",  # worker: paid, not written
+    "points_intended",  # worker: tombstones are committed, nothing is put into the store elsewhere
+    "points_put",  # worker: the store has the points, nothing here refers to them
     "vectors_written",  # worker: in the transaction, before the work is settled
     "before_commit",  # worker: all is written, nothing is committed
     "after_commit",  # worker: written and settled
+    "points_condemned",  # upkeep: committed, nothing is deleted
+    "points_deleted",  # upkeep: the tombstones are still there
     "folded",  # lexical leg: before the commit
     "batch_intended",  # batches: written down, nothing sent
     "batch_uploaded",  # batches: the texts are there, nothing is begun

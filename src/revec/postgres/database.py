@@ -33,8 +33,11 @@ DATABASE_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeou
 class Database:
     """A pool on one database; `async with Database(dsn) as database`."""
 
-    def __init__(self, dsn: str, *, connections: int = 8, patience: float = 30.0) -> None:
+    def __init__(
+        self, dsn: str, *, connections: int = 8, patience: float = 30.0, called: str = "REVEC_DSN"
+    ) -> None:
         self.dsn = dsn
+        self._called = called
         self.two_layers = False  # known once the schema is there
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
@@ -48,7 +51,7 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        await check_server(self.dsn)
+        await check_server(self.dsn, self._called)
         await self._pool.open()
         return self
 
@@ -105,8 +108,13 @@ class Database:
             raise
 
 
-async def check_server(dsn: str) -> None:
-    """Refuse what Revec cannot run on, in a sentence.
+def role_of(tenant: str | None) -> Role:
+    """Who asks for everybody's rows reads as the worker, who asks for one tenant's as its reader."""
+    return "worker" if tenant is None else "reader"
+
+
+async def check_server(dsn: str, called: str = "REVEC_DSN") -> None:
+    """Refuse what Revec cannot run on, in a sentence. `called`: where the connection string comes from.
 
     Raises:
         Unavailable: no connection, a server before 15, or no usable `vector` extension.
@@ -115,7 +123,7 @@ async def check_server(dsn: str) -> None:
         conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         raise BadInput(  # without the text: it may hold a password
-            "REVEC_DSN is no connection string: write postgresql://user@host:5432/database"
+            f"{called} is no connection string: write postgresql://user@host:5432/database"
         ) from None
     try:
         async with await AsyncConnection.connect(
@@ -131,7 +139,7 @@ async def check_server(dsn: str) -> None:
                 )
             ).fetchone()
     except psycopg.OperationalError as error:
-        raise Unavailable(f"cannot reach the database: {first_line(error)}. Is REVEC_DSN right?") from error
+        raise Unavailable(f"cannot reach the database: {first_line(error)}. Is {called} right?") from error
     assert row is not None
     if row.server < MINIMUM_SERVER:
         raise Unavailable(
@@ -167,7 +175,12 @@ def first_line(error: BaseException) -> str:
 async def _configure(conn: AsyncConnection[Any]) -> None:
     # Whatever the database's default is: a document's writer must see the indexes of this moment.
     await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    await learn_types(conn)
+
+
+async def learn_types(conn: AsyncConnection[Any]) -> None:
+    """The types of vectors, as far as the database has them."""
     try:
         await register_vector_async(conn)
     except (psycopg.ProgrammingError, AttributeError):
-        return  # before the schema is applied there is no such type
+        return  # before the extension is there

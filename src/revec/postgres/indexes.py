@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from revec.model.errors import NotFound
 from revec.model.index import Early, Index, Kind, Route
 from revec.model.migration import EARLY
+from revec.model.place import HERE, Place
 from revec.model.space import QueryRecipe, Space
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
@@ -23,7 +24,7 @@ async def put_space(conn: Connection, space: Space) -> None:
 
 
 async def register(
-    conn: Connection, collection_id: int, space: Space, query: QueryRecipe, kind: Kind
+    conn: Connection, collection_id: int, space: Space, query: QueryRecipe, kind: Kind, *, place: Place = HERE
 ) -> Index:
     """From this commit on every document write makes work for the index: none falls between."""
     await conn.execute(SQL.barrier)
@@ -35,6 +36,8 @@ async def register(
                 "space": space.id,
                 "query": Jsonb(query.recipe),
                 "kind": kind,
+                "store": place.store,
+                "place": place.name,
             },
         )
     ).fetchone()
@@ -56,8 +59,15 @@ async def writing(conn: Connection, collection_id: int | None = None) -> list[In
 
 
 async def of_space(conn: Connection, space: Space) -> list[int]:
+    """Those in this database."""
     rows = await conn.execute(SQL.of_space, {"space": space.id})
     return [row.id for row in await rows.fetchall()]
+
+
+async def elsewhere(conn: Connection, space: Space | None = None) -> list[Index]:
+    """Those of one space, or of all, whose vectors lie in other stores."""
+    rows = await conn.execute(SQL.elsewhere, {"space": space.id if space else None})
+    return [_index(row) for row in await rows.fetchall()]
 
 
 async def serving(conn: Connection, collection: str) -> tuple[Route, Index | None]:
@@ -152,4 +162,5 @@ def _index(row: Any) -> Index:
         writing=row.writing,
         held=row.held,
         fault=row.fault,
+        place=Place(row.store, row.place),
     )

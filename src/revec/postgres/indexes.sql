@@ -6,23 +6,31 @@ INSERT INTO revec.space (id, recipe) VALUES (%(id)s, %(recipe)s) ON CONFLICT DO 
 SELECT pg_advisory_xact_lock(hashtextextended('revec.document', 0));
 
 -- name: register
-INSERT INTO revec.index (collection_id, space_id, query, kind)
-VALUES (%(collection)s, %(space)s, %(query)s, %(kind)s) RETURNING id;
+INSERT INTO revec.index (collection_id, space_id, query, kind, store, place)
+VALUES (%(collection)s, %(space)s, %(query)s, %(kind)s, %(store)s, %(place)s) RETURNING id;
 
 -- name: by_id
-SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place
   FROM revec.index i JOIN revec.space s ON s.id = i.space_id WHERE i.id = %(index)s;
 
 -- name: writing
 -- All that is kept current.
-SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place
   FROM revec.index i JOIN revec.space s ON s.id = i.space_id
  WHERE i.writing AND (%(collection)s::int IS NULL OR i.collection_id = %(collection)s)
  ORDER BY i.id;
 
 -- name: of_space
--- Every table that may hold a vector of this space already.
-SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORDER BY id;
+-- Every table here that may hold a vector of this space already.
+SELECT id FROM revec.index
+ WHERE space_id = %(space)s AND dropped_at IS NULL AND store = 'pg' ORDER BY id;
+
+-- name: elsewhere
+-- The indexes whose points lie in other stores: of one space, or all that are kept current.
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id
+ WHERE i.store <> 'pg' AND i.dropped_at IS NULL AND (%(space)s::text IS NULL OR i.space_id = %(space)s)
+ ORDER BY i.id;
 
 -- name: route
 -- Read once per request: which index answers, how it wants to be asked, which one is being filled (not by
@@ -30,7 +38,7 @@ SELECT id FROM revec.index WHERE space_id = %(space)s AND dropped_at IS NULL ORD
 -- that one may answer before it: not while a person or a guard holds its migration, nor after a rollback, nor
 -- while its model rests.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
-       i.writing, i.held, i.fault,
+       i.writing, i.held, i.fault, i.store, i.place,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
        (SELECT m.new_index FROM revec.migration m
          WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL
@@ -81,6 +89,8 @@ WITH gone AS (SELECT id FROM revec.index WHERE id = %(index)s AND NOT writing),
      w AS (DELETE FROM revec.work WHERE index_id IN (SELECT id FROM gone)),
      e AS (DELETE FROM revec.excluded WHERE index_id IN (SELECT id FROM gone)),
      s AS (DELETE FROM revec.demand WHERE index_id IN (SELECT id FROM gone)),
+     t AS (DELETE FROM revec.tombstone WHERE index_id IN (SELECT id FROM gone)),
+     p AS (DELETE FROM revec.sweep WHERE index_id IN (SELECT id FROM gone)),
      d AS (DELETE FROM revec.dead WHERE index_id IN (SELECT id FROM gone) RETURNING *)
 INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
 SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at, 'abandoned' FROM d;

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from revec.model.errors import Refused
 from revec.model.index import Kind
 from revec.model.migration import FINAL, Migration, State, allowed
+from revec.model.place import HERE, Place
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres.database import Connection
@@ -34,6 +35,7 @@ async def create(
     budget: Decimal | None = None,
     patient: bool = False,
     serve_early: bool = False,
+    place: Place = HERE,
 ) -> Migration:
     """A planned migration.
 
@@ -51,6 +53,8 @@ async def create(
         "budget": budget,
         "patient": patient,
         "serve_early": serve_early,
+        "store": place.store,
+        "place": place.name,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()

@@ -99,9 +99,7 @@ async def _vectors(
 ) -> Sequence[Vector]:
     """Of each of its chunks; none where there is no such document, or nothing of it in the index."""
     try:
-        async with database.transaction("worker" if tenant is None else "reader", tenant=tenant) as conn:
-            return (
-                await similar.of_document(conn, store, index, ByKey(key), tenant=tenant, visible=None)
-            ).vectors
+        found = await similar.of_document(database, store, index, ByKey(key), tenant=tenant, visible=None)
     except (NotFound, Refused):
         return ()
+    return found.vectors

@@ -26,7 +26,7 @@ from revec.search import fusion, lexical
 from revec.search.legs import SPARE_HITS, Wanted
 from revec.search.queries import Queries
 from revec.search.ways import Way, Ways
-from revec.stores.base import Store, Vector
+from revec.stores.base import Here, Vector
 from revec.work.demand import Demand, Unmet
 
 # Candidates of each kind, at least. On the old index as many as the bridge was measured by.
@@ -77,7 +77,7 @@ class Early:
     """One for a process. `patience`: seconds that a search may take longer for it."""
 
     def __init__(
-        self, database: Database, store: Store, queries: Queries, demand: Demand, *, patience: float
+        self, database: Database, store: Here, queries: Queries, demand: Demand, *, patience: float
     ) -> None:
         self._database = database
         self._store = store

@@ -18,7 +18,7 @@ from revec.postgres import filters
 from revec.postgres.database import Connection
 from revec.postgres.queries import Statement, beside
 from revec.search import lexical
-from revec.stores.base import Store, Vector
+from revec.stores.base import Searching, Vector
 
 SQL = beside(__file__)
 RANKS = 60  # a rank counts 1 / (60 + rank): the first is worth little more than the second
@@ -78,7 +78,7 @@ async def keep(
 
 async def legs(
     conn: Connection,
-    store: Store,
+    store: Searching,
     index: Index,
     query: str,
     vector: Vector,

@@ -13,13 +13,14 @@ from revec.model.filter import Filter
 from revec.model.index import Index
 from revec.model.reading import Hit
 from revec.postgres import documents
-from revec.postgres.database import Connection, Database, Role
+from revec.postgres.database import Connection, Database, Role, role_of
 from revec.search import fusion, lexical
 from revec.search.similar import Start
 from revec.stores.base import Store, Vector
 
 Scored = list[tuple[int, float]]  # (doc_id, score), best first, each document once
-Leg = Callable[[Connection, int], Awaitable[Scored]]  # in a transaction, the best so many
+Leg = Callable[[Connection], Awaitable[Scored]]  # in a transaction
+Ahead = Callable[[int], Awaitable[Leg]]  # before it, for the best so many
 
 MOST_CONTENTS = 16 << 20  # bytes of texts and metadata in one answer
 SPARE_HITS = 10  # fetched beyond k, for documents deleted since their vectors were written
@@ -52,7 +53,7 @@ class Wanted:
 
     @property
     def role(self) -> Role:
-        return "worker" if self.tenant is None else "reader"
+        return role_of(self.tenant)
 
     @property
     def room(self) -> int:
@@ -86,28 +87,35 @@ class Legs:
     async def nearest(self, index: Index, start: Start, wanted: Wanted) -> list[Hit]:
         """Documents by their nearest pair of chunks: the best of all pairs is among the best of each."""
 
-        async def leg(conn: Connection, limit: int) -> Scored:
-            best: dict[int, float] = {}
-            for vector in start.vectors:
-                for doc_id, score in await self.store.nearest(
-                    conn, index, vector, limit=limit + 1, tenant=wanted.tenant, where=wanted.where
-                ):
-                    best[doc_id] = max(score, best.get(doc_id, score))
-            if start.itself is not None:
-                best.pop(start.itself, None)
-            return sorted(best.items(), key=lambda found: (-found[1], found[0]))[:limit]
+        async def ahead(limit: int) -> Leg:
+            asked: dict[str, Any] = {"limit": limit + 1, "tenant": wanted.tenant, "where": wanted.where}
+            searching = await self.store.ahead(index, start.vectors, **asked)
 
-        return await self._hits(leg, wanted)
+            async def leg(conn: Connection) -> Scored:
+                best: dict[int, float] = {}
+                for vector in start.vectors:
+                    for doc_id, score in await searching.nearest(conn, index, vector, **asked):
+                        best[doc_id] = max(score, best.get(doc_id, score))
+                if start.itself is not None:
+                    best.pop(start.itself, None)
+                return sorted(best.items(), key=lambda found: (-found[1], found[0]))[:limit]
+
+            return leg
+
+        return await self._hits(ahead, wanted)
 
     async def by_words(self, index: Index, query: str, wanted: Wanted) -> list[Hit]:
         ranked = self.lexical or lexical.ranked
 
-        async def leg(conn: Connection, limit: int) -> Scored:
-            return await ranked(
-                conn, index.collection_id, query, k=limit, tenant=wanted.tenant, where=wanted.where
-            )
+        async def ahead(limit: int) -> Leg:
+            async def leg(conn: Connection) -> Scored:
+                return await ranked(
+                    conn, index.collection_id, query, k=limit, tenant=wanted.tenant, where=wanted.where
+                )
 
-        return await self._hits(leg, wanted)
+            return leg
+
+        return await self._hits(ahead, wanted)
 
     async def fused(self, index: Index, query: str, vector: Vector, wanted: Wanted) -> list[Hit]:
         """Both legs in one statement where the store can; deeper where too many documents are gone.
@@ -118,9 +126,10 @@ class Legs:
         depth, before = max(fusion.DEPTH, wanted.k + SPARE_HITS), -1
         tenant, where = wanted.tenant, wanted.where
         while True:
+            searching = await self.store.ahead(index, [vector], limit=depth, tenant=tenant, where=where)
             async with self.database.transaction(wanted.role, tenant=tenant) as conn:
                 vectors, words = await fusion.legs(
-                    conn, self.store, index, query, vector, depth=depth, tenant=tenant, where=where
+                    conn, searching, index, query, vector, depth=depth, tenant=tenant, where=where
                 )
                 try:
                     rows = await fusion.hits(
@@ -148,12 +157,13 @@ class Legs:
             )
         return [wanted.hit(row, 0.0) for row in rows]
 
-    async def _hits(self, leg: Leg, wanted: Wanted) -> list[Hit]:
+    async def _hits(self, ahead: Ahead, wanted: Wanted) -> list[Hit]:
         """The best k that are there now; the leg is asked for more where it found deleted ones."""
         fetched = wanted.k + SPARE_HITS
         while True:
+            leg = await ahead(fetched)
             async with self.database.transaction(wanted.role, tenant=wanted.tenant) as conn:
-                scored = await leg(conn, fetched)
+                scored = await leg(conn)
                 ids = [doc_id for doc_id, _ in scored]
                 live = await documents.hydrate(conn, ids, wanted.tenant, wanted.where, room=wanted.room)
             found = [

@@ -8,7 +8,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Refused, Trouble
+from revec.model.errors import (
+    AnswerInvalid,
+    NotFound,
+    ProviderUnavailable,
+    Refused,
+    StoreUnavailable,
+    Trouble,
+)
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, Mode, Reading
@@ -114,6 +121,7 @@ class Retriever:
             Refused: nothing serves yet.
             BadInput: the store cannot filter like that, or the contents are too much for one answer.
             ProviderError: the query could not be embedded, and no other leg answers.
+            StoreUnavailable: the vectors lie elsewhere, where nobody answers; likewise.
         """
         wanted = Wanted(k, tenant, self._narrowed(where, visible), contents=contents)
         leg_left = mode is Mode.HYBRID and self._legs.lexical is not None
@@ -239,10 +247,16 @@ class Retriever:
     async def _by_query_or_words(
         self, served: Served, query: str, wanted: Wanted, patience: float | None
     ) -> Reading:
-        """By both legs; by the words alone where the model is late, down, or not to be trusted."""
+        """By both legs; by the words alone where the model is late, down, or not to be trusted, or the store
+        is away.
+        """
         try:
             self._require_awake(served)
             return await self._by_query(served, query, wanted, mode=Mode.HYBRID, patience=patience)
+        except StoreUnavailable as error:  # who searches need not learn where it is
+            events.emit(events.StoreFailed(served.index.place.store, str(error)))
+            why = "only the words were searched: the store of the vectors is away"
+            return await self._by_words(served, query, wanted, degraded=True, why=why)
         except (ProviderUnavailable, AnswerInvalid) as error:
             why = f"only the words were searched: {error}"
             return await self._by_words(served, query, wanted, degraded=True, why=why)
@@ -310,11 +324,9 @@ class Retriever:
 
     async def _start(self, index: Index, like: Like, tenant: str | None, visible: Filter | None) -> Start:
         if isinstance(like, ByKey):
-            role = Wanted(1, tenant).role
-            async with self._database.transaction(role, tenant=tenant) as conn:
-                return await similar.of_document(
-                    conn, self._store, index, like, tenant=tenant, visible=visible
-                )
+            return await similar.of_document(
+                self._database, self._store, index, like, tenant=tenant, visible=visible
+            )
         if isinstance(like, ByText):
             return await similar.of_text(self._queries, index, like, tenant)
         return similar.of_vector(index, like)

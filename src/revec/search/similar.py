@@ -11,7 +11,7 @@ from revec.model.filter import Filter
 from revec.model.index import Index
 from revec.model.space import Space
 from revec.postgres import documents, thresholds
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, Database, role_of
 from revec.providers.base import LARGEST, UNIT_NORM_TOLERANCE
 from revec.search.queries import Queries
 from revec.stores import base
@@ -55,7 +55,7 @@ class Start:
 
 
 async def of_document(
-    conn: Connection, store: Store, index: Index, like: ByKey, *, tenant: str | None, visible: Filter | None
+    database: Database, store: Store, index: Index, like: ByKey, *, tenant: str | None, visible: Filter | None
 ) -> Start:
     """
     Raises:
@@ -63,16 +63,17 @@ async def of_document(
         BadInput: several sources have one.
         Refused: it has no vectors yet.
     """
-    found = await documents.of_key(
-        conn, index.collection_id, like.key, source=like.source, tenant=tenant, where=visible
-    )
+    async with database.transaction(role_of(tenant), tenant=tenant) as conn:
+        found = await documents.of_key(
+            conn, index.collection_id, like.key, source=like.source, tenant=tenant, where=visible
+        )
     if not found:
         raise NotFound(f"there is no document {like.key!r} for you: a key is what a search shows as id")
     if len(found) > 1:
         sources = ", ".join(row.source for row in found)
         raise BadInput(f"several documents have the key {like.key!r}: say which source, one of {sources}")
     doc_id = found[0].doc_id
-    vectors = (await store.vectors(conn, index, [doc_id])).get(doc_id)
+    vectors = (await store.vectors(database, index, [doc_id], tenant=tenant)).get(doc_id)
     if not vectors:
         raise Refused(
             f"document {like.key!r} has no vectors in {index.name}: `revec worker` makes them, "

@@ -18,7 +18,7 @@ import numpy as np
 from revec.model.errors import Refused
 from revec.model.index import Index
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres.database import Database
+from revec.postgres.database import Database, role_of
 from revec.search import fusion, judge
 from revec.search.fusion import Fusion, named
 from revec.search.judge import Qrels
@@ -120,9 +120,10 @@ async def measured(
     rows = []
     for query in queries:
         vector = await embedded(index, texts[query], tenant=tenant)
-        async with database.transaction("worker" if tenant is None else "reader", tenant=tenant) as conn:
+        searching = await store.ahead(index, [vector], limit=fusion.DEPTH, tenant=tenant)
+        async with database.transaction(role_of(tenant), tenant=tenant) as conn:
             legs = await fusion.legs(
-                conn, store, index, texts[query], vector, depth=fusion.DEPTH, tenant=tenant
+                conn, searching, index, texts[query], vector, depth=fusion.DEPTH, tenant=tenant
             )
             rankings = await fusion.tried(conn, *legs, shares=ways, tenant=tenant, limit=K)
         rows.append([judge.ndcg(ranking, qrels[query], K) for ranking in rankings])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 from pgvector import HalfVector
 
 from revec.model.filter import Filter, Operator
 from revec.model.index import Index
+from revec.model.place import Place
 from revec.model.space import Space
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, Database
 from revec.postgres.queries import Statement
 
 if TYPE_CHECKING:  # numpy comes with the models' extras: a door that only steers does not have it
@@ -32,6 +34,11 @@ class ChunkSet:
     input_hash: bytes
     text_hashes: Sequence[bytes]
     vectors: Sequence[Vector]
+    points: Sequence[UUID] = ()  # of each chunk, once it is staged; none in this database
+
+
+Scored = list[tuple[int, float]]  # (doc_id, cosine similarity), best first, each document once
+Located = Mapping[bytes, tuple[Index, UUID]]  # text hash → whose point has its vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +49,8 @@ class Build:
     running: bool
 
 
-class Store(Protocol):
-    """Calls that take a connection run in the caller's transaction."""
-
-    filters: frozenset[Operator]  # what of a filter it can do; a search refuses the rest
-
-    async def create(self, conn: Connection, index: Index) -> None: ...
-
-    async def drop(self, conn: Connection, index: Index) -> None: ...
-
-    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        """Each document's chunk set becomes this one, whole."""
-
-    async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None: ...
-
-    async def known(
-        self, conn: Connection, space: Space, text_hashes: Sequence[bytes]
-    ) -> dict[bytes, Vector]:
-        """Vectors of these texts that the space holds already, anywhere in this store."""
+class Searching(Protocol):
+    """What answers searches within a transaction."""
 
     async def nearest(
         self,
@@ -70,17 +61,23 @@ class Store(Protocol):
         limit: int,
         tenant: str | None,
         where: Filter | None = None,
-    ) -> list[tuple[int, float]]:
-        """(doc_id, cosine similarity), best first, each document once, by its nearest chunk.
+    ) -> Scored:
+        """The nearest documents, each by its nearest chunk.
 
         Fewer than `limit` only where there are no more. `where` is asked of the live documents.
         """
 
-    async def is_ready(self, conn: Connection, index: Index, *, tenant: str | None) -> bool:
-        """Whether `nearest` answers as this kind of index is meant to.
-
-        Not where its approximate index is not built and the tenant's vectors are too many to be all read.
-        """
+    async def exact(
+        self,
+        conn: Connection,
+        index: Index,
+        query: Vector,
+        *,
+        limit: int,
+        tenant: str | None,
+        where: Filter | None = None,
+    ) -> Scored:
+        """The same without any approximate index."""
 
     def statement(
         self,
@@ -95,17 +92,103 @@ class Store(Protocol):
         the whole answer.
         """
 
-    async def exact(
+
+class Store(Protocol):
+    """Calls that take a connection run in the caller's transaction; the others may go over a network, and
+    open transactions of their own: call them while none is open.
+
+    Raises:
+        StoreUnavailable: what goes over a network was not answered.
+    """
+
+    filters: frozenset[Operator]  # what of a filter it can do; a search refuses the rest
+
+    async def prepare(self, place: Place, dims: int) -> None:
+        """Before an index is registered at that place; again and again is no harm."""
+
+    async def create(self, conn: Connection, index: Index) -> None: ...
+
+    async def clear(self, index: Index) -> None:
+        """Before it is dropped; what cannot be reached is cleared when this is called again."""
+
+    async def drop(self, conn: Connection, index: Index) -> None: ...
+
+    async def stage(self, index: Index, sets: Sequence[ChunkSet]) -> Sequence[ChunkSet]:
+        """Lay ready what `replace` will refer to: these sets, as it wants them."""
+
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
+        """Each document's chunk set becomes this staged one, whole.
+
+        Raises:
+            StoreUnavailable: they were staged too long ago.
+        """
+
+    async def abandon(self, index: Index, sets: Sequence[ChunkSet]) -> None:
+        """Staged sets that will not be written."""
+
+    async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None: ...
+
+    async def known(
+        self, conn: Connection, space: Space, text_hashes: Sequence[bytes]
+    ) -> dict[bytes, Vector]:
+        """Vectors of these texts that the space holds already, anywhere in this database."""
+
+    async def located(self, conn: Connection, space: Space, text_hashes: Sequence[bytes]) -> Located:
+        """Where elsewhere the space holds them."""
+
+    async def fetched(self, located: Located) -> dict[bytes, Vector]:
+        """Those of them that are there still."""
+
+    async def ahead(
         self,
-        conn: Connection,
         index: Index,
-        query: Vector,
+        queries: Sequence[Vector],
         *,
         limit: int,
         tenant: str | None,
         where: Filter | None = None,
-    ) -> list[tuple[int, float]]:
-        """The same without any approximate index."""
+        exactly: bool = False,
+    ) -> Searching:
+        """What answers these very questions (`exactly`: by `exact`) in a transaction that waits for nobody.
+
+        Raises:
+            NotFound: the index was dropped meanwhile.
+        """
+
+    async def vectors(
+        self, database: Database, index: Index, doc_ids: Sequence[int], *, tenant: str | None
+    ) -> dict[int, list[Vector]]:
+        """What is stored of these documents of a tenant (None: anybody's), each chunk's in their order."""
+
+    async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+        """Random (doc_id, text_hash, vector) rows."""
+
+    async def lost(self, index: Index) -> list[int]:
+        """Documents of which a store elsewhere does not have all that it should."""
+
+    async def strays(self, index: Index, *, bury: bool) -> int:
+        """How many points at its place are nobody's; with `bury` they are to be deleted."""
+
+    def rests(self, index: Index) -> bool:
+        """Whether its store failed a moment ago, and is to be left alone."""
+
+    async def build(self, conn: Connection, index: Index) -> None:
+        """Build the approximate index. May take hours; blocks writers of this index only."""
+
+    async def built(self, conn: Connection, index: Index) -> Build: ...
+
+    async def bytes_stored(self, conn: Connection, index: Index) -> int:
+        """In this database."""
+
+
+class Here(Store, Searching, Protocol):
+    """A store that can also serve early: its indexes in this database are asked within one transaction."""
+
+    async def is_ready(self, conn: Connection, index: Index, *, tenant: str | None) -> bool:
+        """Whether `nearest` answers as this kind of index is meant to.
+
+        Not where its approximate index is not built and the tenant's vectors are too many to be all read.
+        """
 
     async def scored(
         self,
@@ -115,26 +198,42 @@ class Store(Protocol):
         doc_ids: Collection[int],
         *,
         tenant: str | None,
-    ) -> list[tuple[int, float]]:
+    ) -> Scored:
         """Of these documents those that have vectors, as `nearest` would rank them."""
-
-    async def vectors(
-        self, conn: Connection, index: Index, doc_ids: Sequence[int]
-    ) -> dict[int, list[Vector]]:
-        """What is stored of these documents, each chunk's vector in their order."""
-
-    async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
-        """Random (doc_id, text_hash, vector) rows."""
 
     async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
         """Random documents that have vectors, at most so many."""
 
-    async def build(self, conn: Connection, index: Index) -> None:
-        """Build the approximate index. May take hours; blocks writers of this index only."""
 
-    async def built(self, conn: Connection, index: Index) -> Build: ...
+class InThisDatabase:
+    """What a store answers that needs no network: all that it does is in the caller's transaction."""
 
-    async def bytes_stored(self, conn: Connection, index: Index) -> int: ...
+    async def prepare(self, *_: object) -> None:
+        """The table comes with the index."""
+
+    async def clear(self, *_: object) -> None:
+        """And goes with it."""
+
+    async def stage(self, _: Index, sets: Sequence[ChunkSet]) -> Sequence[ChunkSet]:
+        return sets
+
+    async def abandon(self, *_: object) -> None:
+        """Nothing was laid ready."""
+
+    async def located(self, *_: object) -> Located:
+        return {}
+
+    async def fetched(self, *_: object) -> dict[bytes, Vector]:
+        return {}
+
+    async def lost(self, *_: object) -> list[int]:
+        return []
+
+    async def strays(self, *_: object, **__: object) -> int:
+        return 0
+
+    def rests(self, *_: object) -> bool:
+        return False
 
 
 def vector(numbers: Sequence[float]) -> Vector:

@@ -19,9 +19,9 @@ from revec.model.index import Index, Kind
 from revec.model.space import BYTES_PER_DIM, Space
 from revec.postgres import filters, graphs, indexes
 from revec.postgres.arrays import BigInts
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, Database, role_of
 from revec.postgres.queries import Statement, beside
-from revec.stores.base import Build, ChunkSet, Vector, half
+from revec.stores.base import Build, ChunkSet, InThisDatabase, Scored, Vector, half
 
 SQL = beside(__file__)
 PLAIN_DIMS = 4_000  # a longer halfvec does not fit a page beside its row
@@ -38,7 +38,7 @@ GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vecto
 BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
 
 
-class PgVector:
+class PgVector(InThisDatabase):
     """The default store."""
 
     filters = frozenset(Operator)
@@ -98,6 +98,9 @@ class PgVector:
             found.update({row.text_hash: row.embedding.to_numpy() for row in await rows.fetchall()})
         return found
 
+    async def ahead(self, *_: object, **__: object) -> PgVector:
+        return self
+
     async def nearest(
         self,
         conn: Connection,
@@ -107,7 +110,7 @@ class PgVector:
         limit: int,
         tenant: str | None,
         where: Filter | None = None,
-    ) -> list[tuple[int, float]]:
+    ) -> Scored:
         scan = _Scan(conn, index, query, tenant, where)
         if index.kind.is_approximate:
             found = None if await _is_small(conn, index, tenant) else await scan.approximately(limit)
@@ -142,7 +145,7 @@ class PgVector:
         limit: int,
         tenant: str | None,
         where: Filter | None = None,
-    ) -> list[tuple[int, float]]:
+    ) -> Scored:
         return await _Scan(conn, index, query, tenant, where).exactly(limit)
 
     async def scored(
@@ -153,21 +156,24 @@ class PgVector:
         doc_ids: Collection[int],
         *,
         tenant: str | None,
-    ) -> list[tuple[int, float]]:
+    ) -> Scored:
         asked = {"query": HalfVector(half(query)), "ids": BigInts(doc_ids), "tenant": tenant}
         return _scored(await _asked(conn, index, SQL.scored.format(vectors=_table(index)), asked))
 
     async def vectors(
-        self, conn: Connection, index: Index, doc_ids: Sequence[int]
+        self, database: Database, index: Index, doc_ids: Sequence[int], *, tenant: str | None
     ) -> dict[int, list[Vector]]:
         found: dict[int, list[Vector]] = {}
-        rows = await _asked(conn, index, SQL.vectors.format(vectors=_table(index)), {"ids": BigInts(doc_ids)})
+        query = SQL.vectors.format(vectors=_table(index))
+        async with database.transaction(role_of(tenant), tenant=tenant) as conn:
+            rows = await _asked(conn, index, query, {"ids": BigInts(doc_ids), "tenant": tenant})
         for row in rows:
             found.setdefault(row.doc_id, []).append(row.embedding.to_numpy())
         return found
 
-    async def sample(self, conn: Connection, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
-        drawn = await self._drawn(conn, index, size, SQL.sample, SQL.sample_blocks)
+    async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+        async with database.transaction("worker") as conn:
+            drawn = await self._drawn(conn, index, size, SQL.sample, SQL.sample_blocks)
         return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in drawn]
 
     async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
@@ -253,13 +259,13 @@ class _Scan:
     tenant: str | None
     where: Filter | None
 
-    async def chunks(self, limit: int) -> list[tuple[int, float]] | None:
+    async def chunks(self, limit: int) -> Scored | None:
         """Documents of the nearest `limit` chunks; None where these are of too few documents."""
         rows = await self._nearest_rows(limit)
         is_all = len(rows) >= limit or sum(row.chunks for row in rows) < limit
         return _scored(rows) if is_all else None
 
-    async def approximately(self, limit: int) -> list[tuple[int, float]] | None:
+    async def approximately(self, limit: int) -> Scored | None:
         """Through the graph; None where the walk ended before it had met so many documents."""
         if self.index.kind is not Kind.BINARY:
             return await self._walked(limit)
@@ -268,7 +274,7 @@ class _Scan:
         await self.conn.execute(SQL.sort_again)
         return found
 
-    async def _walked(self, limit: int) -> list[tuple[int, float]] | None:
+    async def _walked(self, limit: int) -> Scored | None:
         chunks = self._first(limit)
         while chunks <= MOST_CHUNKS:
             await self.conn.execute(SQL.scan_settings, {"limit": chunks})
@@ -297,7 +303,7 @@ class _Scan:
         """How many chunks to look at for each that is wanted."""
         return max(2, SIGNS_ENOUGH // self.index.space.dims) if self.index.kind is Kind.BINARY else 1
 
-    async def exactly(self, limit: int) -> list[tuple[int, float]]:
+    async def exactly(self, limit: int) -> Scored:
         return _scored(await self._rows(SQL.scan_exactly, limit))
 
     async def _nearest_rows(self, limit: int) -> list[Any]:
@@ -339,7 +345,7 @@ async def _asked(conn: Connection, index: Index, query: Any, parameters: dict[st
     return await rows.fetchall()
 
 
-def _scored(rows: list[Any]) -> list[tuple[int, float]]:
+def _scored(rows: list[Any]) -> Scored:
     return [(row.doc_id, float(row.score)) for row in rows]
 
 

@@ -91,7 +91,9 @@ SELECT count(*) <= %(most)s AS small
   FROM (SELECT FROM {vectors} WHERE tenant = %(tenant)s LIMIT %(most)s + 1) AS counted;
 
 -- name: vectors
-SELECT doc_id, embedding FROM {vectors} WHERE doc_id = ANY (%(ids)b::bigint[]) ORDER BY doc_id, chunk_no;
+SELECT doc_id, embedding FROM {vectors}
+ WHERE doc_id = ANY (%(ids)b::bigint[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+ ORDER BY doc_id, chunk_no;
 
 -- name: sample
 SELECT doc_id, text_hash, embedding FROM {vectors} ORDER BY random() LIMIT %(size)s;

@@ -25,6 +25,7 @@ from revec.model.errors import (
     ProviderUnavailable,
     Refused,
     RevecError,
+    StoreUnavailable,
     TooMuch,
     Unavailable,
     without_numpy,
@@ -54,6 +55,8 @@ LATER = "nothing was changed by this request unless it was answered: ask again"
 def response(error: Exception) -> Response:
     """Whatever happened, as a problem; of what nobody thought of, no more than that it happened."""
     error = without_numpy(error) or error
+    if away := _away(error):
+        return problem(503, f"{away}; {LATER}", headers=_RETRY)
     if isinstance(error, RevecError):
         return problem(_status(error), str(error), code=type(error).__name__, headers=_headers(error))
     if isinstance(error, HTTPException):
@@ -62,12 +65,19 @@ def response(error: Exception) -> Response:
         return problem(422, *_refusals(error.errors()))
     if isinstance(error, TimeoutError):
         return problem(503, f"the answer was not ready within the deadline; {LATER}", headers=_RETRY)
-    if isinstance(error, (*DATABASE_TROUBLE, MemoryError)):  # its words name hosts and logins
-        return problem(503, f"the database or its server is busy; {LATER}", headers=_RETRY)
     return problem(500, "something that nobody thought of; the server's log has it")
 
 
 _RETRY = {"retry-after": "1"}
+
+
+def _away(error: Exception) -> str | None:
+    """What cannot be reached for now: its own words name hosts and logins."""
+    if isinstance(error, StoreUnavailable):
+        return "the store of the vectors is away"
+    if isinstance(error, (*DATABASE_TROUBLE, MemoryError)):
+        return "the database or its server is busy"
+    return None
 
 
 def problem(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import psycopg
 
-from revec.model.errors import AnswerInvalid, ProviderError
+from revec.model.errors import AnswerInvalid, NotFound, ProviderError, StoreUnavailable
 from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import first_line
@@ -30,8 +30,10 @@ async def work_off(site: Worksite, claim: Claim) -> None:
         await _fault(site, str(error))
     except psycopg.DataError as error:  # what was answered cannot be stored
         await _fault(site, f"an answer of {model} cannot be stored: {first_line(error)}")
-    except psycopg.errors.UndefinedTable as error:  # dropped meanwhile, and its work with it
+    except (psycopg.errors.UndefinedTable, NotFound) as error:  # dropped meanwhile, and its work with it
         events.emit(events.TryAgain(first_line(error)))
+    except StoreUnavailable as error:
+        events.emit(events.StoreFailed(site.index.place.store, str(error)))
     except NotNow as error:
         events.emit(events.HeldBack(model, str(error)))
     except ProviderError as error:

@@ -125,7 +125,8 @@ class Gatherer:
         wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
         asked = {"space": index.space.id, "hashes": wanted}
         async with self.database.transaction("worker") as conn:
-            paid = set(await self.store.known(conn, index.space, wanted))
+            paid = {*await self.store.known(conn, index.space, wanted)}
+            paid |= (await self.store.located(conn, index.space, wanted)).keys()
             paid |= {
                 row.text_hash for row in await (await conn.execute(SQL.kept, asked, binary=True)).fetchall()
             }

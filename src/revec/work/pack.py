@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psycopg
 
-from revec.model.errors import InputRefused, ProviderError
+from revec.model.errors import InputRefused, ProviderError, StoreUnavailable
 from revec.model.index import Index
 from revec.observe import events
 from revec.observe.failpoints import failpoint
@@ -25,7 +25,7 @@ from revec.postgres import documents
 from revec.postgres.database import Connection, Database, first_line
 from revec.postgres.documents import Measure
 from revec.providers.base import Provider
-from revec.stores.base import Store, Vector, half
+from revec.stores.base import ChunkSet, Located, Store, Vector, half
 from revec.work import calls, queue
 from revec.work.calls import Caller
 from revec.work.culprit import send_all
@@ -38,10 +38,11 @@ from revec.work.tally import Done
 BUSY_TRIES, BUSY_PAUSE = 3, 0.010  # a document locked by its writer: that is over in no time
 ELSEWHERE_PAUSE = 0.5  # somebody else pays for the text: look again then
 WRITE_LOCK_TIMEOUT = "2s"  # never wait longer for the table while documents are held
-OUTAGE_PAUSE = 1.0  # the provider failed: another worker need not find out at once
+OUTAGE_PAUSE = 1.0  # the provider failed, or a store: another worker need not find out at once
 ALONE_TRIES = 5  # with smaller packs each time
 LOCKED_PAUSE = 1.0  # whoever locks the whole table is at it for longer
 EMPTY = "empty text"
+OUTAGE = (ProviderError, StoreUnavailable, MemoryError)
 TOGETHER = psycopg.errors.UniqueViolation  # with another worker: our lease had run out, or its
 LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
@@ -75,8 +76,8 @@ class Worksite:
         """Bring the claimed documents' vectors up to date, as many at a time as memory allows.
 
         Raises:
-            ProviderError: the unfinished rest was given back; no document is to blame.
-            MemoryError: likewise.
+            ProviderError, StoreUnavailable, MemoryError: the unfinished rest was given back; no document is
+                to blame.
         """
         self.done = Done()
         async with self._kept(claim):
@@ -90,7 +91,7 @@ class Worksite:
                 for ids in self.memory.batches(costs):
                     await self._work_off_some(claim, {doc_id: sized[doc_id] for doc_id in ids}, costs)
                     left -= ids
-            except (ProviderError, MemoryError):
+            except OUTAGE:
                 await self._give_back(claim.only(left), OUTAGE_PAUSE)
                 raise
         return self.done
@@ -141,7 +142,7 @@ class Worksite:
         return pieces
 
     async def _embed_and_write(self, claim: Claim, pieces: list[Piece]) -> None:
-        vectors, payment = await self._known(pieces)
+        vectors, payment = await self._known(claim, pieces)
         self.payment = payment
         failpoint("paid_leased")
 
@@ -164,7 +165,7 @@ class Worksite:
             for pack in packs_of(list(unfinished.values()), vectors, most):
                 wanted = [part for part in pack if part.job.doc_id in unfinished]
                 await send_all(wanted, partial(self._embed, order), partial(self._refused, order))
-        except (ProviderError, MemoryError):
+        except OUTAGE:
             await self._let_go([*unfinished.values()], (), vectors, payment)
             await self._stop_paying(vectors, payment)
             raise
@@ -189,22 +190,57 @@ class Worksite:
             await queue.close_payment(conn, space, payment.token, sorted(hashes - kept.keys()), kept)
         payment.mine.difference_update(hashes)
 
-    async def _known(self, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
+    async def _known(self, claim: Claim, pieces: list[Piece]) -> tuple[dict[bytes, Vector], queue.Payment]:
         """The vectors that somebody paid for already, and the right to pay for the others.
 
         Looked for once more when the right is ours: who had it before may have written in between.
         """
         space = self.index.space
         wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
+        vectors = await self._copied(claim, wanted)
         async with self.database.transaction("worker") as conn:
-            vectors = await self.store.known(conn, space, wanted)
+            vectors |= await self.store.known(conn, space, [each for each in wanted if each not in vectors])
             missing = [text_hash for text_hash in wanted if text_hash not in vectors]
             payment = await queue.lease_payment(conn, space.id, missing, self.lease)
             written = await self.store.known(conn, space, sorted(payment.mine))
             await queue.close_payment(conn, space.id, payment.token, sorted(written), {})
+            late = await self.store.located(conn, space, sorted(payment.mine - written.keys()))
+        if late:
+            written |= await self._late(late, payment)
         payment.mine.difference_update(written)
         vectors.update(payment.vectors | written)
         return vectors, payment
+
+    async def _copied(self, claim: Claim, wanted: list[bytes]) -> dict[bytes, Vector]:
+        """What other stores hold of these texts, as far as this database does not.
+
+        Raises:
+            StoreUnavailable: one of them is away, and nobody waits for these documents: better late than
+                paid for again.
+        """
+        async with self.database.transaction("worker") as conn:
+            located = await self.store.located(conn, self.index.space, wanted)
+            if not located:
+                return {}
+            here = await self.store.known(conn, self.index.space, sorted(located))
+        try:
+            return here | await self.store.fetched(
+                {text_hash: at for text_hash, at in located.items() if text_hash not in here}
+            )
+        except StoreUnavailable:
+            if claim.lane == queue.BACKFILL:
+                raise
+            return here
+
+    async def _late(self, located: Located, payment: queue.Payment) -> dict[bytes, Vector]:
+        """What was written elsewhere before the right to pay was ours, if it can be had."""
+        try:
+            written = await self.store.fetched(located)
+        except StoreUnavailable:
+            return {}
+        async with self.database.transaction("worker") as conn:
+            await queue.close_payment(conn, self.index.space.id, payment.token, sorted(written), {})
+        return written
 
     async def _embed(self, order: Order, parts: list[Piece]) -> None:
         """Pay for the missing texts of these parts, and write the documents that are whole then.
@@ -253,7 +289,10 @@ class Worksite:
         self, claim: Claim, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
     ) -> None:
         """Behind the fence: only documents that still have this content, only work still ours."""
+        if not pieces:
+            return
         left = sorted(pieces, key=lambda piece: piece.job.doc_id)
+        sets = await self._staged(left, vectors, payment)
         delay = 0.0
         for attempt in range(BUSY_TRIES + 1):
             if not left:
@@ -261,20 +300,51 @@ class Worksite:
             if attempt:
                 await asyncio.sleep(BUSY_PAUSE)
             try:
-                left = await self._write_once(claim, left, vectors, payment)
+                left = await self._write_once(claim, left, sets, vectors, payment)
             except TOGETHER:
                 continue
+            except StoreUnavailable:
+                await self._drop(left, sets, vectors, payment)
+                raise
             except LOCKED as error:
                 events.emit(events.TryAgain(first_line(error)))
                 delay = LOCKED_PAUSE
                 break
         if not left:
             return
-        await self._keep(left, vectors, payment)
+        await self._drop(left, sets, vectors, payment)
         await self._give_back(claim.only({piece.job.doc_id for piece in left}), delay)
 
+    async def _staged(
+        self, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
+    ) -> dict[int, ChunkSet]:
+        """What the store wants to have before the transaction, by document.
+
+        Raises:
+            StoreUnavailable: it cannot have it now; what was paid for is kept.
+        """
+        try:
+            staged = await self.store.stage(self.index, [piece.chunk_set(vectors) for piece in pieces])
+        except StoreUnavailable:
+            await self._keep(pieces, vectors, payment)
+            raise
+        return {each.doc_id: each for each in staged}
+
+    async def _drop(
+        self, pieces: list[Piece], sets: dict[int, ChunkSet], vectors: dict[bytes, Vector], payment: UUID
+    ) -> None:
+        """Staged, paid for, and not written by us."""
+        if pieces:
+            await self.store.abandon(self.index, [sets[piece.job.doc_id] for piece in pieces])
+            await self._keep(pieces, vectors, payment)
+
     async def _write_once(
-        self, claim: Claim, pieces: list[Piece], vectors: dict[bytes, Vector], payment: UUID
+        self,
+        claim: Claim,
+        pieces: list[Piece],
+        sets: dict[int, ChunkSet],
+        vectors: dict[bytes, Vector],
+        payment: UUID,
     ) -> list[Piece]:
         """Write what can be written; the pieces whose documents were busy come back."""
         ids = [piece.job.doc_id for piece in pieces]
@@ -283,7 +353,7 @@ class Worksite:
                 await conn.execute("SELECT set_config('lock_timeout', %s, true)", (WRITE_LOCK_TIMEOUT,))
                 live = await documents.lock_current(conn, ids, [piece.content.input_hash for piece in pieces])
                 held = [piece for piece in pieces if piece.job.doc_id in live]
-                await self._store(conn, held, vectors)
+                await self._store(conn, held, sets)
                 failpoint("vectors_written")
                 await queue.settle(conn, claim.only(live))
                 hashes = [text_hash for piece in held for text_hash in piece.hashes]
@@ -293,7 +363,7 @@ class Worksite:
             busy = await self._still_current(conn, missed)
         failpoint("after_commit")
         superseded = [piece for piece in missed if piece not in busy]
-        await self._keep(superseded, vectors, payment)
+        await self._drop(superseded, sets, vectors, payment)
         self.done.superseded += len(superseded)
         self.done.excluded += sum(not piece.texts for piece in held)
         self.done.written += sum(bool(piece.texts) for piece in held)
@@ -301,11 +371,10 @@ class Worksite:
         self.done.truncated += sum(piece.truncated for piece in held)
         return busy
 
-    async def _store(self, conn: Connection, pieces: list[Piece], vectors: dict[bytes, Vector]) -> None:
+    async def _store(self, conn: Connection, pieces: list[Piece], sets: dict[int, ChunkSet]) -> None:
         if not pieces:
             return
-        sets = [piece.chunk_set(vectors) for piece in pieces]
-        await self.store.replace(conn, self.index, sets)
+        await self.store.replace(conn, self.index, [sets[piece.job.doc_id] for piece in pieces])
         await queue.absolve(conn, self.index.id, [piece.job.doc_id for piece in pieces])
         empty = {p.job.doc_id: (p.content.input_hash, EMPTY) for p in pieces if not p.texts}
         await queue.exclude(conn, self.index.id, empty)

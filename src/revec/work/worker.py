@@ -208,8 +208,9 @@ class Worker:
         return claim_size(most, self._mean_tokens.get(index.id, 0))
 
     def _lacks(self, index: Index) -> bool:
+        """Its model, for want of a package or a key; or its store, which failed a moment ago."""
         until, _ = self._lacking.get(index.space.address, (0.0, ""))
-        return time.monotonic() < until
+        return time.monotonic() < until or self._store.rests(index)
 
     async def _stop_when_drained(self) -> None:
         before: list[str] = []

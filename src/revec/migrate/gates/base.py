@@ -16,7 +16,7 @@ from revec.model.verdict import Verdict
 from revec.postgres.database import Database
 from revec.search.queries import ProviderFor
 from revec.search.retriever import Retriever
-from revec.stores.base import Store
+from revec.stores.base import Here
 
 ROOM = "revec.migrate.gates"
 COMPLETENESS, FIDELITY, RECALL = "completeness", "fidelity", "recall"
@@ -27,7 +27,7 @@ class Tools:
     """What moving and judging a migration takes."""
 
     database: Database
-    store: Store
+    store: Here
     provider_for: ProviderFor
     retriever: Retriever
     limits: Limits

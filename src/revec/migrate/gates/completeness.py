@@ -68,7 +68,8 @@ async def _count_chunk(database: Database, index: Index, tally: Tally, asked: di
         end = await (await conn.execute(SQL.end_of_chunk, asked)).fetchone()
         assert end is not None
         upto = end.upto if end.documents == asked["size"] else LAST_ID
-        for query in (SQL.completeness, SQL.orphans, SQL.malformed):
+        # What a store elsewhere was handed was whole and of its length, or it would not have been.
+        for query in (SQL.completeness, SQL.orphans, *([SQL.malformed] if index.place.is_here else [])):
             counted = await conn.execute(query.format(vectors=vectors), asked | {"upto": upto})
             row = await counted.fetchone()
             assert row is not None

@@ -64,8 +64,8 @@ def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
 
 async def _sampled(tools: Tools, provider: Provider, index: Index) -> tuple[list[float], int, int]:
     """Cosines of stored and fresh vectors; of how many different texts one has another's vector."""
+    rows = await tools.store.sample(tools.database, index, tools.limits.sample)
     async with tools.database.transaction("worker") as conn:
-        rows = await tools.store.sample(conn, index, tools.limits.sample)
         sized = await documents.measured(conn, {doc_id for doc_id, *_ in rows})
     cosines: list[float] = []
     for some in _in_groups(rows, sized):

@@ -18,12 +18,13 @@ async def judge(case: Case) -> Verdict:
     if not index.kind.is_approximate:
         return Verdict(RECALL, Outcome.NOT_CONFIGURED, "an exact scan misses nothing")
     hits = trials = 0
-    async with database.transaction("worker") as conn:
-        queries = [vector for *_, vector in await store.sample(conn, index, QUERIES)]
+    queries = [vector for *_, vector in await store.sample(database, index, QUERIES)]
+    truth = await store.ahead(index, queries, limit=AT, tenant=None, exactly=True)
+    near = await store.ahead(index, queries, limit=AT, tenant=None)
     for query in queries:
         async with database.transaction("worker") as conn:
-            exact = await store.exact(conn, index, query, limit=AT, tenant=None)
-            found = await store.nearest(conn, index, query, limit=AT, tenant=None)
+            exact = await truth.exact(conn, index, query, limit=AT, tenant=None)
+            found = await near.nearest(conn, index, query, limit=AT, tenant=None)
         bar = exact[-1][1] - TIE if exact else 0.0
         trials += len(exact)
         hits += min(len(exact), sum(score >= bar for _, score in found))

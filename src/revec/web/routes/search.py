@@ -133,5 +133,5 @@ async def _vectors(app: App, reading: Reading, caller: Caller) -> dict[tuple[str
         ids = await documents.ids_of_hits(
             conn, index.collection_id, reading.hits, tenant=caller.tenant, where=caller.visible
         )
-        found = await app.store.vectors(conn, index, list(ids))
+    found = await app.store.vectors(app.database, index, list(ids), tenant=caller.tenant)
     return {ids[doc_id]: [vector.tolist() for vector in vectors] for doc_id, vectors in found.items()}

@@ -1,0 +1,94 @@
+"""Where an index lives: a store, and what the index is called there."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from revec.model.errors import BadInput
+
+PG = "pg"
+LOCAL = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`name` is the collection of points that the index has at a store elsewhere; empty in this database."""
+
+    store: str = PG  # or an address without any secret
+    name: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        return self.store == PG
+
+    @property
+    def suffix(self) -> str:
+        """What names of indexes show of it."""
+        return "" if self.is_here else f"@{self.store}"
+
+
+HERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A store elsewhere, as it is reached. Without a host it is on this machine's disk."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    user: str | None
+    query: str
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether nobody is between us and it: then, and only then, it is reached without TLS."""
+        if not self.host or self.host == LOCAL:
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def key_name(self) -> str:
+        """What its key is called among the settings."""
+        return re.sub(r"[^a-z0-9]", "_", self.host.lower())
+
+
+def new_place(store: str) -> Place:
+    """A collection of points that nobody has: two installations may share one store."""
+    return Place(store, f"revec_{secrets.token_hex(6)}")
+
+
+def address(store: str) -> Address:
+    """
+    Raises:
+        BadInput: it is no address, or holds a secret, which would be kept and shown.
+    """
+    try:
+        parts = urlsplit(store)
+        port = parts.port
+    except ValueError:
+        raise BadInput("that is no address of a store: write chroma://host:8000") from None
+    if parts.password is not None or _holds_password(parts):
+        host = parts.hostname or "HOST"
+        name = re.sub(r"[^A-Z0-9]", "_", host.upper())
+        raise BadInput(
+            "an address of a store is kept and shown, so it holds no password: "
+            f"leave it out, and set REVEC_STORE_KEYS__{name}"
+        )
+    if not parts.scheme or not (parts.hostname or parts.path) or store != store.strip():
+        raise BadInput(f"{store!r} is no address of a store: write chroma://host:8000")
+    return Address(parts.scheme, parts.hostname or "", port, parts.path, parts.username, parts.query)
+
+
+def _holds_password(parts: SplitResult) -> bool:
+    return (
+        re.search(r"(^|&)(password|sslpassword|api_?key|token|key)=", parts.query, re.IGNORECASE) is not None
+    )
