@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import getpass
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from revec import seams
 from revec.capture import projector, tenants
-from revec.migrate import outlook, plan
+from revec.migrate import outlook, plan, power
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
 from revec.migrate.gates.base import Tools
 from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
+from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
 from revec.postgres import schema
 from revec.postgres.database import Database
@@ -40,6 +42,9 @@ from revec.work.control import Control
 from revec.work.demand import Demand
 from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
+
+if TYPE_CHECKING:  # it reckons with vectors
+    from revec.migrate.compare import Compared
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
 EARLY = 0.4  # of the deadline, for an early answer: what is left is for the other one
@@ -143,10 +148,12 @@ class App:
         long: Long = AS_IT_IS,
         patient: bool = False,
         serve_early: bool = False,
+        judged: Quality | None = None,
     ) -> plan.Plan:
         """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
+        measured = await power.power(self.tools, collection, judged) if judged else None
         return await plan.plan(
             self.database,
             collection,
@@ -156,7 +163,28 @@ class App:
             long=long,
             patient=patient,
             serve_early=serve_early,
+            power=measured,
+            traffic=await power.traffic(self.tools, collection),
         )
+
+    async def compare(
+        self,
+        collection: Collection,
+        address: str,
+        queries: Sequence[JudgedQuery],
+        *,
+        dims: int | None = None,
+        query: str | None = None,
+        long: Long = AS_IT_IS,
+        margin: float = MARGIN,
+    ) -> Compared:
+        """Whether a model is worth moving to, from a small part of what moving would cost."""
+        from revec.migrate.compare import compare
+
+        provider = await self.provider(address, dims)
+        asker = await self.provider(query, dims) if query else None
+        recipe = await plan.recipe(provider, asker, long)
+        return await compare(self.tools, collection, provider, recipe, queries, margin=margin)
 
     async def start(
         self,
@@ -169,6 +197,7 @@ class App:
         long: Long = AS_IT_IS,
         patient: bool = False,
         serve_early: bool = False,
+        judged: Quality | None = None,
         budget: Decimal | None = None,
     ) -> Migration:
         planned = await self.plan(
@@ -180,6 +209,7 @@ class App:
             long=long,
             patient=patient,
             serve_early=serve_early,
+            judged=judged,
         )
         return await self.commands.start(planned, budget=budget)
 

@@ -55,6 +55,7 @@ class Commands:
                 budget=budget,
                 patient=plan.patient,
                 serve_early=plan.serve_early,
+                judged=plan.power.quality if plan.power else None,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration

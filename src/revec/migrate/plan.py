@@ -7,7 +7,8 @@ from typing import Any
 
 from revec.migrate.decide import way_on
 from revec.migrate.early import obstacle, shortage
-from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
+from revec.migrate.gates.base import COMPLETENESS, FIDELITY, QUALITY, RECALL
+from revec.migrate.power import Power, Traffic
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Index, Kind
@@ -76,6 +77,8 @@ class Plan:
     patient: bool = False
     fusion: str | None = None  # what becomes of it at the cutover; None: nothing
     serve_early: bool = False
+    power: Power | None = None  # what the declared judgements can decide; None: none were declared
+    traffic: Traffic | None = None  # None: there is no old index to compare a new one with
 
     @property
     def long_texts(self) -> str:
@@ -165,6 +168,8 @@ class Plan:
             "serve_early": self.serve_early,
             "early": self.early,
             "gates": list(self.gates),
+            "quality": self.power.facts if self.power else None,
+            "traffic": self.traffic.facts if self.traffic else None,
             "locks": self.locks,
             "sql": self.sql,
         }
@@ -180,12 +185,15 @@ async def plan(
     long: Long = AS_IT_IS,
     patient: bool = False,
     serve_early: bool = False,
+    power: Power | None = None,
+    traffic: Traffic | None = None,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Args:
         patient: the backfill goes through the provider's batch API.
         serve_early: the model answers before the backfill is over, where that is no loss.
+        power: of the declared judgements, which the quality gate then requires.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -215,6 +223,7 @@ async def plan(
         )
     chosen, why = _kind(space, largest, kind)
     bytes_vectors, bytes_ann = bytes_of(chosen, space, total)
+    optional = [*([RECALL] if chosen.is_approximate else []), *([QUALITY] if power else [])]
     return Plan(
         collection=collection,
         old=old,
@@ -226,11 +235,13 @@ async def plan(
         why_kind=why,
         bytes_vectors=bytes_vectors,
         bytes_ann=bytes_ann,
-        gates=(COMPLETENESS, FIDELITY, *([RECALL] if chosen.is_approximate else [])),
+        gates=(COMPLETENESS, FIDELITY, *optional),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
         fusion=fused,
         serve_early=serve_early,
+        power=power,
+        traffic=traffic if old else None,
     )
 
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from revec.model.judging import Quality
+
 
 class State(StrEnum):
     PLANNED = "planned"
@@ -118,6 +120,7 @@ class Migration:
     seen: int  # documents that the cursors have passed
     patient: bool  # its backfill goes through the provider's batch API
     serve_early: bool  # its model answers before the backfill is over, where that is no loss
+    judged: Quality | None  # what the quality gate looks at; None: no judgements were declared
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime
