@@ -7,7 +7,8 @@ from typing import Any
 
 from revec.migrate.decide import way_on
 from revec.migrate.early import obstacle, shortage
-from revec.migrate.gates.base import COMPLETENESS, FIDELITY, QUALITY, RECALL
+from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
+from revec.migrate.outlook import QUALITY
 from revec.migrate.power import Power, Traffic
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused

@@ -78,6 +78,13 @@ async def read(conn: Connection, collection: Collection, name: str) -> list[Judg
     return [query for query in queries if query.is_judged]
 
 
+async def changed_at(conn: Connection, collection_id: int, name: str) -> str | None:
+    """When something last went into the set; None: there is none."""
+    asked = {"collection": collection_id, "name": name}
+    row = await (await conn.execute(SQL.find, asked)).fetchone()
+    return None if row is None else str(row.changed_at)
+
+
 async def drop(conn: Connection, collection: Collection, name: str) -> None:
     """
     Raises:

@@ -1,7 +1,7 @@
 -- name: make
 -- The set, made or found; and held, so that two writers of one set come one after the other.
 INSERT INTO revec.judged_set (collection_id, name) VALUES (%(collection)s, %(name)s)
-ON CONFLICT (collection_id, name) DO UPDATE SET changed_at = now()
+ON CONFLICT (collection_id, name) DO UPDATE SET changed_at = clock_timestamp()
 RETURNING id;
 
 -- name: put_queries
@@ -37,7 +37,7 @@ SELECT s.name, s.changed_at, count(q.id) AS queries, count(q.id) FILTER (WHERE j
  GROUP BY s.id ORDER BY s.name;
 
 -- name: find
-SELECT id FROM revec.judged_set WHERE collection_id = %(collection)s AND name = %(name)s;
+SELECT id, changed_at FROM revec.judged_set WHERE collection_id = %(collection)s AND name = %(name)s;
 
 -- name: read
 SELECT q.name, q.words, q.tenant, q.segment, j.sources, j.keys, j.grades

@@ -19,7 +19,7 @@ from revec.search.retriever import Retriever
 from revec.stores.base import Store
 
 ROOM = "revec.migrate.gates"
-COMPLETENESS, FIDELITY, RECALL, QUALITY = "completeness", "fidelity", "recall", "quality"
+COMPLETENESS, FIDELITY, RECALL = "completeness", "fidelity", "recall"
 FRESHNESS, REHEARSAL = "freshness", "rehearsal"
 AT_THE_CUTOVER = (FRESHNESS, REHEARSAL)  # asked by the cutover itself, whatever a plan requires
 

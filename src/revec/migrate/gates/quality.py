@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from revec.migrate.gates.base import QUALITY, Case
-from revec.migrate.outlook import EVIDENCE_LASTS
+from revec.migrate.gates.base import Case
+from revec.migrate.outlook import EVIDENCE_LASTS, QUALITY, SET_CHANGED
 from revec.model.errors import NotFound, ProviderError
 from revec.model.judging import JudgedQuery, Quality, fingerprint
 from revec.model.migration import Migration
@@ -69,6 +69,7 @@ async def _judge(case: Case, migration: Migration, quality: Quality) -> Verdict:
         queries = await judgements.read(conn, collection, quality.judged)
         route = await indexes.route_of(conn, collection.id)
         old = await indexes.by_id(conn, migration.old_index)
+        changed = await judgements.changed_at(conn, collection.id, quality.judged)
         last = await migrations.looked(conn, migration, QUALITY)
     if not queries:
         why = f"no query of {quality.judged!r} has a good answer: `revec judgements add {collection.name}`"
@@ -86,14 +87,21 @@ async def _judge(case: Case, migration: Migration, quality: Quality) -> Verdict:
         verdict, age, cleared = last
         same = verdict.evidence["upon"] == upon and not cleared
         if same and (verdict.outcome is not Outcome.PASSED or age < EVIDENCE_LASTS):
-            return Verdict(QUALITY, verdict.outcome, verdict.why, verdict.evidence, verdict.figures)
+            kept = verdict.evidence | {SET_CHANGED: changed}
+            return Verdict(QUALITY, verdict.outcome, verdict.why, kept, verdict.figures)
         look = verdict.evidence["look"] + (0 if same else 1)
     was, now = [
         await scored(case.tools.retriever, Served(collection.name, route, index), queries, quality.mode)
         for index in (old, case.index)
     ]
     alpha = ALPHA / 2 ** (look - 1)
-    counted = {"upon": upon, "look": look, "alpha": alpha, "looked_at": datetime.now(UTC).isoformat()}
+    counted = {
+        "upon": upon,
+        "look": look,
+        "alpha": alpha,
+        "looked_at": datetime.now(UTC).isoformat(),
+        SET_CHANGED: changed,
+    }
     return await asyncio.to_thread(verdict_of, was, now, queries, quality, alpha=alpha, counted=counted)
 
 
@@ -169,8 +177,8 @@ def _why(
     return f"cannot tell yet: {f'~{more:,} more judged queries' if more else 'judge more queries'}; {said}"
 
 
-def _mean(figures: Floats) -> float:
-    return round(float(figures.mean()), 4)
+def _mean(figures: Floats) -> float | None:
+    return round(float(figures.mean()), 4) if figures.size else None
 
 
 def _evidence(found: Comparison) -> dict[str, Any]:
