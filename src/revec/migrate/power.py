@@ -56,9 +56,8 @@ class Power:
 
     @property
     def told(self) -> str:
-        enough = (
-            f"~{self.more:,} more are needed for {self.quality.margin:g}" if self.more else "that is enough"
-        )
+        margin = f"the margin of {self.quality.margin:g}"
+        enough = f"{margin} needs ~{self.more:,} more" if self.more else f"{margin} needs no more"
         return (
             f"{self.queries:,} judged queries of {self.quality.judged!r}, {self.quality.mode}: nDCG@10 "
             f"{self.now:.3f} now (sd {self.sd:.3f}); a difference of {self.smallest:.3f} can be decided, at "
