@@ -50,16 +50,34 @@ async def judge(app: App, made: Collection, numbers: range = range(COUNT), **mor
         await judgements.put(conn, made, "default", queries(numbers, **more))
 
 
+async def make_judged(app: App) -> world.At:
+    """Every query finds its document in both indexes; proven by them, and ready."""
+    made = await steps.filled(app, COUNT)
+    await judge(app, made)
+    await app.start(made, steps.NEW, judged=DECLARED)
+    await steps.drain(app)
+    return app, made
+
+
+async def unlook(at: world.At) -> world.At:
+    """The same before its look."""
+    await execute(at[0], "DELETE FROM revec.verdict WHERE gate = 'quality'")
+    return at
+
+
+async def thin_out(at: world.At) -> world.At:
+    """With ten judged queries, which is too few to tell; to be verified."""
+    await unlook(at)
+    await execute(at[0], "DELETE FROM revec.judged_query WHERE name::int >= 10")
+    await world.force(at[0], State.VERIFYING)
+    return at
+
+
 @pytest.fixture(scope="session")
 def template_judged(maintenance: str, provider: Loopback) -> Iterator[str]:
-    """Every query finds its document in both indexes; proven by them, and ready."""
-
     async def prepare(dsn: str) -> None:
         async with App(settings_for(dsn, provider.url)) as app:
-            made = await steps.filled(app, COUNT)
-            await judge(app, made)
-            await app.start(made, steps.NEW, judged=DECLARED)
-            await steps.drain(app)
+            await make_judged(app)
 
     with servers.copied(maintenance, "template_revec", "template_judged") as dsn:
         asyncio.run(prepare(dsn))
@@ -74,19 +92,12 @@ async def judged(copies: Copies, template_judged: str, loopback: Loopback) -> As
 
 @pytest_asyncio.fixture
 async def unlooked(judged: world.At) -> world.At:
-    """The same before its look."""
-    app, _ = judged
-    await execute(app, "DELETE FROM revec.verdict WHERE gate = 'quality'")
-    return judged
+    return await unlook(judged)
 
 
 @pytest_asyncio.fixture
-async def few(unlooked: world.At) -> world.At:
-    """With ten judged queries, which is too few to tell; to be verified."""
-    app, _ = unlooked
-    await execute(app, "DELETE FROM revec.judged_query WHERE name::int >= 10")
-    await world.force(app, State.VERIFYING)
-    return unlooked
+async def few(judged: world.At) -> world.At:
+    return await thin_out(judged)
 
 
 async def look(app: App, made: Collection) -> Verdict:
@@ -265,7 +276,7 @@ def test_swapped_indexes_flip_the_verdict() -> None:
 # --- segments -------------------------------------------------------------------------------------
 
 
-def test_a_segment_that_lost_too_much_blocks() -> None:
+async def test_a_segment_that_lost_too_much_blocks() -> None:
     """On the whole nothing changed; in one language everything did."""
     asked = queries(range(900)) + [replace(q, segment="de") for q in queries(range(900, 1000))]
     was = {NDCG: np.full(1000, 0.5), RECALL: np.full(1000, 0.5)}

@@ -117,17 +117,17 @@ async def power(tools: Tools, collection: Collection, quality: Quality) -> Power
     """Asks the index that serves every judged query of the set; writes nothing.
 
     Raises:
-        NotFound: there is no such set.
         BadInput: nothing serves that a new index could be compared with, or no query has a good answer.
+        NotFound: there is no such set.
         ProviderError: a query could not be embedded.
     """
     from revec.search.judging import NDCG, scored
     from revec.search.retriever import Served
 
     async with tools.database.transaction() as conn:
-        queries = await judgements.read(conn, collection, quality.judged)
-        route = await indexes.route_of(conn, collection.id)
         index = await serving(conn, collection)
+        route = await indexes.route_of(conn, collection.id)
+        queries = await judgements.read(conn, collection, quality.judged)
     require_judged(collection, quality.judged, queries)
     found = await scored(tools.retriever, Served(collection.name, route, index), queries, quality.mode)
     sd = float(found[NDCG].std(ddof=1)) if len(queries) > 1 else 1.0
