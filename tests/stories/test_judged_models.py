@@ -73,6 +73,7 @@ async def moved(app: App, made: Collection, to: str, declared: Quality = DECLARE
     await app.start(made, to, judged=declared, **how)
     await steps.drain(app)
     migration = await world.migration(app, made)
+    print((await world.look(app, made)).next)
     async with app.database.transaction() as conn:
         found = await migrations.verdicts(conn, migration)
     assert found["completeness"][0].outcome is Outcome.PASSED

@@ -24,7 +24,7 @@ from revec.model.judging import Doc, JudgedQuery
 from revec.model.space import QueryRecipe, Space
 from revec.postgres import documents
 from revec.providers.base import Provider
-from revec.search.judging import AT_ONCE, DEPTH, NDCG, RECALL, in_words, scores
+from revec.search.judging import DEPTH, NDCG, RECALL, each_of, in_words, scores
 from revec.statistics.margins import queries_needed
 from revec.statistics.paired import Comparison, noninferior
 from revec.stores.base import Vector
@@ -75,6 +75,8 @@ class Compared:
 
     @property
     def told(self) -> str:
+        if not self.ndcg.n:
+            return f"{self.advice}: that part of so few documents pays for no judged query"
         found = f"{in_words(self.ndcg)} {NDCG} on {self.ndcg.n:,} judged queries"
         if self.advice is not Advice.CANNOT_TELL:
             return f"{self.advice}: {found}"
@@ -182,13 +184,9 @@ async def compare(
 
 async def _asked(tools: Tools, index: Index, queries: Sequence[JudgedQuery]) -> list[Vector]:
     """The queries' vectors by this index's own query model."""
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def asked(query: JudgedQuery) -> Vector:
-        async with room:
-            return await tools.retriever.embedded(index, query.words, tenant=query.tenant)
-
-    return await asyncio.gather(*map(asked, queries))
+    return await each_of(
+        queries, lambda query: tools.retriever.embedded(index, query.words, tenant=query.tenant)
+    )
 
 
 async def _tenants(tools: Tools, doc_ids: Sequence[int]) -> dict[int, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Scores = dict[str, Floats]  # by metric: of the same queries, each in [0, 1], shape (queries,)
 
+T = TypeVar("T")
 AT_ONCE = 4  # queries: a proof leaves room for those who search
 DEPTH = 10  # hits
 NDCG, RECALL = "nDCG@10", "Recall@3"
@@ -34,24 +35,33 @@ async def answers(
         ProviderError: a query could not be embedded.
         NotFound: the index is gone.
     """
-    room = asyncio.Semaphore(AT_ONCE)
 
     async def answer(query: JudgedQuery) -> list[Hit]:
-        async with room:
-            reading = await retriever.read(
-                *(served.collection, served.route, served.index, query.words),
-                k=DEPTH,
-                tenant=query.tenant,
-                mode=mode,
-            )
+        reading = await retriever.read(
+            *(served.collection, served.route, served.index, query.words),
+            k=DEPTH,
+            tenant=query.tenant,
+            mode=mode,
+        )
         return reading.hits
 
-    asked = [asyncio.create_task(answer(query)) for query in queries]
+    return await each_of(queries, answer)
+
+
+async def each_of(queries: Sequence[JudgedQuery], ask: Callable[[JudgedQuery], Awaitable[T]]) -> list[T]:
+    """What is answered to each, a few at a time; one that fails ends the others."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def asked(query: JudgedQuery) -> T:
+        async with room:
+            return await ask(query)
+
+    tasks = [asyncio.create_task(asked(query)) for query in queries]
     try:
-        return await asyncio.gather(*asked)
-    finally:  # one that fails ends the others
-        for each in asked:
-            each.cancel()
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def scores(rankings: Sequence[Sequence[Doc]], grades: Sequence[Mapping[Doc, int]]) -> Scores:
