@@ -7,11 +7,13 @@ back to WordLlama; each time the quality gate has its one look.
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from revec.app import App
 from revec.migrate.check import check
@@ -25,6 +27,7 @@ from revec.model.reading import Mode
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import judgements, migrations
 from tests import steps
+from tests.conftest import settings_for
 from tests.migrate import world
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -73,9 +76,9 @@ async def moved(app: App, made: Collection, to: str, declared: Quality = DECLARE
     await app.start(made, to, judged=declared, **how)
     await steps.drain(app)
     migration = await world.migration(app, made)
-    print((await world.look(app, made)).next)
     async with app.database.transaction() as conn:
         found = await migrations.verdicts(conn, migration)
+    assert found, (await world.look(app, made)).next
     assert found["completeness"][0].outcome is Outcome.PASSED
     assert found["fidelity"][0].outcome is Outcome.PASSED
     return found["quality"][0]
@@ -101,10 +104,17 @@ async def there_and_back(app: App, name: str, every: int) -> tuple[Verdict, Verd
     return better, same, worse
 
 
+@pytest_asyncio.fixture
+async def quick(dsn: str) -> AsyncIterator[App]:
+    """Fidelity is not what is asked here: it embeds few texts again."""
+    async with App(settings_for(dsn, "http://127.0.0.1:9/v1", fidelity_sample=20)) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("name", EVERY)
-async def test_the_better_model_passes_and_the_worse_one_fails(app: App, name: str) -> None:
+async def test_the_better_model_passes_and_the_worse_one_fails(quick: App, name: str) -> None:
     """And what is the same is said to be the same, on few queries perhaps that nobody can tell."""
-    better, same, worse = await there_and_back(app, name, EVERY[name])
+    better, same, worse = await there_and_back(quick, name, EVERY[name])
     print(f"\n{name}: {better}\n{name}: {same}\n{name}: {worse}")
     assert better.outcome is Outcome.PASSED
     assert better.why.startswith("better by ")
@@ -122,13 +132,13 @@ async def compared(app: App, name: str, every: int) -> Compared:
     return await app.compare(made, MINILM, asked)
 
 
-async def test_a_comparison_costs_little_and_is_paid_once(app: App) -> None:
+async def test_a_comparison_costs_little_and_is_paid_once(quick: App) -> None:
     """At most 3% of the bytes; a start afterwards embeds the rest; nothing is registered meanwhile."""
-    found = await compared(app, "banking77", EVERY["banking77"])
+    found = await compared(quick, "banking77", EVERY["banking77"])
     print(f"\n{found.told}\n{found.facts}")
     assert 0 < found.share <= 0.03
     assert found.advice in {Advice.UPGRADE, Advice.CANNOT_TELL}
-    async with app.database.transaction() as conn:
+    async with quick.database.transaction() as conn:
         assert len(await (await conn.execute("SELECT id FROM revec.index")).fetchall()) == 1
         paid = await (await conn.execute("SELECT count(*) AS n FROM revec.paid")).fetchone()
     assert paid is not None
