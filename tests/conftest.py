@@ -27,7 +27,7 @@ TRIALS = int(os.environ.get("REVEC_TRIALS", "3"))
 RIGHTLY_SKIPPED = (  # also as root, who can install whatever is missing
     "root may write anywhere",
     "the Cranfield collection is not beside this checkout",
-    "there is no ../shared/data/fonts here",
+    "there is no ../shared/data",
     "subreapers and /proc are Linux's",
     "no control group of memory may be made here",
     "could not import 'ir_measures'",

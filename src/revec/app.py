@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import getpass
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from revec import seams
 from revec.capture import projector, tenants
-from revec.migrate import outlook, plan
+from revec.migrate import outlook, plan, power
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
 from revec.migrate.gates.base import Tools
@@ -21,6 +22,7 @@ from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.model import place
 from revec.model.index import Collection, Index, Kind
+from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
 from revec.postgres import schema
 from revec.postgres.database import Database
@@ -45,6 +47,9 @@ from revec.work.control import Control
 from revec.work.demand import Demand
 from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
+
+if TYPE_CHECKING:  # it reckons with vectors
+    from revec.migrate.compare import Compared
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
 EARLY = 0.4  # of the deadline, for an early answer: what is left is for the other one
@@ -161,12 +166,14 @@ class App:
         patient: bool = False,
         serve_early: bool = False,
         store: str | None = None,
+        judged: Quality | None = None,
     ) -> plan.Plan:
         """What moving to a model or a store means; queries may be embedded by another one of its family."""
         if store not in (None, place.PG):
             await self.store_at(store).facts()  # it is there, and lets us in
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
+        measured = await power.power(self.tools, collection, judged) if judged else None
         return await plan.plan(
             self.database,
             collection,
@@ -177,7 +184,28 @@ class App:
             patient=patient,
             serve_early=serve_early,
             store=store,
+            power=measured,
+            traffic=await power.traffic(self.tools, collection),
         )
+
+    async def compare(
+        self,
+        collection: Collection,
+        address: str,
+        queries: Sequence[JudgedQuery],
+        *,
+        dims: int | None = None,
+        query: str | None = None,
+        long: Long = AS_IT_IS,
+        margin: float = MARGIN,
+    ) -> Compared:
+        """Whether a model is worth moving to, from a small part of what moving would cost."""
+        from revec.migrate.compare import compare
+
+        provider = await self.provider(address, dims)
+        asker = await self.provider(query, dims) if query else None
+        recipe = await plan.recipe(provider, asker, long)
+        return await compare(self.tools, collection, provider, recipe, queries, margin=margin)
 
     async def start(
         self,
@@ -191,6 +219,7 @@ class App:
         patient: bool = False,
         serve_early: bool = False,
         store: str | None = None,
+        judged: Quality | None = None,
         budget: Decimal | None = None,
     ) -> Migration:
         planned = await self.plan(
@@ -203,6 +232,7 @@ class App:
             patient=patient,
             serve_early=serve_early,
             store=store,
+            judged=judged,
         )
         return await self.commands.start(planned, budget=budget)
 

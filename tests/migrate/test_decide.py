@@ -11,7 +11,7 @@ from revec.migrate.decide import Action, Do, For, Snapshot, decide
 from revec.model.migration import FINAL, State, allowed
 from revec.model.verdict import Outcome
 
-GATES = ("completeness", "fidelity", "recall")
+GATES = ("completeness", "fidelity", "recall", "quality")
 PERSONS = {State.LIVE, State.FINISHING, State.CANARY, State.ABORTED}  # moves that a person makes
 
 snapshots = st.builds(
@@ -35,6 +35,7 @@ snapshots = st.builds(
     required=st.lists(st.sampled_from(GATES), unique=True).map(tuple),
     verdicts=st.dictionaries(st.sampled_from(GATES), st.sampled_from(Outcome)),
     verify_due=st.booleans(),
+    undecided=st.sampled_from([{}, {"quality": "cannot tell yet: ~90 more judged queries"}]),
     old_probe_due=st.booleans(),
     drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
 )
@@ -122,6 +123,20 @@ def test_dead_letters_wait_for_a_person(seen: Snapshot) -> None:
     assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
     assert "2 dead letters: `revec queue list c`" in action.why
     assert decide(replace(seen, dead=0, verify_due=True)).do is Do.VERIFY
+
+
+@everything
+@given(snapshots, st.sampled_from([State.VERIFYING, State.READY]))
+def test_a_gate_that_has_had_its_look_waits_for_a_person(seen: Snapshot, state: State) -> None:
+    """Where nothing else is unproven; with another gate to be judged, it is judged."""
+    looked = {"undecided": {"quality": "cannot tell yet: ~90 more judged queries"}, "verify_due": True}
+    seen = replace(seen, state=state, required=GATES, dead=0, **UNHINDERED, **looked)
+    verdicts = dict.fromkeys(GATES, Outcome.PASSED) | {"quality": Outcome.INCONCLUSIVE}
+    action = decide(replace(seen, verdicts=verdicts))
+    assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
+    assert "~90 more judged queries (`revec judgements add c`)" in action.why
+    assert decide(replace(seen, verdicts=verdicts | {"fidelity": Outcome.INCONCLUSIVE})).do is Do.VERIFY
+    assert decide(replace(seen, verdicts=verdicts, undecided={})).do is Do.VERIFY
 
 
 @everything

@@ -23,8 +23,11 @@ from revec.capture import projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
-from revec.migrate import backfill, decide, outlook
+from revec.migrate import backfill, decide, outlook, sample
+from revec.migrate import compare as comparison
 from revec.migrate import thresholds as carrying
+from revec.migrate.gates import base as gates
+from revec.migrate.gates import freshness, quality
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
 from revec.model.errors import (
@@ -42,7 +45,18 @@ from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import bridges, collections, documents, filters, graphs, indexes, keys, pulses
+from revec.postgres import (
+    bridges,
+    collections,
+    documents,
+    filters,
+    graphs,
+    indexes,
+    judgements,
+    keys,
+    migrations,
+    pulses,
+)
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
@@ -84,7 +98,10 @@ from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
 from tests.migrate import test_backfill, test_thresholds
+from tests.migrate import test_compare as comparing
 from tests.migrate import test_early as bridging
+from tests.migrate import test_freshness as fresh
+from tests.migrate import test_quality as judging
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
 from tests.search import test_early as early
@@ -225,6 +242,23 @@ def changed(text: str, changes: Sequence[tuple[str, str]]) -> str:
 
 async def nothing(*_: Any, **__: Any) -> None:
     """Instead of something."""
+
+
+FORGET = queue.close_payment
+RANK = comparison.Pool.scores
+
+
+async def forgotten(
+    conn: Any, space: str, token: Any, written: Sequence[bytes], kept: dict[bytes, Any]
+) -> None:
+    """What was paid for and not written goes like the rest."""
+    await FORGET(conn, space, token, [*written, *kept], {})
+
+
+def of_everybody(pool: comparison.Pool, *of: Any) -> Any:
+    """As operators ask."""
+    asked = [replace(query, tenant=None) for query in pool.queries]
+    return RANK(replace(pool, queries=asked), *of)
 
 
 async def nothing_known(*_: Any) -> dict[bytes, Any]:
@@ -1621,5 +1655,36 @@ MUTANTS: dict[str, Mutant] = {
     "a query counts whenever it is asked": Mutant(
         attribute(samples, "_first_asked", lambda asked: (True for _ in asked)),
         sampled.test_a_query_counts_once_and_a_session_once,
+    ),
+    "every look is the first": Mutant(
+        attribute(migrations, "looked", nothing),
+        judging.test_the_same_set_and_vectors_are_looked_at_once,
+    ),
+    "later looks err as often": Mutant(
+        attribute(quality, "ALPHA", 0.1), judging.test_too_few_queries_hold_the_migration
+    ),
+    "an index in doubt is looked at": Mutant(
+        attribute(gates.Case, "doubted", None), judging.test_an_index_that_is_in_doubt_is_not_looked_at
+    ),
+    "a segment blocks nothing": Mutant(
+        attribute(quality, "_segments", lambda *_: []), judging.test_a_segment_that_lost_too_much_blocks
+    ),
+    "a proof's judgements are dropped": Mutant(
+        instead(judgements.SQL, "needed", ("state <> ALL (%(final)s)", "false")),
+        judging.test_a_set_that_proves_a_migration_is_not_dropped,
+    ),
+    "a comparison pays for more": Mutant(
+        attribute(sample, "PART", 0.5), comparing.test_a_comparison_costs_three_percent_and_is_paid_once
+    ),
+    "what a comparison paid for is forgotten": Mutant(
+        attribute(sample.queue, "close_payment", forgotten),
+        comparing.test_a_comparison_costs_three_percent_and_is_paid_once,
+    ),
+    "another tenant's documents are ranked": Mutant(
+        attribute(comparison.Pool, "scores", of_everybody),
+        comparing.test_a_tenant_s_queries_see_its_own_documents,
+    ),
+    "nothing is ever late": Mutant(
+        attribute(freshness, "JIT_GOAL", float("inf")), fresh.test_each_lane_has_its_goal
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -15,6 +15,8 @@ from revec.model.index import Kind
 from revec.work import calls, control, pack
 from tests import steps
 from tests.loopback import Loopback
+from tests.migrate import test_quality
+from tests.migrate.world import At
 from tests.mutants.mutants import MUTANTS
 from tests.search.test_queries import Model
 from tests.work import test_batches
@@ -22,6 +24,15 @@ from tests.work.test_calls import Desk
 
 NOTICED = (AssertionError, pytest.fail.Exception)
 PATIENCE = 60.0
+WORLDS = {  # made here as their fixtures make them
+    "judged": test_quality.make_judged,
+    "unlooked": lambda app: _then(test_quality.make_judged(app), test_quality.unlook),
+    "few": lambda app: _then(test_quality.make_judged(app), test_quality.thin_out),
+}
+
+
+async def _then(made: Awaitable[At], change: Callable[[At], Awaitable[At]]) -> At:
+    return await change(await made)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -60,8 +71,13 @@ async def test_a_mutant_is_noticed(
         "off": 1.0,
         "store_of": store_of,
         "name": "points_put",
+        "lane": 1,
+        "goal": 60,
     }
     asked = inspect.signature(mutant.scenario).parameters
+    for fixture, make in WORLDS.items():
+        if fixture in asked:
+            has[fixture] = await make(app)
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
         with pytest.raises(NOTICED) as noticed:
             await mutant.scenario(**{each: has[each] for each in asked})

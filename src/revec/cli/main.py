@@ -9,7 +9,19 @@ from collections.abc import Sequence
 import cyclopts
 
 from revec import __version__
-from revec.cli import collection, keys, migration, providers, queue, reading, serving, status, stores, tenants
+from revec.cli import (
+    collection,
+    judging,
+    keys,
+    migration,
+    providers,
+    queue,
+    reading,
+    serving,
+    status,
+    stores,
+    tenants,
+)
 from revec.cli.door import Exit, err, exit_code
 from revec.model.errors import RevecError, without_numpy
 
@@ -28,7 +40,20 @@ def build() -> cyclopts.App:
         result_action="return_value",
         default_parameter=cyclopts.Parameter(negative=()),
     )
-    for module in (collection, reading, migration, status, queue, tenants, providers, stores, keys, serving):
+    modules = (
+        collection,
+        reading,
+        judging,
+        migration,
+        status,
+        queue,
+        tenants,
+        providers,
+        stores,
+        keys,
+        serving,
+    )
+    for module in modules:
         module.register(app)
     return app
 

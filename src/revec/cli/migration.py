@@ -6,17 +6,29 @@ import re
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.collection import Chunk, Dims, Kind, Truncate, long_of
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
+from revec.cli.judging import Declared, QueriesFile, gates_table, of_files
+from revec.cli.reading import Tenant
+from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
 
+if TYPE_CHECKING:
+    from revec.app import App
+    from revec.migrate.compare import Compared
+    from revec.migrate.plan import Plan
+    from revec.model.index import Collection
+    from revec.model.judging import JudgedQuery
+
 MOST_DIGITS = 6
+NOTHING_DECLARED = Declared()
 Budget = Annotated[
     Decimal | None, Parameter(help="US dollars that the backfill may cost; it pauses before it costs more.")
 ]
@@ -32,6 +44,12 @@ Store = Annotated[
     str | None, Parameter(help="Where the new index lives: pg, or an address; where it is now unless said.")
 ]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
+Compare = Annotated[
+    bool, Parameter(help="Whether it is worth it, from at most 3% of what it costs.", negative=())
+]
+Qrels = Annotated[
+    Path | None, Parameter(help="Their judgements, to compare by: TREC's, tabs, JSON lines, Quepid.")
+]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
 ]
@@ -67,11 +85,31 @@ async def plan(
     patient: Patient = False,
     serve_early: Early = False,
     store: Store = None,
+    declared: Declared = NOTHING_DECLARED,
+    compare: Compare = False,
+    queries: QueriesFile = None,
+    qrels: Qrels = None,
+    tenant: Tenant = DEFAULT_TENANT,
     json: Json = False,
 ) -> int:
-    """Show what a migration would do, take and need. Writes nothing."""
+    """Show what a migration would do, take and need. Writes nothing.
+
+    With --compare: whether the model is worth it, from at most 3% of what moving would cost. Judged queries
+    are those of --judged SET, or of --queries and --qrels. Exit code 3: the sample cannot tell.
+
+    Parameters
+    ----------
+    name
+        The collection.
+    """
     async with of_collection(name) as (app, collection):
         long = long_of(name, chunk, truncate)
+        if compare:
+            asked = await _to_compare(app, collection, declared, queries=queries, qrels=qrels, tenant=tenant)
+            compared = await app.compare(
+                collection, to, asked, dims=dims, query=query_model, long=long, margin=declared.margin
+            )
+            return _show_compared(name, to, compared, json=json)
         planned = await app.plan(
             collection,
             to,
@@ -82,10 +120,20 @@ async def plan(
             patient=patient,
             serve_early=serve_early,
             store=store,
+            judged=declared.quality,
         )
     if json:
         show_json(planned.facts)
         return Exit.DONE
+    _print_plan(name, planned, to)
+    way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
+    way += f" --store {store}" if store else ""
+    way += f" --judged {declared.judged}" if declared.judged else ""
+    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.", markup=False)
+    return Exit.DONE
+
+
+def _print_plan(name: str, planned: Plan, to: str) -> None:
     facts = planned.facts
     out.print(f"[bold]{name}[/bold]: {facts['from'] or 'nothing'} → {to}, {facts['dims']} dims")
     out.print(f"documents   {facts['documents']:,} (largest tenant {facts['largest_tenant']:,})")
@@ -104,14 +152,59 @@ async def plan(
     if facts["serve_early"]:
         out.print(f"early       {facts['early']}", markup=False)
     out.print(f"gates       {', '.join(facts['gates'])}")
+    if planned.power:
+        out.print(f"judged      {planned.power.told}", markup=False)
+    if planned.traffic:
+        out.print(f"traffic     {planned.traffic.told}", markup=False)
     for number, lock in enumerate(facts["locks"]):
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
-    way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
-    way += f" --store {store}" if store else ""
-    out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.", markup=False)
-    return Exit.DONE
+
+
+async def _to_compare(
+    app: App,
+    collection: Collection,
+    declared: Declared,
+    *,
+    queries: Path | None,
+    qrels: Path | None,
+    tenant: str,
+) -> list[JudgedQuery]:
+    """The judged queries of a set, or of two files."""
+    from revec.postgres import judgements
+
+    if (qrels is None) == (declared.judged is None):
+        raise BadInput(
+            "compared by which judged queries? Say --judged SET, or --queries FILE and --qrels FILE"
+        )
+    if qrels is None:
+        assert declared.judged is not None
+        async with app.database.transaction() as conn:
+            return await judgements.read(conn, collection, declared.judged)
+    bad: list[str] = []
+    found = await of_files(app, collection, queries=queries, qrels=qrels, source=None, tenant=tenant, bad=bad)
+    for why in bad:
+        err.print(why, markup=False)
+    return found
+
+
+def _show_compared(name: str, to: str, compared: Compared, *, json: bool) -> int:
+    from revec.migrate.compare import Advice
+
+    if json:
+        show_json(compared.facts)
+    else:
+        cost = "nobody knows its price" if compared.cost is None else f"${compared.cost:,.4f}"
+        out.print(f"[bold]{name}[/bold]: {compared.old} beside {to}")
+        out.print(
+            f"sample      {compared.documents:,} documents, {compared.judged:,} of them judged: "
+            f"{compared.share:.1%} of all that a migration would embed"
+        )
+        out.print(f"cost        {compared.tokens:,} tokens, {cost}; a start within a day pays for the rest")
+        out.print(f"verdict     {compared.told}", markup=False)
+        out.print(f"            {compared.caveat}", markup=False)
+    return Exit.GATE if compared.advice is Advice.CANNOT_TELL else Exit.DONE
 
 
 async def start(
@@ -127,6 +220,7 @@ async def start(
     patient: Patient = False,
     serve_early: Early = False,
     store: Store = None,
+    declared: Declared = NOTHING_DECLARED,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -144,6 +238,7 @@ async def start(
             patient=patient,
             serve_early=serve_early,
             store=store,
+            declared=declared,
             json=json,
         )
     from revec.work import queue
@@ -159,6 +254,7 @@ async def start(
             patient=patient,
             serve_early=serve_early,
             store=store,
+            judged=declared.quality,
             budget=budget,
         )
         async with app.database.transaction() as conn:
@@ -194,11 +290,13 @@ async def verify(
     if json:
         counted = next(each.evidence for each in verdicts if each.gate == "completeness")
         names = [name for name in counted if name != "horizon"]
-        gates = {each.gate: {"verdict": each.outcome, "why": each.why} for each in verdicts}
+        gates = {
+            each.gate: {"verdict": each.outcome, "why": each.why, **asdict(each.figures)} for each in verdicts
+        }
         said = {"gates": gates, "fusion": fused}
         show_json({"verdict": outcome, **{key: counted[key] for key in names}, **said})
     else:
-        table([{"gate": v.gate, "verdict": v.outcome, "why": v.why} for v in verdicts])
+        gates_table(verdicts)
         if fused:
             out.print(f"{fused}.", markup=False)
         out.print(f"[bold]{outcome}[/bold]")

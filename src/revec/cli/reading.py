@@ -16,6 +16,7 @@ from revec.model import filter as filters
 from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput
 from revec.model.filter import Filter
+from revec.model.judging import JudgedQuery
 from revec.model.limits import MOST_HITS
 from revec.model.reading import Mode, Reading
 
@@ -226,19 +227,20 @@ async def evaluate(
     """
     from revec.search import fusion
     from revec.search.judge import judged
+    from revec.search.judging import answers
+    from revec.search.retriever import Served
 
     texts, grades = judgements.of_queries(queries, qrels)
     legs = list(Mode) if mode == "hybrid" else [Mode(mode)]
-    rankings: dict[Mode, dict[str, list[str]]] = {leg: {} for leg in legs}
+    rankings: dict[Mode, dict[str, list[str]]] = {}
     async with opened() as app:
         route, index = await app.retriever.route(name)
-        for query in judged(grades):
-            for leg in legs:
-                whose = None if all_tenants else tenant
-                reading = await app.retriever.read(
-                    name, route, index, texts[query], k=10, tenant=whose, mode=leg
-                )
-                rankings[leg][query] = [hit.id for hit in reading.hits]
+        whose = None if all_tenants else tenant
+        asked = [JudgedQuery(query, texts[query], tenant=whose) for query in judged(grades)]
+        for leg in legs:
+            found = await answers(app.retriever, Served(name, route, index), asked, leg)
+            ids = [[hit.id for hit in hits] for hits in found]
+            rankings[leg] = {query.name: of_query for query, of_query in zip(asked, ids, strict=True)}
         async with app.database.transaction() as conn:
             fused = await fusion.in_force(conn, index.collection_id, index.space, index.query)
     reports = {leg: _report(rankings[leg], grades, leg, index.name) for leg in legs}

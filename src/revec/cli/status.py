@@ -7,14 +7,18 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
 from rich.markup import escape
 
 from revec.cli.door import Exit, Json, of_collection, out, show_json, table
+from revec.cli.judging import gates_table
 from revec.cli.queue import throttle_line
+
+if TYPE_CHECKING:
+    from revec.model.verdict import Verdict
 
 Line = tuple[str, str]  # a label and what there is to say
 
@@ -43,14 +47,14 @@ async def status(
             elif str(shown) != last:
                 if watch and sys.stdout.isatty():
                     out.clear()
-                _show_status(shown)
+                _show_status(shown, seen.gates)
             last = str(shown)
             if not watch or seen.state in (None, "finished", "aborted"):
                 return Exit.DONE
             await asyncio.sleep(1.0)
 
 
-def _show_status(seen: dict[str, Any]) -> None:
+def _show_status(seen: dict[str, Any], gates: list[Verdict]) -> None:
     state = seen["state"] or "no migration yet"
     paused = f", paused: {seen['paused']}" if seen["paused"] else ""
     target = f" → {seen['target']}" if seen["target"] else ""
@@ -59,7 +63,7 @@ def _show_status(seen: dict[str, Any]) -> None:
     _say(_of_migration(seen))
     table([_of_index(each) for each in seen["indexes"]])
     _say(_troubles(seen))
-    _say(("gate", f"{gate} {verdict}") for gate, verdict in (seen["verdicts"] or {}).items())
+    gates_table(gates)
     _say([("next", seen["next"]), ("rollback", seen["rollback"])])
 
 

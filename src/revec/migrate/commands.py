@@ -56,6 +56,7 @@ class Commands:
                 patient=plan.patient,
                 serve_early=plan.serve_early,
                 place=plan.place,
+                judged=plan.power.quality if plan.power else None,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration

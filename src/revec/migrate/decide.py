@@ -56,6 +56,9 @@ class Snapshot:
     required: tuple[str, ...] = ()
     verdicts: Mapping[str, Outcome] = field(default_factory=dict)  # fresh ones, and failures
     verify_due: bool = True  # not judged a moment ago
+    undecided: Mapping[str, str] = field(
+        default_factory=dict
+    )  # gates that look no more as things are, and why
     old_probe_due: bool = False
     drop_seconds: float | None = None  # until the old index may go; None: nobody asked
 
@@ -212,6 +215,9 @@ def _until_passed(seen: Snapshot) -> Action | None:
         return None
     if why := _for_a_person(seen, outcomes):
         return _wait(why, For.PERSON)
+    if unproven and seen.undecided.keys() >= {*unproven}:
+        why = "; ".join(f"gate {gate}: {seen.undecided[gate]}" for gate in unproven)
+        return _wait(f"{why} (`revec judgements add {seen.collection}`)", For.PERSON)
     why = f"not yet proven: {', '.join(unproven)}"
     return Action(Do.VERIFY, why) if seen.verify_due else _wait(why, For.WORK)
 

@@ -10,13 +10,14 @@ from revec.migrate import backfill
 from revec.migrate.decide import For, Snapshot, decide
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
-from revec.postgres import collections, indexes, migrations
+from revec.postgres import collections, indexes, judgements, migrations
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 from revec.stores.base import Store
 from revec.work import batches, queue
 
 SQL = beside(__file__)
+QUALITY, SET_CHANGED = "quality", "set_changed_at"  # the gate, and what of its evidence says whether to look
 EVIDENCE_LASTS = timedelta(hours=24)
 VERIFY_EVERY = timedelta(seconds=5)  # where a gate cannot tell yet; doubled with each look
 VERIFY_AT_LEAST_EVERY = timedelta(minutes=30)
@@ -73,6 +74,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             required=migration.gates,
             verdicts=outcomes,
             verify_due=verify_due,
+            undecided=await _undecided(conn, migration),
             old_probe_due=_probe_due(migration),
             drop_seconds=await drop_seconds(conn, migration, limits),
         )
@@ -104,6 +106,20 @@ async def standing(conn: Connection, migration: Migration) -> tuple[dict[str, Ou
     looks = await migrations.undecided_looks(conn, migration)
     wait = min(VERIFY_EVERY * 2 ** min(looks, 8), VERIFY_AT_LEAST_EVERY)
     return counted, not undecided or min(undecided) > wait
+
+
+async def _undecided(conn: Connection, migration: Migration) -> dict[str, str]:
+    """The quality gate has had its look and could not tell: only more judgements make another one."""
+    if migration.judged is None:
+        return {}
+    last = await migrations.looked(conn, migration, QUALITY)
+    if last is None:
+        return {}
+    verdict, _, cleared = last
+    changed = await judgements.changed_at(conn, migration.collection_id, migration.judged.judged)
+    if cleared or verdict.outcome is not Outcome.INCONCLUSIVE or verdict.evidence[SET_CHANGED] != changed:
+        return {}
+    return {QUALITY: verdict.why}
 
 
 def _probe_due(migration: Migration) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from revec.migrate.decide import way_on
 from revec.migrate.early import obstacle, shortage
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
+from revec.migrate.outlook import QUALITY
+from revec.migrate.power import Power, Traffic
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Index, Kind
@@ -78,6 +80,8 @@ class Plan:
     fusion: str | None = None  # what becomes of it at the cutover; None: nothing
     serve_early: bool = False
     place: Place = HERE
+    power: Power | None = None  # what the declared judgements can decide; None: none were declared
+    traffic: Traffic | None = None  # None: there is no old index to compare a new one with
 
     @property
     def copies(self) -> bool:
@@ -179,6 +183,8 @@ class Plan:
             "serve_early": self.serve_early,
             "early": self.early,
             "gates": list(self.gates),
+            "quality": self.power.facts if self.power else None,
+            "traffic": self.traffic.facts if self.traffic else None,
             "locks": self.locks,
             "sql": self.sql,
         }
@@ -195,6 +201,8 @@ async def plan(
     patient: bool = False,
     serve_early: bool = False,
     store: str | None = None,
+    power: Power | None = None,
+    traffic: Traffic | None = None,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
@@ -202,6 +210,7 @@ async def plan(
         patient: the backfill goes through the provider's batch API.
         serve_early: the model answers before the backfill is over, where that is no loss.
         store: where the new index lives; None: where the one that serves does.
+        power: of the declared judgements, which the quality gate then requires.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -233,6 +242,7 @@ async def plan(
         )
     chosen, why = _kind(space, largest, kind) if at == PG else _native(at, kind)
     bytes_vectors, bytes_ann = bytes_of(chosen, space, total)
+    optional = [*([RECALL] if chosen.is_approximate else []), *([QUALITY] if power else [])]
     return Plan(
         collection=collection,
         old=old,
@@ -244,12 +254,14 @@ async def plan(
         why_kind=why,
         bytes_vectors=bytes_vectors,
         bytes_ann=bytes_ann,
-        gates=(COMPLETENESS, FIDELITY, *([RECALL] if chosen.is_approximate else [])),
+        gates=(COMPLETENESS, FIDELITY, *optional),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
         fusion=fused,
         serve_early=serve_early,
         place=HERE if at == PG else new_place(at),
+        power=power,
+        traffic=traffic if old else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from revec.migrate.decide import decide
 from revec.migrate.outlook import Limits
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
+from revec.model.verdict import Outcome, Verdict
 from revec.postgres import bridges, collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search import fusion
@@ -65,6 +67,7 @@ class Status:
     batches: list[str] = field(default_factory=list)  # that the provider has
     early: dict[str, Any] | None = None  # whether the new model answers already, and why; None: nobody asked
     verdicts: dict[str, str] | None = None
+    gates: list[Verdict] = field(default_factory=list)  # the required ones first
     rollback: str = ""
 
 
@@ -175,7 +178,18 @@ async def _migration(database: Database, migration: Migration, collection: Colle
         "early": early,
         "batches": [batches.told(each) for each in at_provider],
         "verdicts": {gate: f"{v.outcome}: {v.why}" for gate, (v, _) in verdicts.items()},
+        "gates": _gates(migration, {gate: verdict for gate, (verdict, _) in verdicts.items()}),
     }
+
+
+def _gates(migration: Migration, verdicts: Mapping[str, Verdict]) -> list[Verdict]:
+    unknown = {
+        gate: Verdict(gate, Outcome.INCONCLUSIVE, "not judged yet")
+        for gate in migration.gates
+        if gate not in verdicts
+    }
+    known = unknown | dict(verdicts)
+    return [known[gate] for gate in dict.fromkeys((*migration.gates, *known))]
 
 
 async def _early(conn: Connection, migration: Migration, collection: Collection) -> dict[str, Any]:

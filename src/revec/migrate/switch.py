@@ -7,24 +7,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psycopg
-
 from revec.migrate import sentinels, thresholds, under_way
 from revec.migrate.decide import way_on
-from revec.migrate.gates.base import Tools
+from revec.migrate.gates.base import AT_THE_CUTOVER, Case, Tools, gate
 from revec.migrate.outlook import EVIDENCE_LASTS
-from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused, StoreUnavailable
+from revec.model.errors import GateNotMet, Refused, StoreUnavailable
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import bridges, collections, indexes, migrations
 from revec.postgres.database import Connection
-from revec.postgres.queries import beside
 from revec.search import fusion
-from revec.work import queue
-
-SQL = beside(__file__)
-REHEARSAL = "rehearsal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +49,10 @@ class Switch:
             verdicts = await migrations.verdicts(conn, migration)
         _require_fresh(collection, migration, verdicts)
         await self._require_current(collection, migration)
-        rehearsal = await self._rehearse(collection, migration)
+        asked = await self._ask_now(collection, migration)
         evidence: dict[str, Any] = {
-            "gates": {gate: str(verdict.outcome) for gate, (verdict, _) in verdicts.items()},
-            "rehearsal": rehearsal.evidence,
+            "gates": {name: str(verdict.outcome) for name, (verdict, _) in verdicts.items()},
+            **{name: verdict.evidence for name, verdict in asked.items()},
         }
         if carried := await self._carry_threshold(migration):
             evidence["threshold"] = carried
@@ -160,7 +153,6 @@ class Switch:
         assert migration.new_index is not None
         async with self.tools.database.transaction() as conn:
             index = await indexes.by_id(conn, migration.new_index)
-            waiting = (await queue.open_work(conn, [index.id]))[index.id]
             unread = await collections.unread(conn, collection.id)
         if unread:
             raise GateNotMet(f"{unread}: `revec status {collection.name}` says how to go on")
@@ -169,53 +161,38 @@ class Switch:
                 f"{index.name} is not written: {index.fault}; `revec resume {collection.name}` "
                 "goes on once that is mended"
             )
-        if waiting.oldest_seconds > self.tools.limits.freshness:
-            raise GateNotMet(
-                f"{waiting.open:,} documents wait for {index.name}, the oldest for "
-                f"{waiting.oldest_seconds:.0f} s: `revec worker` brings them in, "
-                f"`revec status {collection.name}` shows them"
-            )
 
     async def _still_proven(self, conn: Connection, seen: Migration) -> None:
         migration = await migrations.by_id(conn, seen.id)
         if migration.hold:
             raise Refused(f"a guard holds it: {migration.hold}")
-        for gate, (verdict, _) in (await migrations.verdicts(conn, migration)).items():
-            if gate in migration.gates and verdict.outcome is not Outcome.PASSED:
-                raise GateNotMet(f"gate {gate} has not passed ({verdict.outcome}: {verdict.why})")
+        for name, (verdict, _) in (await migrations.verdicts(conn, migration)).items():
+            if name in migration.gates and verdict.outcome is not Outcome.PASSED:
+                raise GateNotMet(f"gate {name} has not passed ({verdict.outcome}: {verdict.why})")
 
-    async def _rehearse(self, collection: Collection, migration: Migration) -> Verdict:
-        """One probe through both indexes, and the flip and back, undone before anybody sees it."""
+    async def _ask_now(self, collection: Collection, migration: Migration) -> dict[str, Verdict]:
+        """What is asked by the cutover itself: a proof is of its hour, and these are of this moment.
+
+        Raises:
+            GateNotMet: one of them did not pass; nothing was flipped.
+            Refused: the route was moved by somebody else.
+        """
         assert migration.new_index is not None
-        try:
-            async with self.tools.database.transaction() as conn:
-                seen = await indexes.route_of(conn, collection.id)
-                row = await (await conn.execute(SQL.probe_text, {"collection": collection.id})).fetchone()
-                sides = [
-                    await indexes.by_id(conn, index_id)
-                    for index_id in (migration.old_index, migration.new_index)
-                    if index_id is not None
-                ]
-            probe = row.text if row else "rehearsal"
-            for index in sides:
-                await self.tools.retriever.read(
-                    collection.name, seen, index, probe, k=1, tenant=None, fresh=True
-                )
-            began = time.perf_counter()
-            async with self.tools.database.transaction() as conn, conn.transaction(force_rollback=True):
-                flipped = await indexes.flip(
-                    conn, seen, serving=migration.new_index, previous=migration.old_index
-                )
-            seconds = time.perf_counter() - began
-        except (ProviderError, NotFound, StoreUnavailable, psycopg.Error) as error:
-            raise GateNotMet(f"the rehearsal failed, nothing was flipped: {error}") from error
-        if flipped is None:
-            raise Refused("the route was moved by somebody else: look again")
-        evidence = {"seconds": round(seconds, 4), "probed": [index.name for index in sides]}
-        verdict = Verdict(REHEARSAL, Outcome.PASSED, "both sides answered a probe", evidence)
         async with self.tools.database.transaction() as conn:
-            await migrations.record(conn, migration, verdict)
-        return verdict
+            index = await indexes.by_id(conn, migration.new_index)
+        found: dict[str, Verdict] = {}
+        for name in AT_THE_CUTOVER:
+            verdict = await gate(name).judge(Case(self.tools, index, migration))
+            if verdict.outcome is not Outcome.PASSED:
+                raise GateNotMet(
+                    f"the {name} failed, nothing was flipped: {verdict.why}; "
+                    f"`revec status {collection.name}` says where it stands"
+                )
+            found[name] = verdict
+        async with self.tools.database.transaction() as conn:
+            for verdict in found.values():
+                await migrations.record(conn, migration, verdict)
+        return found
 
     async def _carry_threshold(self, migration: Migration) -> dict[str, Any] | None:
         """What was called similar is called so afterwards; kept by space, so a rollback needs nothing."""
@@ -252,10 +229,10 @@ class Switch:
 
 
 def _require_fresh(collection: Collection, migration: Migration, verdicts: dict[str, Any]) -> None:
-    for gate in migration.gates:
-        verdict, age = verdicts.get(gate, (None, None))
+    for name in migration.gates:
+        verdict, age = verdicts.get(name, (None, None))
         if verdict is None or verdict.outcome is not Outcome.PASSED:
-            said = f"{verdict.outcome}: {verdict.why}" if verdict else "not judged yet"
-            raise GateNotMet(f"gate {gate} has not passed ({said}): `revec verify {collection.name}`")
+            said = f"{verdict.outcome}: {verdict.detail}" if verdict else "not judged yet"
+            raise GateNotMet(f"gate {name} has not passed ({said}): `revec verify {collection.name}`")
         if age > EVIDENCE_LASTS:
-            raise GateNotMet(f"gate {gate} passed more than 24 h ago: `revec verify {collection.name}` again")
+            raise GateNotMet(f"gate {name} passed more than 24 h ago: `revec verify {collection.name}` again")

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from revec.model.judging import Quality
 from revec.model.place import Place
 
 
@@ -122,6 +123,7 @@ class Migration:
     store: str  # where the new index lives, and
     place: str  # what it is called there; drawn by the plan
     serve_early: bool  # its model answers before the backfill is over, where that is no loss
+    judged: Quality | None  # what the quality gate looks at; None: no judgements were declared
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime

@@ -16,15 +16,38 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """What a gate measured, beside what it asks for; None where there is no such number."""
+
+    now: float | None = None
+    bound: float | None = None  # what `now` is worth at worst
+    limit: float | None = None  # that the bound, or where there is none `now`, has to keep
+    n: int | None = None  # of what was looked at
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {value:,.4g}" if name != "n" else f"n {value:,}"
+            for name, value in zip(self.__slots__, (self.now, self.bound, self.limit, self.n), strict=True)
+            if value is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     gate: str
     outcome: Outcome
     why: str
     evidence: dict[str, Any] = field(default_factory=dict)
+    figures: Figures = Figures()
     at: datetime | None = None
 
     def __str__(self) -> str:
         return f"{self.gate}: {self.outcome} ({self.why})"
+
+    @property
+    def detail(self) -> str:
+        """Why, with the figures where there are any."""
+        return "; ".join(filter(None, [self.why, str(self.figures)]))
 
 
 def together(verdicts: list[Verdict]) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,14 +13,17 @@ from psycopg.types.json import Jsonb
 
 from revec.model.errors import Refused
 from revec.model.index import Kind
+from revec.model.judging import Quality
 from revec.model.migration import FINAL, Migration, State, allowed
 from revec.model.place import HERE, Place
+from revec.model.reading import Mode
 from revec.model.space import QueryRecipe, Space
-from revec.model.verdict import Outcome, Verdict
+from revec.model.verdict import Figures, Outcome, Verdict
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
+FIGURES = "figures"  # of a verdict, in its evidence
 Evidence = Mapping[str, Any]
 
 
@@ -36,6 +40,7 @@ async def create(
     patient: bool = False,
     serve_early: bool = False,
     place: Place = HERE,
+    judged: Quality | None = None,
 ) -> Migration:
     """A planned migration.
 
@@ -55,6 +60,7 @@ async def create(
         "serve_early": serve_early,
         "store": place.store,
         "place": place.name,
+        "judged": None if judged is None else Jsonb(asdict(judged)),
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()
@@ -182,7 +188,7 @@ async def record(conn: Connection, migration: Migration, verdict: Verdict) -> No
             "gate": verdict.gate,
             "outcome": verdict.outcome,
             "why": verdict.why,
-            "evidence": Jsonb(verdict.evidence),
+            "evidence": Jsonb(verdict.evidence | {FIGURES: asdict(verdict.figures)}),
         },
     )
 
@@ -190,13 +196,13 @@ async def record(conn: Connection, migration: Migration, verdict: Verdict) -> No
 async def verdicts(conn: Connection, migration: Migration) -> dict[str, tuple[Verdict, timedelta]]:
     """The standing verdict of each gate, and its age."""
     rows = await (await conn.execute(SQL.verdicts, {"id": migration.id})).fetchall()
-    return {
-        row.gate: (
-            Verdict(row.gate, Outcome(row.outcome), row.why, row.evidence, row.at),
-            timedelta(seconds=row.age),
-        )
-        for row in rows
-    }
+    return {row.gate: (_verdict(row), timedelta(seconds=row.age)) for row in rows}
+
+
+async def looked(conn: Connection, migration: Migration, gate: str) -> tuple[Verdict, timedelta, bool] | None:
+    """The last look that was counted, its age, and whether a person cleared what came of it."""
+    row = await (await conn.execute(SQL.looked, {"id": migration.id, "gate": gate})).fetchone()
+    return None if row is None else (_verdict(row), timedelta(seconds=row.age), row.cleared)
 
 
 async def undecided_looks(conn: Connection, migration: Migration) -> int:
@@ -222,4 +228,11 @@ async def rate(conn: Connection, migration: Migration) -> float | None:
 
 def _migration(row: Any) -> Migration:
     fields = {name: getattr(row, name) for name in Migration.__dataclass_fields__}
-    return Migration(**fields | {"state": State(row.state), "gates": tuple(row.gates)})
+    judged = row.judged and Quality(**row.judged | {"mode": Mode(row.judged["mode"])})
+    return Migration(**fields | {"state": State(row.state), "gates": tuple(row.gates), "judged": judged})
+
+
+def _verdict(row: Any) -> Verdict:
+    evidence = dict(row.evidence)
+    figures = Figures(**evidence.pop(FIGURES, {}))
+    return Verdict(row.gate, Outcome(row.outcome), row.why, evidence, figures, row.at)

@@ -1,8 +1,8 @@
 -- name: create
 INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget,
-                             patient, serve_early, store, place)
+                             patient, serve_early, store, place, judged)
 VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s,
-        %(patient)s, %(serve_early)s, %(store)s, %(place)s)
+        %(patient)s, %(serve_early)s, %(store)s, %(place)s, %(judged)s)
 RETURNING id;
 
 -- name: active
@@ -78,6 +78,13 @@ SELECT DISTINCT ON (gate) gate, outcome, why, evidence, at,
        extract(epoch FROM clock_timestamp() - at)::float AS age
   FROM revec.verdict WHERE migration_id = %(id)s AND cleared_at IS NULL
  ORDER BY gate, (outcome = 'FAILED') DESC, id DESC;
+
+-- name: looked
+-- Looks are counted, because each is a chance to err.
+SELECT gate, outcome, why, evidence, at, cleared_at IS NOT NULL AS cleared,
+       extract(epoch FROM clock_timestamp() - (evidence->>'looked_at')::timestamptz)::float AS age
+  FROM revec.verdict WHERE migration_id = %(id)s AND gate = %(gate)s AND evidence ? 'look'
+ ORDER BY id DESC LIMIT 1;
 
 -- name: undecided_looks
 -- How often gates could not tell since anything last moved.

@@ -33,3 +33,10 @@ async def lately(conn: Connection, host: str, *, seconds: float) -> list[Any]:
 
 async def learn(conn: Connection) -> None:
     await conn.execute(SQL.learn, {"echo": ECHO, "enough": ENOUGH})
+
+
+async def searches_per_second(conn: Connection, collection: str) -> float | None:
+    """Of the last minutes, no more than the samples hold; None where none were seen."""
+    row = await (await conn.execute(SQL.searches, {"name": collection})).fetchone()
+    assert row is not None
+    return row.n / row.seconds if row.n and row.seconds else None

@@ -37,3 +37,9 @@ SELECT p.kind, p.name,
               + make_interval(secs => %(echo)s)
  GROUP BY p.kind, p.name HAVING count(*) >= %(enough)s
 ON CONFLICT (kind, name) DO UPDATE SET ms = excluded.ms, n = excluded.n, at = now();
+
+-- name: searches
+-- How many times were noted, and in how long: since the first of them, and half a minute at least.
+SELECT coalesce(sum(cardinality(ms)), 0)::bigint AS n,
+       greatest(extract(epoch FROM clock_timestamp() - min(at)), 30)::float AS seconds
+  FROM revec.pulse WHERE kind = 'search' AND name = %(name)s;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+Doc = TypeVar("Doc", bound=Hashable)  # what a document is known by
 Qrels = Mapping[str, Mapping[str, int]]  # query id → document id → grade (0: judged, not relevant)
 
 
@@ -26,7 +28,7 @@ def judged(qrels: Qrels) -> list[str]:
     return [query for query, grades in qrels.items() if any(grade > 0 for grade in grades.values())]
 
 
-def ndcg(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+def ndcg(ranking: Sequence[Doc], grades: Mapping[Doc, int], k: int) -> float:
     """nDCG@k with gains = grades and log2 discounts (Järvelin and Kekäläinen, 2002)."""
     gains = np.array([max(grades.get(doc, 0), 0) for doc in ranking[:k]], dtype=np.float64)
     ideal = np.sort([max(grade, 0) for grade in grades.values()])[::-1][:k].astype(np.float64)
@@ -34,7 +36,7 @@ def ndcg(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
     return _discounted(gains) / best if best else 0.0
 
 
-def recall(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+def recall(ranking: Sequence[Doc], grades: Mapping[Doc, int], k: int) -> float:
     """The share of the relevant documents among the first k."""
     relevant = {doc for doc, grade in grades.items() if grade > 0}
     return len(relevant.intersection(ranking[:k])) / len(relevant) if relevant else 0.0

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from revec.model.document import unstorable
 from revec.model.index import Kind
+from revec.model.judging import MARGIN
 from revec.model.limits import LONGEST_FILTER, LONGEST_NAME, LONGEST_QUERY, MOST_DOCUMENTS, MOST_HITS
 from revec.model.reading import Mode
 
@@ -253,6 +254,12 @@ class Start(In):
     serve_early: bool = Field(
         default=False,
         description="The new model may answer before the backfill is over, where it loses nothing.",
+    )
+    judged: Name | None = Field(
+        default=None, description="A set of judged queries: the quality gate is required."
+    )
+    margin: float = Field(
+        default=MARGIN, gt=0, lt=1, description="The loss of nDCG@10, and of Recall@3, that nobody minds."
     )
 
 

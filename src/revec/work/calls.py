@@ -162,7 +162,7 @@ class Caller:
         provider: Provider,
         texts: Sequence[str],
         *,
-        index_id: int,
+        index_id: int | None,
         lane: int,
         tenants: Mapping[str, int] | None = None,
     ) -> Vectors:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from revec.migrate.outlook import Limits
 from revec.model.errors import BadInput
 from revec.model.index import Index
 from revec.model.migration import Migration
-from revec.model.verdict import Verdict
+from revec.model.verdict import Outcome, Verdict
 from revec.postgres.database import Database
 from revec.search.queries import ProviderFor
 from revec.search.retriever import Retriever
@@ -20,6 +20,8 @@ from revec.stores.base import Here
 
 ROOM = "revec.migrate.gates"
 COMPLETENESS, FIDELITY, RECALL = "completeness", "fidelity", "recall"
+FRESHNESS, REHEARSAL = "freshness", "rehearsal"
+AT_THE_CUTOVER = (FRESHNESS, REHEARSAL)  # asked by the cutover itself, whatever a plan requires
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,13 @@ class Case:
     tools: Tools
     index: Index
     migration: Migration | None = None  # None: an index that serves, with nothing to be moved to
+    before: tuple[Verdict, ...] = ()  # of the gates that were asked just now
+
+    @property
+    def doubted(self) -> Verdict | None:
+        """What another gate has just found: nothing that costs a look is asked of such an index."""
+        fine = {Outcome.PASSED, Outcome.NOT_CONFIGURED}
+        return next((verdict for verdict in self.before if verdict.outcome not in fine), None)
 
 
 class Gate(Protocol):
@@ -64,5 +73,8 @@ def gate(name: str) -> Gate:
 
 
 async def judged(case: Case, gates: Sequence[str]) -> list[Verdict]:
-    """A fresh verdict of each gate."""
-    return [await gate(name).judge(case) for name in gates]
+    """A fresh verdict of each gate, in this order: the later ones know what the others found."""
+    found: list[Verdict] = []
+    for name in gates:
+        found.append(await gate(name).judge(replace(case, before=tuple(found))))
+    return found

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from revec.migrate.gates.base import COMPLETENESS, Case
 from revec.model.index import Index
-from revec.model.verdict import Outcome, Verdict
+from revec.model.verdict import Figures, Outcome, Verdict
 from revec.postgres import collections, documents
 from revec.postgres.database import Database
 from revec.postgres.queries import beside
@@ -18,6 +18,7 @@ SQL = beside(__file__)
 
 CHUNK = 10_000  # documents a transaction
 LAST_ID = 2**63 - 1
+WRONG = ("missing", "stale", "orphan", "foreign", "malformed")  # in the order in which they are told
 
 
 @dataclass(slots=True)
@@ -34,6 +35,10 @@ class Tally:
     late: int = 0  # on its way, but older
     malformed: int = 0  # vectors that are zero or of the wrong length
     foreign: int = 0  # whole sets under another tenant
+
+    @property
+    def wrong(self) -> int:
+        return sum(getattr(self, name) for name in WRONG)
 
 
 async def judge(case: Case) -> Verdict:
@@ -54,11 +59,12 @@ async def judge(case: Case) -> Verdict:
     while after < LAST_ID:
         after = await _count_chunk(database, index, tally, asked | {"after": after})
     evidence = asdict(tally) | {"horizon": horizon}
+    figures = Figures(now=tally.wrong, limit=0, n=tally.documents)
     async with database.transaction("worker") as conn:
         why = await collections.unread(conn, index.collection_id)
     if why and _completeness(tally)[0] is Outcome.PASSED:
-        return Verdict(COMPLETENESS, Outcome.INCONCLUSIVE, why, evidence)
-    return Verdict(COMPLETENESS, *_completeness(tally), evidence)
+        return Verdict(COMPLETENESS, Outcome.INCONCLUSIVE, why, evidence, figures)
+    return Verdict(COMPLETENESS, *_completeness(tally), evidence, figures)
 
 
 async def _count_chunk(database: Database, index: Index, tally: Tally, asked: dict[str, Any]) -> int:
@@ -79,11 +85,7 @@ async def _count_chunk(database: Database, index: Index, tally: Tally, asked: di
 
 
 def _completeness(tally: Tally) -> tuple[Outcome, str]:
-    wrong = {
-        name: getattr(tally, name)
-        for name in ("missing", "stale", "orphan", "foreign", "malformed")
-        if getattr(tally, name)
-    }
+    wrong = {name: count for name in WRONG if (count := getattr(tally, name))}
     if wrong:
         counted = ", ".join(f"{count:,} {name}" for name, count in wrong.items())
         return Outcome.FAILED, f"of {tally.documents:,} documents: {counted}"

@@ -9,7 +9,7 @@ from revec.migrate.gates.base import FIDELITY, Case, Tools
 from revec.model.document import rendered, text_hash
 from revec.model.errors import AnswerInvalid, ProviderError
 from revec.model.index import Index
-from revec.model.verdict import Outcome, Verdict
+from revec.model.verdict import Figures, Outcome, Verdict
 from revec.postgres import documents
 from revec.postgres.database import Database
 from revec.postgres.documents import Measure
@@ -47,19 +47,21 @@ def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
         "duplicates": duplicates,
         "bad_rate_below": round(rule_of_three(len(cosines)), 4) if not bad else None,
     }
+    rate = rule_of_three(len(cosines)) if not bad else None
+    figures = Figures(now=bad, bound=rate, limit=0, n=len(cosines))
     # Some models cannot tell some texts apart (case, word order, a tail that is cut off): no fault.
     alike = duplicates >= ALIKE and 2 * duplicates > different
     if bad or alike:
         why = f"{bad} of {len(cosines)} differ from a fresh embedding, {duplicates} share a vector"
-        return Verdict(FIDELITY, Outcome.FAILED, why, evidence)
+        return Verdict(FIDELITY, Outcome.FAILED, why, evidence, figures)
     if different and not cosines:
         why = "no sampled vector is of its document's present text: nothing could be compared"
-        return Verdict(FIDELITY, Outcome.INCONCLUSIVE, why, evidence)
+        return Verdict(FIDELITY, Outcome.INCONCLUSIVE, why, evidence, figures)
     if not cosines:
-        return Verdict(FIDELITY, Outcome.PASSED, "nothing is stored", evidence)
+        return Verdict(FIDELITY, Outcome.PASSED, "nothing is stored", evidence, figures)
     bound = rule_of_three(len(cosines))
     rest = f"so fewer than {100 * bound:.1f}% do" if bound < 1 else "too few to say more"
-    return Verdict(FIDELITY, Outcome.PASSED, f"0 of {len(cosines)} differ, {rest}", evidence)
+    return Verdict(FIDELITY, Outcome.PASSED, f"0 of {len(cosines)} differ, {rest}", evidence, figures)
 
 
 async def _sampled(tools: Tools, provider: Provider, index: Index) -> tuple[list[float], int, int]:

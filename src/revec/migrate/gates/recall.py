@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from revec.migrate.gates.base import RECALL, Case
-from revec.model.verdict import Outcome, Verdict
+from revec.model.verdict import Figures, Outcome, Verdict
 from revec.statistics.rates import binomial_lower_bound
 
 QUERIES, AT, NEEDED = 300, 10, 0.97
@@ -34,11 +34,12 @@ async def judge(case: Case) -> Verdict:
         "recall": hits / max(trials, 1),
         "bound": bound,
     }
+    figures = Figures(now=hits / max(trials, 1), bound=bound, limit=NEEDED, n=len(queries))
     why = f"recall@{AT} {hits / max(trials, 1):.4f}, at least {bound:.4f} at 95%"
     if len(queries) < QUERIES and hits == trials:  # asked for all there are: no chance in it
         why = f"each of {len(queries)} vectors finds what an exact scan finds"
-        return Verdict(RECALL, Outcome.PASSED, why, evidence)
+        return Verdict(RECALL, Outcome.PASSED, why, evidence, figures)
     if len(queries) < QUERIES and bound < NEEDED:
-        return Verdict(RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence)
+        return Verdict(RECALL, Outcome.INCONCLUSIVE, f"only {len(queries)} vectors: {why}", evidence, figures)
     passed = bound >= NEEDED
-    return Verdict(RECALL, Outcome.PASSED if passed else Outcome.FAILED, why, evidence)
+    return Verdict(RECALL, Outcome.PASSED if passed else Outcome.FAILED, why, evidence, figures)

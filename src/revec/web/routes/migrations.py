@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Request
 from revec.migrate.commands import Commands
 from revec.model.errors import NotFound
 from revec.model.index import Collection
+from revec.model.judging import Quality
 from revec.postgres import migrations
 from revec.web import bodies
 from revec.web.asking import Admin, CollectionName, Overseer, TheApp, collection
@@ -70,7 +71,12 @@ async def start(
     extend(request, PATIENCE)
     found = await collection(app, caller, name)
     plan = await app.plan(
-        found, wanted.to, dims=wanted.dims, kind=wanted.index, serve_early=wanted.serve_early
+        found,
+        wanted.to,
+        dims=wanted.dims,
+        kind=wanted.index,
+        serve_early=wanted.serve_early,
+        judged=Quality(wanted.judged, wanted.margin) if wanted.judged else None,
     )
     return _shown(await replace(app.commands, who=caller.name).start(plan))
 
