@@ -43,8 +43,9 @@ from revec.postgres.arrays import BigInts
 from revec.postgres.server import Server
 from revec.providers.base import Input, Kind, Provider, TextInput, Vectors
 from revec.search.fusion import RANKS
-from revec.search.judge import judged, ndcg, paired
+from revec.search.judge import judged, ndcg
 from revec.settings import Settings
+from revec.statistics.paired import randomisation
 
 OLD, NEW = "local:wordllama-256", "local:minilm-384"
 PARTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -342,7 +343,7 @@ def loss(one: list[float], other: list[float]) -> float:
     """How much less one has than the other, where that is no noise; else 0."""
     if one == other:
         return 0.0
-    difference, p = paired(one, other)
+    difference, p = randomisation([a - b for a, b in zip(one, other, strict=True)])
     return max(0.0, -difference) if p < NOISE else 0.0
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given as examples
-from hypothesis import strategies as st
 
 from revec.app import App
 from revec.model.document import Draft
@@ -168,15 +166,3 @@ async def test_without_a_language_the_vectors_are_all(app: App, loopback: Loopba
     both = await search(app, "apple", mode=Mode.HYBRID)
     assert [hit.id for hit in both.hits] == [hit.id for hit in near.hits]
     assert (await search(app, "apple", mode=Mode.LEXICAL)).hits == []
-
-
-@examples(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0, 1))
-def test_a_paired_test_knows_no_difference_from_one(scores: list[float], shift: float) -> None:
-    """Of equal lists p is 1; of a list that is better everywhere it is small; the order counts for the sign."""
-    from revec.search.judge import paired
-
-    mean, p = paired(scores, scores, rounds=1)
-    assert (mean, p) == (0.0, 1.0)
-    mean, p = paired([score + shift + 0.1 for score in scores], scores, rounds=1)
-    assert mean == pytest.approx(shift + 0.1)
-    assert p <= 2 * 0.5 ** len(scores) + 0.15

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from revec.search.judge import Qrels, figures, interval, judged, ndcg, recall, reciprocal_rank
+from revec.search.judge import Qrels, figures, judged, ndcg, recall, reciprocal_rank
 
 Rankings = dict[str, list[str]]
 
@@ -76,15 +76,3 @@ def test_a_grade_below_zero_is_not_relevant() -> None:
     assert ndcg(["spam", "good"], grades, 10) == ndcg(["other", "good"], grades, 10)
     assert recall(["spam"], grades, 10) == 0.0
     assert reciprocal_rank(["spam", "good"], grades, 10) == 0.5
-
-
-def test_an_interval_holds_the_mean_as_often_as_it_says() -> None:
-    """In 95 of 100 samples, give or take chance; of a constant difference it is that difference."""
-    rng = random.Random(0)
-    held = 0
-    for _ in range(200):
-        drawn = [rng.choice([-0.3, 0.0, 0.0, 0.4, 0.5]) for _ in range(60)]
-        low, high = interval(drawn, [0.0] * 60, rounds=2)
-        held += low <= 0.12 <= high
-    assert 180 <= held <= 198
-    assert interval([0.5] * 40, [0.2] * 40, rounds=1) == pytest.approx((0.3, 0.3))

@@ -272,7 +272,8 @@ def _report(rankings: dict[str, list[str]], grades: Qrels, mode: Mode, index: st
 
 def _dragged(name: str, rankings: dict[Mode, dict[str, list[str]]], grades: Qrels) -> str | None:
     """Said where one leg alone is better than both, and chance does not explain it."""
-    from revec.search.judge import judged, ndcg, paired
+    from revec.search.judge import judged, ndcg
+    from revec.statistics.paired import randomisation
 
     per_query = {
         leg: [ndcg(ranking[query], grades[query], 10) for query in judged(grades)]
@@ -280,7 +281,7 @@ def _dragged(name: str, rankings: dict[Mode, dict[str, list[str]]], grades: Qrel
     }
     fused = per_query.pop(Mode.HYBRID)
     other, alone = sorted(per_query, key=lambda leg: sum(per_query[leg]))
-    lost, p = paired(per_query[alone], fused)
+    lost, p = randomisation([one - both for one, both in zip(per_query[alone], fused, strict=True)])
     if lost <= 0 or p >= SURE:
         return None
     return (

@@ -11,7 +11,7 @@ from revec.model.index import Index
 from revec.postgres.database import Database
 from revec.search import similar
 from revec.search.similar import ByKey
-from revec.search.statistics import binomial_interval
+from revec.statistics.rates import binomial_interval
 from revec.stores.base import Store, Vector, similarity
 
 

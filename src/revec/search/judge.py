@@ -65,31 +65,5 @@ def figures(rankings: Mapping[str, Sequence[str]], qrels: Qrels) -> Figures:
     )
 
 
-def paired(one: Sequence[float], other: Sequence[float], *, rounds: int = 20) -> tuple[float, float]:
-    """Mean of one - other over the same queries, and the two-sided p of Fisher's randomisation test: how
-    often random signs make a mean as far from 0, in 500 trials a round (Smucker, Allan, Carterette, 2007).
-    """
-    differences = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    seen = abs(differences.sum()) - 1e-12
-    rng = np.random.default_rng(0)  # the same judgements, the same answer
-    as_far = 0
-    for _ in range(rounds):
-        signs = rng.choice([-1.0, 1.0], size=(500, differences.size))
-        as_far += int((np.abs(signs @ differences) >= seen).sum())
-    return float(differences.mean()), (as_far + 1) / (500 * rounds + 1)
-
-
-def interval(one: Sequence[float], other: Sequence[float], *, rounds: int = 20) -> tuple[float, float]:
-    """The 95% interval of the mean of one - other over queries like these: the middle of the means of 500
-    samples a round, drawn from the same queries with replacement (percentile bootstrap: Efron, 1979).
-    """
-    differences = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    size = differences.size
-    rng = np.random.default_rng(0)  # the same judgements, the same answer
-    drawn = [rng.multinomial(size, np.full(size, 1 / size), size=500) @ differences for _ in range(rounds)]
-    low, high = np.percentile(np.concatenate(drawn) / size, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _discounted(gains: np.ndarray) -> float:
     return float((gains / np.log2(np.arange(2, gains.size + 2))).sum())

@@ -3,7 +3,7 @@
 By ranks, and by scores with every share of the vectors from 0 to 1, are tried by the statement that answers
 searches, from the same candidates. The way that is best is chosen on nine tenths of the queries and judged on
 the tenth, ten times over (cross-validation: Stone, 1974), because a figure on the queries that chose a way
-flatters it. Query by query the held-out figures stand against what is in force (`judge.paired`).
+flatters it. Query by query the held-out figures stand against what is in force (`statistics.paired`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from revec.postgres.database import Database
 from revec.search import fusion, judge
 from revec.search.fusion import Fusion, named
 from revec.search.judge import Qrels
+from revec.statistics import paired
 from revec.stores.base import Store, Vector
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ K = 10
 FOLDS = 10
 FEWEST = 40  # judged queries: with fewer a difference of one hundredth is chance
 SURE = 0.05  # the p below which chance is no explanation
+CONFIDENCE = 0.95  # of the interval
 
 
 class Embedded(Protocol):
@@ -173,8 +175,9 @@ def _judged(
     current = ways.index(now.alpha)
     best = chosen(scores, current)
     before, after = scores[:, current], held_out(scores, current)
-    gain, p = judge.paired(after.tolist(), before.tolist())
-    bounds = judge.interval(after.tolist(), before.tolist())
+    gain, p = paired.randomisation(after - before)
+    lower, upper = paired.bounds(after - before, (1 - CONFIDENCE) / 2)
+    bounds = float(lower), float(upper)
     outcome, why = _said(len(scores), named(ways[best]), gain, bounds, p, changes=best != current)
     return Tuning(
         index=index,

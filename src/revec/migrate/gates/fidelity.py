@@ -14,7 +14,7 @@ from revec.postgres import documents
 from revec.postgres.database import Database
 from revec.postgres.documents import Measure
 from revec.providers.base import Provider
-from revec.search.statistics import rule_of_three
+from revec.statistics.rates import rule_of_three
 from revec.stores.base import Vector
 
 ALIKE = 10  # different texts with one vector: from here on more than half of them is no coincidence

@@ -6,7 +6,7 @@ from typing import Any
 
 from revec.migrate.gates.base import RECALL, Case
 from revec.model.verdict import Outcome, Verdict
-from revec.search.statistics import binomial_lower_bound
+from revec.statistics.rates import binomial_lower_bound
 
 QUERIES, AT, NEEDED = 300, 10, 0.97
 TIE = 1e-6  # scores this close are one rank

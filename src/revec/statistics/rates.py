@@ -1,4 +1,4 @@
-"""Bounds that say how sure a figure is."""
+"""How sure a share of all cases is: so many hits of so many trials."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ def binomial_lower_bound(hits: int, trials: int, alpha: float = 0.05) -> float:
     return low
 
 
+def binomial_upper_bound(hits: int, trials: int, alpha: float = 0.05) -> float:
+    """Exact one-sided upper bound of a proportion (Clopper and Pearson, 1934): 1 where nothing was tried."""
+    return 1 - binomial_lower_bound(trials - hits, trials, alpha)
+
+
 def binomial_interval(hits: int, trials: int) -> tuple[float, float]:
     """Exact 95% interval of a proportion (Clopper and Pearson, 1934); 0 to 1 where nothing was tried."""
-    return binomial_lower_bound(hits, trials, 0.025), 1 - binomial_lower_bound(trials - hits, trials, 0.025)
+    return binomial_lower_bound(hits, trials, 0.025), binomial_upper_bound(hits, trials, 0.025)
 
 
 def rule_of_three(trials: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from revec.search.statistics import binomial_interval, binomial_lower_bound, rule_of_three
+from revec.statistics.rates import binomial_interval, binomial_lower_bound, rule_of_three
 
 
 def at_least(hits: int, trials: int, p: Fraction) -> Fraction:

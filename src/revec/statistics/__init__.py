@@ -1,0 +1,1 @@
+"""How sure a figure is: plain functions of numbers, each with its source. Nothing here touches the world."""
