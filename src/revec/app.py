@@ -26,6 +26,7 @@ from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
 from revec.search import lexical
+from revec.search.dual_read import DualReader
 from revec.search.early import Early
 from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
@@ -90,12 +91,19 @@ class App:
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         early = Early(self.database, self.store, queries, self.demand, patience=patience)
         self._exits.push_async_callback(early.close)
+        self.dual_reader = DualReader(
+            *(self.database, self.store, self.provider),
+            lexical=lexical.ranked,
+            deadline=self.settings.request_deadline,
+        )
+        self._exits.push_async_callback(self.dual_reader.close)
         self.retriever = Retriever(
             self.database,
             self.store,
             queries,
             pulse.note,
             want=wanting.note,
+            offer=self.dual_reader.offer,
             early=early,
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
@@ -143,6 +151,7 @@ class App:
         long: Long = AS_IT_IS,
         patient: bool = False,
         serve_early: bool = False,
+        shadow: float | None = None,
     ) -> plan.Plan:
         """What moving to a model means; queries may be embedded by another one of its family."""
         provider = await self.provider(address, dims)
@@ -156,6 +165,7 @@ class App:
             long=long,
             patient=patient,
             serve_early=serve_early,
+            shadow=shadow,
         )
 
     async def start(
@@ -169,6 +179,7 @@ class App:
         long: Long = AS_IT_IS,
         patient: bool = False,
         serve_early: bool = False,
+        shadow: float | None = None,
         budget: Decimal | None = None,
     ) -> Migration:
         planned = await self.plan(
@@ -180,6 +191,7 @@ class App:
             long=long,
             patient=patient,
             serve_early=serve_early,
+            shadow=shadow,
         )
         return await self.commands.start(planned, budget=budget)
 

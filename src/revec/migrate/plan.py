@@ -7,6 +7,7 @@ from typing import Any
 
 from revec.migrate.decide import way_on
 from revec.migrate.early import obstacle, shortage
+from revec.migrate.evidence import ERRORS, LATENCY, VARIANCE, require_rate
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
@@ -76,6 +77,7 @@ class Plan:
     patient: bool = False
     fusion: str | None = None  # what becomes of it at the cutover; None: nothing
     serve_early: bool = False
+    shadow: float | None = None  # the first rate of dual reads; None: none before it is ready
 
     @property
     def long_texts(self) -> str:
@@ -164,6 +166,7 @@ class Plan:
             "fusion": self.fusion,
             "serve_early": self.serve_early,
             "early": self.early,
+            "shadow": self.shadow,
             "gates": list(self.gates),
             "locks": self.locks,
             "sql": self.sql,
@@ -180,12 +183,14 @@ async def plan(
     long: Long = AS_IT_IS,
     patient: bool = False,
     serve_early: bool = False,
+    shadow: float | None = None,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
     Args:
         patient: the backfill goes through the provider's batch API.
         serve_early: the model answers before the backfill is over, where that is no loss.
+        shadow: live reads are compared before it is ready, at first this share of them.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -226,12 +231,33 @@ async def plan(
         why_kind=why,
         bytes_vectors=bytes_vectors,
         bytes_ann=bytes_ann,
-        gates=(COMPLETENESS, FIDELITY, *([RECALL] if chosen.is_approximate else [])),
+        gates=(
+            COMPLETENESS,
+            FIDELITY,
+            *([RECALL] if chosen.is_approximate else []),
+            *_of_traffic(collection, old, space, asking, shadow),
+        ),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
         fusion=fused,
         serve_early=serve_early,
+        shadow=shadow,
     )
+
+
+def _of_traffic(
+    collection: Collection, old: Index | None, space: Space, query: QueryRecipe, shadow: float | None
+) -> tuple[str, ...]:
+    """The gates that live reads make necessary: of one space the answers have to be equal, too."""
+    if shadow is None:
+        return ()
+    require_rate(shadow)
+    if old is None:
+        raise Refused(
+            f"nothing serves {collection.name} yet, so there are no answers to compare: leave --shadow out"
+        )
+    is_same = (old.space.id, old.query) == (space.id, query)
+    return (LATENCY, ERRORS, *([VARIANCE] if is_same else []))
 
 
 async def recipe(

@@ -91,6 +91,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
 
 FINAL = tuple(state for state in State if state.is_final)
 EARLY = tuple(state for state in State if state.may_serve_early)
+ABORTABLE = tuple(state for state in State if state.can_abort)
 
 
 def allowed(at: State, to: State) -> bool:
@@ -118,6 +119,7 @@ class Migration:
     seen: int  # documents that the cursors have passed
     patient: bool  # its backfill goes through the provider's batch API
     serve_early: bool  # its model answers before the backfill is over, where that is no loss
+    shadow: float | None  # the first rate of its dual reads; None: `shadowing` is skipped
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime

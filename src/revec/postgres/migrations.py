@@ -34,6 +34,7 @@ async def create(
     budget: Decimal | None = None,
     patient: bool = False,
     serve_early: bool = False,
+    shadow: float | None = None,
 ) -> Migration:
     """A planned migration.
 
@@ -51,6 +52,7 @@ async def create(
         "budget": budget,
         "patient": patient,
         "serve_early": serve_early,
+        "shadow": shadow,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()
