@@ -28,6 +28,9 @@ Early = Annotated[
     bool,
     Parameter(help="The new model answers before the backfill is over, where it loses nothing.", negative=()),
 ]
+Shadow = Annotated[
+    float | None, Parameter(help="Compare live reads before it is ready, at first this share: 0.02 is 2%.")
+]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 QueryModel = Annotated[
     str | None, Parameter(help="A model of the same family that embeds the queries, e.g. a cheaper one.")
@@ -63,6 +66,7 @@ async def plan(
     truncate: Truncate = None,
     patient: Patient = False,
     serve_early: Early = False,
+    shadow: Shadow = None,
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
@@ -77,6 +81,7 @@ async def plan(
             long=long,
             patient=patient,
             serve_early=serve_early,
+            shadow=shadow,
         )
     if json:
         show_json(planned.facts)
@@ -99,7 +104,10 @@ async def plan(
         out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
+    if facts["shadow"]:
+        out.print(f"shadow      {facts['shadow']:.0%} of the queries are asked of both, then 5%, then 10%")
     way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
+    way += f" --shadow {shadow:g}" if shadow else ""
     out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.")
     return Exit.DONE
 
@@ -116,6 +124,7 @@ async def start(
     truncate: Truncate = None,
     patient: Patient = False,
     serve_early: Early = False,
+    shadow: Shadow = None,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -132,6 +141,7 @@ async def start(
             truncate=truncate,
             patient=patient,
             serve_early=serve_early,
+            shadow=shadow,
             json=json,
         )
     from revec.work import queue
@@ -146,6 +156,7 @@ async def start(
             long=long_of(name, chunk, truncate),
             patient=patient,
             serve_early=serve_early,
+            shadow=shadow,
             budget=budget,
         )
         async with app.database.transaction() as conn:
