@@ -2,10 +2,10 @@
 
     python -m bench.shadow [--seconds 40] [--rate 25] [--documents 2000]
 
-So many hybrid searches a second, each of a text that nobody asked before, each begun when it is due whatever the
-others do. Second by second the shadow is off and on: for 2%, 10% and all of the queries, and for all of them with a
-candidate that never answers. Between two seconds what is being read comes to its end, so that none of it is
-counted as off. The goal: the median and the 99th percentile change by at most 2 ms or 5%.
+So many hybrid searches a second, each of a text that nobody asked before, each begun when it is due whatever
+the others do. Second by second the shadow is off and on: for 2%, 10% and all of the queries, and for all of
+them with a candidate that never answers. Between two seconds what is being read comes to its end, so that
+none of it is counted as off. The goal: median and 99th percentile change by at most 2 ms or 5%.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +27,36 @@ from revec.model.reading import Mode
 from revec.postgres import shadows
 from revec.postgres.server import Server
 from revec.settings import Settings
+from revec.stores.pgvector import PgVector
 from tests import steps
 from tests.loopback import Loopback
 
+CANDIDATE = 2  # the second index that is made
 CASES = {"2%": 0.02, "10%": 0.10, "100%": 1.0, "100%, candidate hung": 1.0}
 NOTICED_MS, NOTICED_SHARE = 2.0, 0.05
 WARM_UP = 100  # searches
 PAUSE = 3.0  # seconds at most, for what is being read
 
 
-class Hung:
-    """The store, but of one index no search ever ends."""
+class Hangable(PgVector):
+    """Of one index, if it is told so, no search ever ends."""
 
-    def __init__(self, store: Any, index_id: int) -> None:
-        self._store, self._index_id = store, index_id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+    hung: int | None = None
 
     def statement(self, index: Index, query: Any, **how: Any) -> Any:
-        return None if index.id == self._index_id else self._store.statement(index, query, **how)
+        return None if index.id == self.hung else super().statement(index, query, **how)
 
     async def nearest(self, conn: Any, index: Index, query: Any, **how: Any) -> Any:
-        if index.id == self._index_id:
+        if index.id == self.hung:
             await asyncio.Event().wait()
-        return await self._store.nearest(conn, index, query, **how)
+        return await super().nearest(conn, index, query, **how)
 
 
 class Scene:
     """A collection with two current indexes, and users who never ask the same twice."""
 
-    def __init__(self, app: App, made: Collection, rate: float) -> None:
-        self.app, self.made, self.rate = app, made, rate
+    def __init__(self, app: App, store: Hangable, made: Collection, rate: float) -> None:
+        self.app, self.store, self.made, self.rate = app, store, made, rate
         self.asked = 0
 
     async def ask(self) -> float:
@@ -78,20 +77,19 @@ class Scene:
 
     async def turn(self, rate: float) -> None:
         """The shadow's rate from now on, once nothing of the old one is being read."""
-        reader = self.app.dual_reader
-        until = time.perf_counter() + PAUSE
-        while (reader._waiting or reader._readers) and time.perf_counter() < until:
-            await asyncio.sleep(0.01)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE):
+                await self.app.dual_reader.settled()
         async with self.app.database.transaction() as conn:
             if rate:
-                await shadows.point(conn, self.made.id, 2, rate, "bench")
+                await shadows.point(conn, self.made.id, CANDIDATE, rate, "bench")
             else:
                 await shadows.off(conn, self.made.id, "bench")
 
     async def measure(self, name: str, rate: float, seconds: int) -> list[Figure]:
         off: list[float] = []
         on: list[float] = []
-        self.app.dual_reader._store = Hung(self.app.store, 2) if "hung" in name else self.app.store
+        self.store.hung = CANDIDATE if "hung" in name else None
         for second in range(seconds):
             await self.turn(rate if second % 2 else 0.0)
             (on if second % 2 else off).extend(await self.a_second())
@@ -117,16 +115,19 @@ def quantile(times: list[float], share: int) -> float:
 
 async def measured(dsn: str, provider: Loopback, options: argparse.Namespace) -> list[Figure]:
     settings = Settings(dsn=dsn, openai_base_url=provider.url, openai_api_key="k", brake=False)  # type: ignore[arg-type]
-    async with App(settings, may_apply=True) as app:
+    revec = App(settings, may_apply=True)
+    revec.store = store = Hangable()
+    async with revec as app:
         print_machine(app.database.dsn)
         made = await steps.ready(app, options.documents)
-        scene = Scene(app, made, options.rate)
+        scene = Scene(app, store, made, options.rate)
         for _ in range(WARM_UP):
             await scene.ask()
         figures: list[Figure] = []
         for name, rate in CASES.items():
             figures += await scene.measure(name, rate, options.seconds)
-        await app.dual_reader._write_counts()
+        store.hung = None
+        await app.dual_reader.settled()
         (row,) = await steps.rows(
             app, "SELECT sum(taken)::float8 AS taken, sum(dropped)::float8 AS dropped FROM revec.shed"
         )
@@ -134,9 +135,7 @@ async def measured(dsn: str, provider: Loopback, options: argparse.Namespace) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=int, default=40, help="of each case: half off, half on")
     parser.add_argument("--rate", type=float, default=25, help="searches a second")
     parser.add_argument("--documents", type=int, default=2_000)
@@ -146,8 +145,8 @@ def main() -> None:
     try:
         with Server(home / "home") as server, Loopback() as provider:
             print(
-                f"n: {options.documents:,} documents, {options.rate:g} searches/s, {options.seconds} s a case, "
-                f"{steps.OLD} and {steps.NEW}"
+                f"n: {options.documents:,} documents, {options.rate:g} searches/s, "
+                f"{options.seconds} s a case, {steps.OLD} and {steps.NEW}"
             )
             figures = asyncio.run(measured(server.dsn, provider, options))
     finally:

@@ -31,11 +31,8 @@ async def ask(app: App, *queries: str, **how: Any) -> list[Reading]:
 
 async def settled(app: App) -> None:
     """Nothing waits, nothing is read, and what was counted is written down."""
-    reader = app.dual_reader
     async with asyncio.timeout(PATIENCE):
-        while reader._waiting or reader._readers:
-            await asyncio.sleep(0.005)
-    await reader._write_counts()
+        await app.dual_reader.settled()
 
 
 async def observed(app: App) -> list[Any]:

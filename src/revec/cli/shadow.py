@@ -162,7 +162,7 @@ def _lines(seen: dict[str, Any]) -> Iterator[Line]:
         yield "doubt", seen["doubt"]
     for gate, outcome in seen["gates"].items():
         yield "gate", f"{gate} {outcome}"
-    yield "waits for", seen["waits for"]
+    yield "waits for", seen["waits_for"]
 
 
 def _arms(times: dict[str, Any]) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ class Shadowing:
             "since": setting.since if setting else None,
             **figures(seen),
             "gates": {gate: str(said.outcome) for gate, (said, _) in verdicts.items() if gate in TRAFFIC},
-            "waits for": _waits(collection, setting, seen, migration, on=on),
+            "waits_for": _waits(collection, setting, seen, migration, on=on),
         }
 
     async def _tell(self, conn: Connection, collection: Collection, why: str) -> None:
@@ -95,7 +95,7 @@ def figures(seen: Evidence) -> dict[str, Any]:
         "requests": sum(row.weight for row in seen.rows),
         "effective": round(seen.effective, 1),
         "tenants": len(tenants),
-        "for their tenant alone": len(seen.every) - len(seen.rows),
+        "first_of_tenants": len(seen.every) - len(seen.rows),
         "variance": variance.figures(seen),
         "latency": latency.of(seen),
         "errors": errors.counted(seen),

@@ -98,10 +98,11 @@ class DualReader:
 
     def offer(self, served: Served, reading: Reading, query: str, wanted: Wanted, mode: Mode) -> None:
         """This was answered; costs microseconds, raises nothing."""
-        shadow = served.route.shadow
-        if shadow is None or reading.early or reading.degraded or mode is Mode.LEXICAL or not query.strip():
+        if (shadow := served.route.shadow) is None:
             return
         with suppress(Exception):  # a search is never worse off for it
+            if reading.early or reading.degraded or mode is Mode.LEXICAL or not query.strip():
+                return
             asked = Question(query, wanted.tenant, mode, wanted.where)
             hashed = asked.hashed(shadow.salt)
             first = self._firsts.takes(served.route.collection_id, wanted.tenant, hashed)
@@ -127,6 +128,12 @@ class DualReader:
         pair, hashed = _pair(served.route, shadow), asked.hashed(shadow.salt)
         answered = Answered(served, asked, tuple(arm.hits[:AT]), AT)
         return await self._observe(Offer(pair, answered, hashed, Chosen.REPLAY, weight))
+
+    async def settled(self) -> None:
+        """What waits has been read, and what was counted is written down."""
+        while self._readers:
+            await asyncio.wait(self._readers)
+        await self._write_counts()
 
     async def close(self) -> None:
         """What waits is forgotten, what is being read is given back, what was counted is written down."""
