@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from revec.app import App
+from revec.migrate.gates import errors
 from revec.model.access import Role
 from revec.model.index import Kind
 from revec.work import calls, control, pack
@@ -52,6 +53,8 @@ async def test_a_mutant_is_noticed(
         "seed": 0,
         "missing": 1,
         "role": Role.OPERATOR,
+        "gate": errors,
+        "what": "too much was shed",
     }
     asked = inspect.signature(mutant.scenario).parameters
     async with asyncio.timeout(PATIENCE), mutant.patch(app):

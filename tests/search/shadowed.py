@@ -46,7 +46,9 @@ async def one(app: App) -> Any:
 
 async def shed(app: App) -> tuple[int, int]:
     """Taken and dropped."""
-    query = "SELECT coalesce(sum(taken), 0)::int, coalesce(sum(dropped), 0)::int FROM revec.shed"
+    query = (
+        "SELECT coalesce(sum(taken), 0)::int AS taken, coalesce(sum(dropped), 0)::int AS gone FROM revec.shed"
+    )
     (row,) = await steps.rows(app, query)
     return tuple(row)
 

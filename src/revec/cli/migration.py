@@ -70,6 +70,8 @@ async def plan(
     json: Json = False,
 ) -> int:
     """Show what a migration would do, take and need. Writes nothing."""
+    from revec.migrate.evidence import RUNGS
+
     async with of_collection(name) as (app, collection):
         long = long_of(name, chunk, truncate)
         planned = await app.plan(
@@ -105,7 +107,10 @@ async def plan(
     for number, statement in enumerate(facts["sql"]):
         out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
     if facts["shadow"]:
-        out.print(f"shadow      {facts['shadow']:.0%} of the queries are asked of both, then 5%, then 10%")
+        rungs = "".join(f", then of {rung:.0%}" for rung in RUNGS if rung > facts["shadow"])
+        out.print(
+            f"shadow      both indexes are asked, at first of {facts['shadow']:.0%} of the queries{rungs}"
+        )
     way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
     way += f" --shadow {shadow:g}" if shadow else ""
     out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.")

@@ -19,8 +19,10 @@ UPDATE revec.shadow SET rate = %(rate)s, rung_at = now(), set_by = %(who)s
 RETURNING rate;
 
 -- name: off
-UPDATE revec.shadow SET rate = 0, rung_at = now(), set_by = %(who)s
- WHERE collection_id = %(collection)s AND rate > 0 RETURNING rate;
+-- And what the rate was.
+UPDATE revec.shadow h SET rate = 0, rung_at = now(), set_by = %(who)s
+  FROM (SELECT rate FROM revec.shadow WHERE collection_id = %(collection)s FOR UPDATE) AS was
+ WHERE h.collection_id = %(collection)s AND h.rate > 0 RETURNING was.rate;
 
 -- name: claim
 -- One process observes a query; to the others it was asked once more. A claim whose process died is taken over.

@@ -144,6 +144,8 @@ class Side:
         if below is not None:
             is_tied = self.arm.hits[AT - 1].score - below.score <= TIE
             return Cause.TIE if is_tied else Cause.MODEL
+        if len(self.arm.hits) == DEPTH and self.arm.hits[AT - 1].score - self.arm.hits[-1].score <= TIE:
+            return Cause.TIE  # more of them than are read: which are shown is chance
         if self.exact is None:
             return Cause.UNKNOWN
         return Cause.ANN if row.doc_id in self.exact else Cause.MODEL
