@@ -47,6 +47,7 @@ DELETE FROM revec.observation WHERE id = %(id)s AND token = %(token)s AND done_a
 UPDATE revec.observation
    SET done_at = clock_timestamp(), new_first = %(new_first)s, changed = %(changed)s,
        again_outcome = %(again_outcome)s, new_outcome = %(new_outcome)s,
+       answer_embed = %(answer_embed)s, answer_search = %(answer_search)s,
        again_embed = %(again_embed)s, again_search = %(again_search)s,
        new_embed = %(new_embed)s, new_search = %(new_search)s,
        overlap = %(overlap)s, rbo = %(rbo)s, same_first = %(same_first)s,

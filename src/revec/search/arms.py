@@ -13,12 +13,12 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from revec.model.errors import ProviderUnavailable, RevecError, Trouble
-from revec.model.reading import Hit
+from revec.model.reading import Hit, Reading
 from revec.search.retriever import Retriever, Served
 from revec.search.sampling import Question
 from revec.statistics.rankings import overlap, rbo, same_first
@@ -70,9 +70,11 @@ def name_of(hit: Hit) -> Name:
     return (hit.source, hit.id)
 
 
-def answered(hits: Sequence[Hit]) -> Arm:
-    """What the user got."""
-    return Arm(Outcome.OK if hits else Outcome.EMPTY, hits, 0.0, 0.0)
+def answered(reading: Reading) -> Arm:
+    """What the user got; without the documents' contents, which nobody compares."""
+    hits = [replace(hit, text=None, metadata=None) for hit in reading.hits[:AT]]
+    outcome = Outcome.OK if hits else Outcome.EMPTY
+    return Arm(outcome, hits, reading.embed_seconds, reading.search_seconds)
 
 
 async def read(retriever: Retriever, served: Served, asked: Question, deadline: float) -> Arm:

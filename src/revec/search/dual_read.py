@@ -22,6 +22,7 @@ from revec.postgres import pulses, shadows
 from revec.postgres.database import Database
 from revec.postgres.shadows import Claim, Pair
 from revec.providers.base import Provider
+from revec.search import arms
 from revec.search.arms import AT
 from revec.search.legs import Lexical, Wanted
 from revec.search.observing import Answered, Observing
@@ -95,10 +96,11 @@ class DualReader:
         self._pruned = 0.0
         self._looked = 0.0
         self._slow: set[str] = set()  # collections whose searches are slow at the moment
+        self._closed = False
 
     def offer(self, served: Served, reading: Reading, query: str, wanted: Wanted, mode: Mode) -> None:
         """This was answered; costs microseconds, raises nothing."""
-        if (shadow := served.route.shadow) is None:
+        if (shadow := served.route.shadow) is None or self._closed:
             return
         with suppress(Exception):  # a search is never worse off for it
             if reading.early or reading.degraded or mode is Mode.LEXICAL or not query.strip():
@@ -108,8 +110,9 @@ class DualReader:
             first = self._firsts.takes(served.route.collection_id, wanted.tenant, hashed)
             if (why := chosen(shadow.rate, hashed, first=first)) is not None:
                 pair = _pair(served.route, shadow)
-                hits = tuple(replace(hit, text=None, metadata=None) for hit in reading.hits)
-                self._take(Offer(pair, Answered(served, asked, hits, wanted.k), hashed, why))
+                self._take(
+                    Offer(pair, Answered(served, asked, arms.answered(reading), wanted.k), hashed, why)
+                )
 
     async def replay(
         self, served: Served, query: str, *, tenant: str | None, mode: Mode, weight: int
@@ -126,7 +129,7 @@ class DualReader:
         asked = Question(query, tenant, mode, None)
         arm = await (await self._opened()).read(served, asked)
         pair, hashed = _pair(served.route, shadow), asked.hashed(shadow.salt)
-        answered = Answered(served, asked, tuple(arm.hits[:AT]), AT)
+        answered = Answered(served, asked, replace(arm, hits=arm.hits[:AT]), AT)
         return await self._observe(Offer(pair, answered, hashed, Chosen.REPLAY, weight))
 
     async def settled(self) -> None:
@@ -137,6 +140,7 @@ class DualReader:
 
     async def close(self) -> None:
         """What waits is forgotten, what is being read is given back, what was counted is written down."""
+        self._closed = True
         self._waiting.clear()
         for task in (*self._readers, *([self._flushing] if self._flushing else [])):
             task.cancel()
@@ -172,11 +176,11 @@ class DualReader:
     async def _read_on(self) -> None:
         while self._waiting:
             offer = self._waiting.popleft()
-            counted = self._counted.setdefault(offer.pair, Counted())
             try:
                 observed = not await self._is_slow(offer.collection) and await self._observed_or_known(offer)
             except Exception:  # noqa: BLE001 - whatever it is, it is one observation less
                 observed = False
+            counted = self._counted.setdefault(offer.pair, Counted())  # another one since the last flush
             if observed:
                 counted.taken += 1
             else:

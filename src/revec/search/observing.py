@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from revec.model.index import Index
-from revec.model.reading import Hit, Mode
+from revec.model.reading import Mode
 from revec.postgres import documents, indexes, shadows
 from revec.postgres.database import Database
 from revec.postgres.shadows import Pair
@@ -31,7 +31,7 @@ class Answered:
 
     served: Served
     asked: Question
-    hits: tuple[Hit, ...]
+    arm: Arm
     k: int
 
 
@@ -60,14 +60,21 @@ class Observing:
         again, candidate = read[old.id], read[new.id]
         if Outcome.SHED in (again.outcome, candidate.outcome):
             return None
-        seen = {"new_first": new_first, **_times("again", again), **_times("new", candidate)}
+        seen = {
+            "new_first": new_first,
+            "again_outcome": again.outcome,
+            "new_outcome": candidate.outcome,
+            **_times("answer", answered.arm),
+            **_times("again", again),
+            **_times("new", candidate),
+        }
         return seen | await self._compared((old, new), answered, (again, candidate), horizon)
 
     async def _compared(
         self, pair: tuple[Index, Index], answered: Answered, read: tuple[Arm, Arm], horizon: int
     ) -> dict[str, Any]:
         (old, new), (again, candidate), asked = pair, read, answered.asked
-        answer = arms.answered(answered.hits)
+        answer = answered.arm
         names = list(dict.fromkeys(name for arm in (answer, *read) for name in arm.names))
         async with self.database.transaction("worker") as conn:
             looked = await shadows.looked_up(conn, old, new, names, tenant=asked.tenant, where=asked.where)
@@ -133,8 +140,8 @@ class Observing:
         return frozenset([each for each, _ in scored if each in live][:AT])
 
 
-def _times(arm: str, read: Arm) -> dict[str, Any]:
-    return {f"{arm}_outcome": read.outcome, f"{arm}_embed": read.embed, f"{arm}_search": read.search}
+def _times(arm: str, read: Arm) -> dict[str, float]:
+    return {f"{arm}_embed": read.embed, f"{arm}_search": read.search}
 
 
 def _filled(values: list[Any]) -> list[Any]:

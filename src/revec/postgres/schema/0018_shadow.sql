@@ -33,6 +33,8 @@ CREATE TABLE revec.observation (
     changed       boolean,           -- a document was written between the arms: their difference says nothing
     again_outcome text,              -- ok, empty, error, timeout
     new_outcome   text,
+    answer_embed  real,              -- seconds, of the user; to be compared with no other
+    answer_search real,
     again_embed   real,              -- seconds; of a time-out the deadline
     again_search  real,
     new_embed     real,
