@@ -229,7 +229,7 @@ async def plant(app: App, count: int, *, start: int = 0, bad: int = 0) -> None:
         "INSERT INTO revec.observation (collection_id, serving, candidate, query, tenant, mode, place, chosen, weight,"
         " token, done_at, new_first, changed, again_outcome, new_outcome, again_embed, again_search, new_embed,"
         " new_search, overlap, rbo, same_first, floor_overlap, floor_rbo, floor_first)"
-        " SELECT 1, 1, 2, int4send(n), 'default', 'vector', 0.02 * (n %% 400) / 400.0, 'rate', 1, gen_random_uuid(),"
+        " SELECT 1, 1, 2, int4send(n), 'default', 'vector', 0.02 * (n * 0.6180339887 %% 1), 'rate', 1, gen_random_uuid(),"
         "        clock_timestamp(), n %% 2 = 0, false, 'ok', CASE WHEN n <= %(bad)s THEN 'error' ELSE 'ok' END,"
         "        0.01, 0.02 + (n * 7919 %% 1000) / 1e5, 0.01, 0.02 + (n * 104729 %% 1000) / 1e5 * 0.8, 0.6, 0.6, true,"
         "        1, 1, true"

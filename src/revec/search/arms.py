@@ -1,8 +1,8 @@
 """The arms of one observation, and what they say of each other.
 
 The old index is read again and the new one after it, or the other way round, by chance: the second finds
-warm pages. Both start cold (a memory of their own, which no user's query is in), share one pool and one
-deadline; so their times are compared with each other, never with the answer's. A time-out counts as the
+warm pages. Each asks its model anew, whatever anybody remembers of the query; both share one pool and one
+deadline. So their times are compared with each other, never with the answer's. A time-out counts as the
 deadline.
 """
 
@@ -83,7 +83,7 @@ async def read(retriever: Retriever, served: Served, asked: Question, deadline: 
     embedded: float | None = None
     try:
         async with asyncio.timeout(deadline):
-            await retriever.embedded(served.index, asked.text)
+            await retriever.embedded(served.index, asked.text, fresh=True)
             embedded = time.perf_counter()
             reading = await retriever.read(
                 *(served.collection, served.route, served.index, asked.text),
