@@ -1,6 +1,6 @@
 -- Dual read: a few queries are asked of a second index as well, behind their answers, and what was seen is kept.
 
-ALTER TABLE revec.migration ADD shadow float8 CHECK (shadow > 0 AND shadow <= 1);  -- the first rate; NULL: none
+ALTER TABLE revec.migration ADD shadow float8;  -- the first rate; NULL: none
 
 -- Which index shadows what serves, and for which share of the distinct queries. Where that index serves itself
 -- (after a cutover) the previous one shadows it.
