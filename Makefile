@@ -56,7 +56,7 @@ format: $(VENV)/.check  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench-%: $(VENV)/.test  ## measure one thing beside its peer: bench-writes, bench-queue, bench-fleet
+bench-%: $(VENV)/.test  ## measure one thing beside its peer: bench-writes, bench-queue, bench-shadow
 	@$(BIN)/python -m bench.$(subst -,_,$*) $(ARGS)
 
 # In this order: each file agrees with the ones before it, because all of them share one .venv.

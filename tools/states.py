@@ -31,8 +31,8 @@ AFTER = """\
 The conductor, which ticks in every worker, moves a migration from `planned` to `ready` and drops the old
 index when its time is over. Everything that users notice is a person's: `cutover`, `rollback`, `finish`.
 The one exception is the first fill, where nothing served before: it goes live by itself and ends
-`finished`. `shadowing` and `canary` have their place in the table and are not entered yet: `verifying`
-leads straight to `ready`, and `ready` to `live`.
+`finished`. `shadowing` is entered where `start` was given `--shadow RATE` ([shadow.md](shadow.md)); otherwise
+`verifying` leads straight to `ready`. `canary` has its place in the table and is not entered yet.
 """
 
 

@@ -29,6 +29,7 @@ from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
 from revec.search import lexical
+from revec.search.dual_read import DualReader
 from revec.search.early import Early
 from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
@@ -101,12 +102,19 @@ class App:
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         early = Early(self.database, self.store, queries, self.demand, patience=patience)
         self._exits.push_async_callback(early.close)
+        self.dual_reader = DualReader(
+            *(self.database, self.store, self.provider),
+            lexical=lexical.ranked,
+            deadline=self.settings.request_deadline,
+        )
+        self._exits.push_async_callback(self.dual_reader.close)
         self.retriever = Retriever(
             self.database,
             self.store,
             queries,
             pulse.note,
             want=wanting.note,
+            offer=self.dual_reader.offer,
             early=early,
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
@@ -167,6 +175,7 @@ class App:
         serve_early: bool = False,
         store: str | None = None,
         judged: Quality | None = None,
+        shadow: float | None = None,
     ) -> plan.Plan:
         """What moving to a model or a store means; queries may be embedded by another one of its family."""
         if store not in (None, place.PG):
@@ -186,6 +195,7 @@ class App:
             store=store,
             power=measured,
             traffic=await power.traffic(self.tools, collection),
+            shadow=shadow,
         )
 
     async def compare(
@@ -220,6 +230,7 @@ class App:
         serve_early: bool = False,
         store: str | None = None,
         judged: Quality | None = None,
+        shadow: float | None = None,
         budget: Decimal | None = None,
     ) -> Migration:
         planned = await self.plan(
@@ -233,6 +244,7 @@ class App:
             serve_early=serve_early,
             store=store,
             judged=judged,
+            shadow=shadow,
         )
         return await self.commands.start(planned, budget=budget)
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revec.migrate.decide import Action, Do, For, Snapshot, decide
+from revec.migrate.decide import Action, Do, For, Rung, Snapshot, decide
 from revec.model.migration import FINAL, State, allowed
 from revec.model.verdict import Outcome
 
-GATES = ("completeness", "fidelity", "recall", "quality")
+GATES = ("completeness", "fidelity", "recall", "quality", "latency", "errors")
+TRAFFIC = ("latency", "errors", "variance")
 PERSONS = {State.LIVE, State.FINISHING, State.CANARY, State.ABORTED}  # moves that a person makes
 
 snapshots = st.builds(
@@ -36,6 +37,10 @@ snapshots = st.builds(
     verdicts=st.dictionaries(st.sampled_from(GATES), st.sampled_from(Outcome)),
     verify_due=st.booleans(),
     undecided=st.sampled_from([{}, {"quality": "cannot tell yet: ~90 more judged queries"}]),
+    shadow=st.booleans(),
+    traffic=st.just(TRAFFIC),
+    rung=st.none()
+    | st.builds(Rung, st.just(0.02), st.none() | st.just(0.05), st.booleans(), st.just("at 2%")),
     old_probe_due=st.booleans(),
     drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
 )
@@ -206,6 +211,7 @@ def world_after(seen: Snapshot, action: Action, pages: int) -> Snapshot:
         Do.ENQUEUE: {"backfill_open": seen.backfill_open + 1, "cursor_done": pages <= 1},
         Do.BUILD: {"building": True},
         Do.VERIFY: {"verdicts": dict.fromkeys(seen.required, Outcome.PASSED)},
+        Do.RAISE: {"rung": Rung(0.10, None, proven=False, told="at 10%")},
         Do.PROBE_OLD: {"old_probe_due": False},
         Do.WAIT: {
             "backfill_open": max(0, seen.backfill_open - 1),
@@ -272,6 +278,48 @@ def test_a_migration_waits_for_a_person_at_ready(planned: Snapshot, pages: int) 
 
     states, _, _ = played(replace(seen, state=State.FINISHING, drop_seconds=600.0), 0)
     assert states == [State.FINISHING, State.FINISHED]
+
+
+@everything
+@given(snapshots)
+def test_more_is_read_twice_only_on_evidence(seen: Snapshot) -> None:
+    """On a rung that is proven, that has a next one, with what is stored proven and nothing failed."""
+    action = decide(seen)
+    if action.do is Do.RAISE:
+        stored = [gate for gate in seen.required if gate not in TRAFFIC]
+        assert seen.state is State.SHADOWING
+        assert seen.rung is not None
+        assert seen.rung.proven
+        assert seen.rung.next
+        assert all(seen.verdicts.get(gate) is Outcome.PASSED for gate in stored)
+        assert Outcome.FAILED not in [seen.verdicts.get(gate) for gate in seen.required]
+
+
+@everything
+@given(snapshots)
+def test_only_who_asked_for_it_is_shadowed(seen: Snapshot) -> None:
+    """And what is left of it is ready, at the last rung, with every pass."""
+    action = decide(seen)
+    if action.to is State.SHADOWING:
+        assert (seen.state, seen.shadow, seen.first_fill) == (State.VERIFYING, True, False)
+    if seen.state is State.SHADOWING and action.to is State.READY:
+        assert seen.rung is not None
+        assert seen.rung.next is None
+        assert passed(seen)
+
+
+@everything
+@given(beginnings, st.integers(0, 6))
+def test_the_road_leads_through_the_shadow(planned: Snapshot, pages: int) -> None:
+    """With searches that prove each rung and pass each gate it comes out ready."""
+    begun = replace(planned, first_fill=False, shadow=True, traffic=TRAFFIC)
+    states, seen, last = played(begun, pages)
+    assert states == [*ROAD[:-1], State.SHADOWING]
+    assert "revec shadow c" in last.why
+    seen = replace(seen, rung=Rung(0.02, 0.05, proven=True, told="at 2%"))
+    states, _, last = played(seen, 0)
+    assert states == [State.SHADOWING, State.READY]
+    assert last.why == "ready: `revec cutover c`"
 
 
 @everything

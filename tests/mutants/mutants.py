@@ -23,11 +23,12 @@ from revec.capture import projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
-from revec.migrate import backfill, decide, outlook, sample
+from revec.migrate import backfill, decide, evidence, outlook, sample
 from revec.migrate import compare as comparison
 from revec.migrate import thresholds as carrying
+from revec.migrate.evidence import Evidence
 from revec.migrate.gates import base as gates
-from revec.migrate.gates import freshness, quality
+from revec.migrate.gates import freshness, latency, quality
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
 from revec.model.errors import (
@@ -56,14 +57,29 @@ from revec.postgres import (
     keys,
     migrations,
     pulses,
+    shadows,
 )
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
 from revec.providers.base import Item
-from revec.search import bridge, fusion, legs, lexical, pulse, queries, retriever, similar, tuning, wanting
+from revec.search import (
+    bridge,
+    fusion,
+    legs,
+    lexical,
+    pulse,
+    queries,
+    retriever,
+    similar,
+    sparing,
+    tuning,
+    wanting,
+)
 from revec.search import early as searching_early
+from revec.search.dual_read import DualReader
 from revec.search.retriever import Retriever
+from revec.search.sampling import Question
 from revec.statistics import guards, margins, paired, samples, sequences
 from revec.statistics.guards import RateWatch
 from revec.stores import base, elsewhere, pgvector, upkeep
@@ -102,8 +118,10 @@ from tests.migrate import test_compare as comparing
 from tests.migrate import test_early as bridging
 from tests.migrate import test_freshness as fresh
 from tests.migrate import test_quality as judging
+from tests.migrate import test_shadowing as shadowing
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
+from tests.search import test_dual_read as doubled
 from tests.search import test_early as early
 from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
 from tests.search import test_fusion as fused
@@ -259,6 +277,10 @@ def of_everybody(pool: comparison.Pool, *of: Any) -> Any:
     """As operators ask."""
     asked = [replace(query, tenant=None) for query in pool.queries]
     return RANK(replace(pool, queries=asked), *of)
+
+
+async def never(*_: Any) -> bool:
+    return False
 
 
 async def nothing_known(*_: Any) -> dict[bytes, Any]:
@@ -1536,6 +1558,58 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "what searches want has no bound": Mutant(
         attribute(wanting, "MOST_WAITING", 10**9), wished.test_what_waits_is_bounded
+    ),
+    "a shadow that is off reads": Mutant(
+        without(indexes.SQL, "route", " AND h.rate > 0"), doubled.test_nothing_is_observed_when_it_is_off
+    ),
+    "a paused migration is read twice": Mutant(
+        instead(indexes.SQL, "route", ("m.paused_why IS NOT NULL", "false")),
+        doubled.test_nothing_is_observed_when_it_is_off,
+    ),
+    "an index that is given up shadows": Mutant(
+        without(indexes.SQL, "route", "x.writing AND "), doubled.test_nothing_is_observed_when_it_is_off
+    ),
+    "after a cutover as much is read twice as before": Mutant(
+        instead(indexes.SQL, "route", ("least(h.rate, %(reverse)s::float8)", "h.rate")),
+        doubled.test_after_a_cutover_the_old_index_shadows_a_little,
+    ),
+    "a query's text is kept": Mutant(
+        attribute(Question, "hashed", lambda self, _: self.text.encode()),
+        doubled.test_of_the_query_only_a_salted_hash_is_kept,
+    ),
+    "a dead process has the last word on a query": Mutant(
+        without(shadows.SQL, "put", " AND token = %(token)s AND done_at IS NULL"),
+        doubled.test_a_claim_whose_process_was_killed_is_taken_over,
+    ),
+    "a process that leaves keeps its claim": Mutant(
+        attribute(shadows, "release", nothing), doubled.test_closing_leaves_nothing_behind
+    ),
+    "every process observes a query": Mutant(
+        instead(shadows.SQL, "claim", ("o.token = %(token)s AS mine", "true AS mine")),
+        doubled.test_a_replay_is_the_same_evidence,
+    ),
+    "a shadow goes on while searches are slow": Mutant(
+        attribute(DualReader, "_is_slow", never), doubled.test_it_rests_while_searches_are_slow
+    ),
+    "a shadow asks a model that rests": Mutant(
+        attribute(sparing, "SHADOW", calls.PROOF), doubled.test_a_model_that_rests_is_not_asked
+    ),
+    "a time-out is no time": Mutant(
+        attribute(latency, "TIMED", {"ok", "empty"}), shadowing.test_a_timeout_is_a_time
+    ),
+    "what another pair showed counts": Mutant(
+        without(shadows.SQL, "seen", " AND o.candidate = %(candidate)s"),
+        shadowing.test_other_pairs_do_not_count,
+    ),
+    "what was written between the arms counts": Mutant(
+        attribute(Evidence, "unchanged", property(lambda self: self.rows)),
+        shadowing.test_variance_is_required_of_one_space_alone,
+    ),
+    "an unsound sample proves something": Mutant(
+        attribute(Evidence, "doubt", None), shadowing.test_what_is_unsound_proves_nothing
+    ),
+    "a rung ends before its evidence is there": Mutant(
+        attribute(evidence, "A_RUNG", 50), shadowing.test_a_migration_waits_for_its_searches
     ),
     "another collection is there": Mutant(
         attribute(asking, "require_reach", lambda *_: None), walls.test_another_collection_is_like_none

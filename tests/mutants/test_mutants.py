@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from revec.app import App
+from revec.migrate.gates import errors
 from revec.model.access import Role
 from revec.model.index import Kind
 from revec.work import calls, control, pack
@@ -73,6 +74,8 @@ async def test_a_mutant_is_noticed(
         "name": "points_put",
         "lane": 1,
         "goal": 60,
+        "gate": errors,
+        "what": "too much was shed",
     }
     asked = inspect.signature(mutant.scenario).parameters
     for fixture, make in WORLDS.items():

@@ -66,7 +66,7 @@ def test_generated_requests_meet_no_failure_and_no_drift(dsn: str, loopback: Loo
         operations = [result.ok() for result in schema.get_all_operations()]
         for operation in operations:
             drifting(operation, headers, time.monotonic() + SECONDS / len(operations))
-        assert len(operations) == 15
+        assert len(operations) == 17
 
 
 def drifting(operation: APIOperation, headers: dict[str, str], until: float) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_DIGITS = 6
 NOTHING_DECLARED = Declared()
+COPIED = "copied from the index that serves: only a sample is embedded again, as proof"
+PATIENT = "the backfill waits for the provider's batches: half the price, within a day"
 Budget = Annotated[
     Decimal | None, Parameter(help="US dollars that the backfill may cost; it pauses before it costs more.")
 ]
@@ -42,6 +44,9 @@ Early = Annotated[
 ]
 Store = Annotated[
     str | None, Parameter(help="Where the new index lives: pg, or an address; where it is now unless said.")
+]
+Shadow = Annotated[
+    float | None, Parameter(help="Compare live reads before it is ready, at first this share: 0.02 is 2%.")
 ]
 To = Annotated[str, Parameter(name="--to", help="The model to move to.")]
 Compare = Annotated[
@@ -86,6 +91,7 @@ async def plan(
     serve_early: Early = False,
     store: Store = None,
     declared: Declared = NOTHING_DECLARED,
+    shadow: Shadow = None,
     compare: Compare = False,
     queries: QueriesFile = None,
     qrels: Qrels = None,
@@ -121,6 +127,7 @@ async def plan(
             serve_early=serve_early,
             store=store,
             judged=declared.quality,
+            shadow=shadow,
         )
     if json:
         show_json(planned.facts)
@@ -129,37 +136,43 @@ async def plan(
     way = (" --patient" if patient else "") + (" --serve-early" if serve_early else "")
     way += f" --store {store}" if store else ""
     way += f" --judged {declared.judged}" if declared.judged else ""
+    way += f" --shadow {shadow:g}" if shadow else ""
     out.print(f"Nothing was written. `revec start {name} --to {to}{way}` begins.", markup=False)
     return Exit.DONE
 
 
 def _print_plan(name: str, planned: Plan, to: str) -> None:
     facts = planned.facts
-    out.print(f"[bold]{name}[/bold]: {facts['from'] or 'nothing'} → {to}, {facts['dims']} dims")
-    out.print(f"documents   {facts['documents']:,} (largest tenant {facts['largest_tenant']:,})")
-    out.print(f"index       {facts['index']}: {facts['why_index']}")
-    if facts["store"] != "pg" or facts["copies"]:
-        out.print(f"store       {facts['store']}", markup=False)
-    if facts["copies"]:
-        out.print("vectors     copied from the index that serves: only a sample is embedded again, as proof")
     disk = (facts["bytes_vectors"] + facts["bytes_ann"]) / 2**20
-    out.print(f"disk        {disk:,.1f} MB more, until the old index is dropped")
-    out.print(f"long texts  {facts['long_texts']}", markup=False)
-    if facts["patient"]:
-        out.print("patient     the backfill waits for the provider's batches: half the price, within a day")
-    if facts["fusion"]:
-        out.print(f"fusion      {facts['fusion']}", markup=False)
-    if facts["serve_early"]:
-        out.print(f"early       {facts['early']}", markup=False)
-    out.print(f"gates       {', '.join(facts['gates'])}")
-    if planned.power:
-        out.print(f"judged      {planned.power.told}", markup=False)
-    if planned.traffic:
-        out.print(f"traffic     {planned.traffic.told}", markup=False)
-    for number, lock in enumerate(facts["locks"]):
-        out.print(f"{'locks' if not number else '':12}{lock}", markup=False)
-    for number, statement in enumerate(facts["sql"]):
-        out.print(f"{'SQL' if not number else '':12}{statement};", markup=False)
+    out.print(f"[bold]{name}[/bold]: {facts['from'] or 'nothing'} → {to}, {facts['dims']} dims")
+    lines = {
+        "documents": f"{facts['documents']:,} (largest tenant {facts['largest_tenant']:,})",
+        "index": f"{facts['index']}: {facts['why_index']}",
+        "store": facts["store"] if facts["store"] != "pg" or facts["copies"] else None,
+        "vectors": facts["copies"] and COPIED,
+        "disk": f"{disk:,.1f} MB more, until the old index is dropped",
+        "long texts": facts["long_texts"],
+        "patient": facts["patient"] and PATIENT,
+        "fusion": facts["fusion"],
+        "early": facts["serve_early"] and facts["early"],
+        "gates": ", ".join(facts["gates"]),
+        "judged": planned.power and planned.power.told,
+        "traffic": planned.traffic and planned.traffic.told,
+        "shadow": facts["shadow"] and _rungs(facts["shadow"]),
+    }
+    for label, said in lines.items():
+        if said:
+            out.print(f"{label:12}{said}", markup=False)
+    for label, several in (("locks", facts["locks"]), ("SQL", [f"{each};" for each in facts["sql"]])):
+        for number, said in enumerate(several):
+            out.print(f"{label if not number else '':12}{said}", markup=False)
+
+
+def _rungs(first: float) -> str:
+    from revec.migrate.evidence import RUNGS
+
+    then = "".join(f", then of {rung:.0%}" for rung in RUNGS if rung > first)
+    return f"both indexes are asked, at first of {first:.0%} of the queries{then}"
 
 
 async def _to_compare(
@@ -221,6 +234,7 @@ async def start(
     serve_early: Early = False,
     store: Store = None,
     declared: Declared = NOTHING_DECLARED,
+    shadow: Shadow = None,
     budget: Budget = None,
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
@@ -239,6 +253,7 @@ async def start(
             serve_early=serve_early,
             store=store,
             declared=declared,
+            shadow=shadow,
             json=json,
         )
     from revec.work import queue
@@ -255,6 +270,7 @@ async def start(
             serve_early=serve_early,
             store=store,
             judged=declared.quality,
+            shadow=shadow,
             budget=budget,
         )
         async with app.database.transaction() as conn:

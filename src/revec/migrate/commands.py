@@ -10,6 +10,7 @@ from revec.migrate import under_way
 from revec.migrate.decide import way_on
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, Case, Tools, judged
 from revec.migrate.plan import Plan
+from revec.migrate.shadow import Shadowing
 from revec.migrate.switch import Switch
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
@@ -18,6 +19,8 @@ from revec.model.verdict import Outcome, Verdict
 from revec.postgres import bridges, collections, indexes, migrations, tenants
 from revec.postgres.database import Connection
 from revec.work.prices import price
+
+JUDGED = (State.VERIFYING, State.SHADOWING, State.READY, State.LIVE)  # verdicts are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,11 @@ class Commands:
     def switch(self) -> Switch:
         """The verbs that move what users see."""
         return Switch(self.tools, self.who)
+
+    @property
+    def shadow(self) -> Shadowing:
+        """The verbs of the index that is read behind the answers."""
+        return Shadowing(self.tools, self.who)
 
     async def start(self, plan: Plan, *, budget: Decimal | None = None) -> Migration:
         """Write the plan down; the workers do the rest, for `budget` US dollars at most."""
@@ -57,6 +65,7 @@ class Commands:
                 serve_early=plan.serve_early,
                 place=plan.place,
                 judged=plan.power.quality if plan.power else None,
+                shadow=plan.shadow,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
@@ -203,7 +212,7 @@ class Commands:
             index = await indexes.by_id(conn, index_id)
         gates = migration.gates if migration else (COMPLETENESS, FIDELITY)
         verdicts = await judged(Case(self.tools, index, migration), gates)
-        if migration and migration.state in (State.VERIFYING, State.READY, State.LIVE):
+        if migration and migration.state in JUDGED:
             async with self.tools.database.transaction() as conn:
                 for verdict in verdicts:
                     await migrations.record(conn, migration, verdict)

@@ -15,6 +15,7 @@ import psycopg
 from revec.migrate import backfill, outlook, sentinels
 from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
+from revec.migrate.evidence import next_rung
 from revec.migrate.gates.base import Case, Tools, judged
 from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError, StoreUnavailable
@@ -22,7 +23,7 @@ from revec.model.index import Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import indexes, leases, migrations
+from revec.postgres import indexes, leases, migrations, shadows
 from revec.postgres.database import Connection, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.work import queue
@@ -103,8 +104,8 @@ class Conductor:
                 return self._begin_build(migration)
             case Do.VERIFY:
                 await self._verify(migration)
-            case Do.CUT_OVER:
-                await self._serve_first(migration, action.why)
+            case Do.RAISE | Do.CUT_OVER:
+                await self._let_see(migration, action)
             case Do.PROBE_OLD:
                 await sentinels.probe_old(self._database, self._provider_for, migration)
             case Do.DROP:
@@ -121,6 +122,10 @@ class Conductor:
                 await self._require_enumerated(conn, migration)
             if action.to is State.VERIFYING and migration.new_index is not None:
                 await indexes.hold(conn, migration.new_index, held=False)
+            if action.to is State.SHADOWING and migration.new_index is not None and migration.shadow:
+                await shadows.point(
+                    conn, migration.collection_id, migration.new_index, migration.shadow, CONDUCTOR
+                )
         self._tell(migration, action.to, action.why)
 
     async def _require_enumerated(self, conn: Connection, migration: Migration) -> None:
@@ -202,6 +207,22 @@ class Conductor:
             async with self._database.transaction() as conn:
                 await migrations.record(conn, migration, verdict)
             events.emit(events.Judged(migration.id, verdict.gate, verdict.outcome, verdict.why))
+
+    async def _let_see(self, migration: Migration, action: Action) -> None:
+        """More queries, or all of them."""
+        if action.do is Do.RAISE:
+            await self._raise(migration, action.why)
+        else:
+            await self._serve_first(migration, action.why)
+
+    async def _raise(self, migration: Migration, why: str) -> None:
+        """The next rung, if the shadow still stands on the one that was looked at."""
+        async with self._database.transaction() as conn:
+            setting = await shadows.of(conn, migration.collection_id)
+            rate = next_rung(setting.rate) if setting else None
+            if setting is None or rate is None or not await shadows.raised(conn, setting, rate, CONDUCTOR):
+                raise Refused("the shadow was set by somebody else")
+            await migrations.tell(conn, migration, who=CONDUCTOR, why=why)
 
     async def _serve_first(self, migration: Migration, why: str) -> None:
         async with self._database.transaction() as conn:

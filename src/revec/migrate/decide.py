@@ -16,6 +16,7 @@ class Do(StrEnum):
     ENQUEUE = "enqueue the next documents"
     BUILD = "build the approximate index"
     VERIFY = "verify"
+    RAISE = "read more of the queries twice"
     CUT_OVER = "serve the first index"
     PROBE_OLD = "ask whether the old model still answers"
     DROP = "drop the old index"
@@ -28,6 +29,16 @@ class For(StrEnum):
     WORK = "work"
     CLOCK = "clock"
     PERSON = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How much of the traffic the shadow reads, and whether that was seen often enough to read more."""
+
+    rate: float
+    next: float | None  # None: it is the last
+    proven: bool
+    told: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,9 @@ class Snapshot:
     undecided: Mapping[str, str] = field(
         default_factory=dict
     )  # gates that look no more as things are, and why
+    shadow: bool = False  # live reads are compared before it is ready
+    traffic: tuple[str, ...] = ()  # gates that judge what these reads show
+    rung: Rung | None = None  # of the shadow; None: it does not read the new index
     old_probe_due: bool = False
     drop_seconds: float | None = None  # until the old index may go; None: nobody asked
 
@@ -156,7 +170,33 @@ def _indexing(seen: Snapshot) -> Action:
 
 
 def _verifying(seen: Snapshot) -> Action:
-    return _unread(seen) or _until_passed(seen) or _move(State.READY, "every required gate passed")
+    if unproven := _unread(seen) or _until_passed(seen, _stored(seen)):
+        return unproven
+    if seen.shadow and not seen.first_fill:
+        return _move(
+            State.SHADOWING, "the stored vectors are complete and right: live reads are compared next"
+        )
+    return _until_passed(seen) or _move(State.READY, "every required gate passed")
+
+
+def _shadowing(seen: Snapshot) -> Action:
+    """Rungs end on evidence, never on time; the last one when every gate has passed."""
+    if unproven := _unread(seen) or _until_passed(seen, _stored(seen)):
+        return unproven
+    if seen.rung is None:
+        return _wait(f"nothing is compared: `revec shadow {seen.collection} --rate …` begins", For.PERSON)
+    return _on_the_rung(seen, seen.rung)
+
+
+def _on_the_rung(seen: Snapshot, rung: Rung) -> Action:
+    unproven = _until_passed(seen)
+    if rung.next is not None and rung.proven and Outcome.FAILED not in _outcomes(seen).values():
+        return Action(Do.RAISE, f"{rung.told}: {rung.next:.0%} from now on")
+    if unproven and (unproven.do is Do.VERIFY or Outcome.FAILED in _outcomes(seen).values()):
+        return unproven
+    if rung.next is None and not unproven:
+        return _move(State.READY, "every required gate passed")
+    return _wait(f"{unproven.why}; {rung.told}" if unproven else rung.told, For.PERSON)  # who searches
 
 
 def _ready(seen: Snapshot) -> Action:
@@ -199,7 +239,7 @@ _BY_STATE = {
     State.BACKFILLING: _backfilling,
     State.INDEXING: _indexing,
     State.VERIFYING: _verifying,
-    State.SHADOWING: _by_hand,
+    State.SHADOWING: _shadowing,
     State.READY: _ready,
     State.CANARY: _by_hand,
     State.LIVE: _live,
@@ -207,11 +247,11 @@ _BY_STATE = {
 }
 
 
-def _until_passed(seen: Snapshot) -> Action | None:
-    """What stands between the required gates and a pass; None where they all passed."""
-    outcomes = {gate: seen.verdicts.get(gate) for gate in seen.required}
+def _until_passed(seen: Snapshot, required: tuple[str, ...] | None = None) -> Action | None:
+    """What stands between the required gates, or some of them, and a pass; None where they all passed."""
+    outcomes = _outcomes(seen, required)
     unproven = [gate for gate, outcome in outcomes.items() if outcome is not Outcome.PASSED]
-    if seen.required and not unproven:
+    if outcomes and not unproven:
         return None
     if why := _for_a_person(seen, outcomes):
         return _wait(why, For.PERSON)
@@ -219,7 +259,19 @@ def _until_passed(seen: Snapshot) -> Action | None:
         why = "; ".join(f"gate {gate}: {seen.undecided[gate]}" for gate in unproven)
         return _wait(f"{why} (`revec judgements add {seen.collection}`)", For.PERSON)
     why = f"not yet proven: {', '.join(unproven)}"
-    return Action(Do.VERIFY, why) if seen.verify_due else _wait(why, For.WORK)
+    if seen.verify_due:
+        return Action(Do.VERIFY, why)
+    by_searches = set(unproven) <= set(seen.traffic)  # persons make them, no work of ours does
+    return _wait(why, For.PERSON if by_searches else For.WORK)
+
+
+def _outcomes(seen: Snapshot, required: tuple[str, ...] | None = None) -> dict[str, Outcome | None]:
+    return {gate: seen.verdicts.get(gate) for gate in (seen.required if required is None else required)}
+
+
+def _stored(seen: Snapshot) -> tuple[str, ...]:
+    """The required gates that judge what is stored: without any searches."""
+    return tuple(gate for gate in seen.required if gate not in seen.traffic)
 
 
 def _for_a_person(seen: Snapshot, outcomes: Mapping[str, Outcome | None]) -> str | None:

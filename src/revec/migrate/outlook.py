@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from revec.capture import attach
-from revec.migrate import backfill
-from revec.migrate.decide import For, Snapshot, decide
+from revec.migrate import backfill, evidence
+from revec.migrate.decide import For, Rung, Snapshot, decide
+from revec.migrate.evidence import TRAFFIC
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
-from revec.postgres import collections, indexes, judgements, migrations
+from revec.postgres import collections, indexes, judgements, migrations, shadows
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
+from revec.postgres.shadows import Pair
 from revec.stores.base import Store
 from revec.work import batches, queue
 
@@ -75,9 +77,23 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             verdicts=outcomes,
             verify_due=verify_due,
             undecided=await _undecided(conn, migration),
+            shadow=migration.shadow is not None,
+            traffic=TRAFFIC,
+            rung=await _rung(conn, migration),
             old_probe_due=_probe_due(migration),
             drop_seconds=await drop_seconds(conn, migration, limits),
         )
+
+
+async def _rung(conn: Connection, migration: Migration) -> Rung | None:
+    """How far the shadow is that reads the new index; counted only while that is what it waits for."""
+    if migration.state is not State.SHADOWING or migration.old_index is None or migration.new_index is None:
+        return None
+    setting = await shadows.of(conn, migration.collection_id)
+    if setting is None or not setting.rate or setting.index_id != migration.new_index:
+        return None
+    pair = Pair(migration.collection_id, migration.old_index, migration.new_index)
+    return evidence.rung(setting, *await shadows.rung(conn, pair, setting))
 
 
 async def _tenants_paused(conn: Connection, migration: Migration, open_work: queue.Open) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from revec.migrate.decide import way_on
 from revec.migrate.early import obstacle, shortage
+from revec.migrate.evidence import ERRORS, LATENCY, VARIANCE, require_rate
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
 from revec.migrate.outlook import QUALITY
 from revec.migrate.power import Power, Traffic
@@ -82,6 +83,7 @@ class Plan:
     place: Place = HERE
     power: Power | None = None  # what the declared judgements can decide; None: none were declared
     traffic: Traffic | None = None  # None: there is no old index to compare a new one with
+    shadow: float | None = None  # the first rate of dual reads; None: none before it is ready
 
     @property
     def copies(self) -> bool:
@@ -182,6 +184,7 @@ class Plan:
             "fusion": self.fusion,
             "serve_early": self.serve_early,
             "early": self.early,
+            "shadow": self.shadow,
             "gates": list(self.gates),
             "quality": self.power.facts if self.power else None,
             "traffic": self.traffic.facts if self.traffic else None,
@@ -203,6 +206,7 @@ async def plan(
     store: str | None = None,
     power: Power | None = None,
     traffic: Traffic | None = None,
+    shadow: float | None = None,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
@@ -211,6 +215,7 @@ async def plan(
         serve_early: the model answers before the backfill is over, where that is no loss.
         store: where the new index lives; None: where the one that serves does.
         power: of the declared judgements, which the quality gate then requires.
+        shadow: live reads are compared before it is ready, at first this share of them.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
@@ -254,7 +259,7 @@ async def plan(
         why_kind=why,
         bytes_vectors=bytes_vectors,
         bytes_ann=bytes_ann,
-        gates=(COMPLETENESS, FIDELITY, *optional),
+        gates=(COMPLETENESS, FIDELITY, *optional, *_of_traffic(collection, old, space, asking, shadow)),
         sampled=await _sampled(database, collection, provider),
         patient=patient,
         fusion=fused,
@@ -262,7 +267,23 @@ async def plan(
         place=HERE if at == PG else new_place(at),
         power=power,
         traffic=traffic if old else None,
+        shadow=shadow,
     )
+
+
+def _of_traffic(
+    collection: Collection, old: Index | None, space: Space, query: QueryRecipe, shadow: float | None
+) -> tuple[str, ...]:
+    """The gates that live reads make necessary: of one space the answers have to be equal, too."""
+    if shadow is None:
+        return ()
+    require_rate(shadow)
+    if old is None:
+        raise Refused(
+            f"nothing serves {collection.name} yet, so there are no answers to compare: leave --shadow out"
+        )
+    is_same = (old.space.id, old.query) == (space.id, query)
+    return (LATENCY, ERRORS, *([VARIANCE] if is_same else []))
 
 
 async def recipe(

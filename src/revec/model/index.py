@@ -83,6 +83,15 @@ class Early:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """An index that is asked as well, behind the answers, for a share of the distinct queries."""
+
+    candidate: int
+    rate: float
+    salt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Which index answers. One row per collection; changed only by compare-and-set on `epoch`."""
 
@@ -93,6 +102,7 @@ class Route:
     resting: str | None = None  # why the model of what serves is not to be asked for a while
     filling: int | None = None  # the index that a migration is filling, while nobody paused it
     early: Early | None = None
+    shadow: Shadow | None = None
 
     def role_of(self, index_id: int) -> Literal["serving", "previous", "next"]:
         if index_id == self.serving:

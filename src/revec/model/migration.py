@@ -94,6 +94,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
 
 FINAL = tuple(state for state in State if state.is_final)
 EARLY = tuple(state for state in State if state.may_serve_early)
+ABORTABLE = tuple(state for state in State if state.can_abort)
 
 
 def allowed(at: State, to: State) -> bool:
@@ -124,6 +125,7 @@ class Migration:
     place: str  # what it is called there; drawn by the plan
     serve_early: bool  # its model answers before the backfill is over, where that is no loss
     judged: Quality | None  # what the quality gate looks at; None: no judgements were declared
+    shadow: float | None  # the first rate of its dual reads; None: `shadowing` is skipped
     old_model_gone: str | None
     old_model_seen: datetime | None
     started_at: datetime

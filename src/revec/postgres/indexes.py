@@ -9,14 +9,15 @@ from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
 from revec.model.errors import NotFound
-from revec.model.index import Early, Index, Kind, Route
-from revec.model.migration import EARLY
+from revec.model.index import Early, Index, Kind, Route, Shadow
+from revec.model.migration import ABORTABLE, EARLY
 from revec.model.place import HERE, Place
 from revec.model.space import QueryRecipe, Space
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
+REVERSE = 0.02  # the most that an old index shadows after its cutover: it stays warm, and is measured
 
 
 async def put_space(conn: Connection, space: Space) -> None:
@@ -72,11 +73,17 @@ async def elsewhere(conn: Connection, space: Space | None = None) -> list[Index]
 
 async def serving(conn: Connection, collection: str) -> tuple[Route, Index | None]:
     """The route and the index that answers, in one read."""
-    asked = {"collection": collection, "early": [*map(str, EARLY)]}
+    asked = {
+        "collection": collection,
+        "early": [*map(str, EARLY)],
+        "abortable": [*map(str, ABORTABLE)],
+        "reverse": REVERSE,
+    }
     row = await (await conn.execute(SQL.route, asked)).fetchone()
     if row is None:
         raise no_collection(collection)
     early = Early(row.early_migration, row.early_version) if row.early_migration else None
+    shadow = Shadow(row.candidate, row.shadow_rate, row.salt) if row.candidate else None
     route = Route(
         row.collection_id,
         row.epoch,
@@ -85,6 +92,7 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
         resting=row.resting,
         filling=row.filling,
         early=early,
+        shadow=shadow,
     )
     return route, None if row.serving is None else _index(row)
 

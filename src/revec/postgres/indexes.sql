@@ -36,14 +36,16 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
 -- Read once per request: which index answers, how it wants to be asked, which one is being filled (not by
 -- batches: what is with the provider already would be paid for twice, for nobody who waits), and whether
 -- that one may answer before it: not while a person or a guard holds its migration, nor after a rollback, nor
--- while its model rests.
+-- while its model rests. And which index shadows the answers: of the two of a cutover the other one, unless it is
+-- written no more, or a person or a guard paused the migration.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault, i.store, i.place,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
        (SELECT m.new_index FROM revec.migration m
          WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL
            AND NOT m.patient) AS filling,
-       early.migration_id AS early_migration, early.version AS early_version
+       early.migration_id AS early_migration, early.version AS early_version,
+       shadow.candidate, shadow.rate AS shadow_rate, shadow.salt
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id
        LEFT JOIN revec.index i ON i.id = r.serving
@@ -58,6 +60,15 @@ SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.
               AND m.old_index = r.serving AND m.new_index IS DISTINCT FROM r.previous
               AND m.paused_why IS NULL AND m.hold IS NULL
               AND (q.resting_until > now()) IS NOT TRUE) AS early ON true
+       LEFT JOIN LATERAL (
+           SELECT x.id AS candidate, h.salt,
+                  CASE WHEN h.index_id = r.serving THEN least(h.rate, %(reverse)s::float8) ELSE h.rate END AS rate
+             FROM revec.shadow h
+                  JOIN revec.index x ON x.id = CASE WHEN h.index_id = r.serving THEN r.previous ELSE h.index_id END
+            WHERE h.collection_id = c.id AND h.rate > 0 AND x.writing AND x.fault IS NULL
+              AND NOT EXISTS (SELECT FROM revec.migration m
+                               WHERE m.collection_id = c.id AND m.paused_why IS NOT NULL
+                                 AND m.state = ANY (%(abortable)s))) AS shadow ON true
  WHERE c.name = %(collection)s;
 
 -- name: flip

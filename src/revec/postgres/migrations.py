@@ -41,6 +41,7 @@ async def create(
     serve_early: bool = False,
     place: Place = HERE,
     judged: Quality | None = None,
+    shadow: float | None = None,
 ) -> Migration:
     """A planned migration.
 
@@ -61,6 +62,7 @@ async def create(
         "store": place.store,
         "place": place.name,
         "judged": None if judged is None else Jsonb(asdict(judged)),
+        "shadow": shadow,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()

@@ -1,8 +1,8 @@
 -- name: create
 INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget,
-                             patient, serve_early, store, place, judged)
+                             patient, serve_early, store, place, judged, shadow)
 VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s,
-        %(patient)s, %(serve_early)s, %(store)s, %(place)s, %(judged)s)
+        %(patient)s, %(serve_early)s, %(store)s, %(place)s, %(judged)s, %(shadow)s)
 RETURNING id;
 
 -- name: active

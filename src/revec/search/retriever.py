@@ -32,6 +32,9 @@ from revec.stores.base import Store, Vector
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
 Want = Callable[[int, Sequence[Hit]], None]  # these were shown, and this index is being filled
 First = Callable[[Reading], Awaitable[None]]  # is told what the words found
+Offer = Callable[
+    ["Served", Reading, str, Wanted, Mode], None
+]  # this was answered, so another index may be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Retriever:
         note: Note = lambda *_: None,
         *,
         want: Want = lambda *_: None,
+        offer: Offer = lambda *_: None,
         early: Early | None = None,
         lexical: Lexical | None = None,
         deadline: float = 5.0,
@@ -88,6 +92,7 @@ class Retriever:
         self._queries = queries
         self._note = note
         self._want = want
+        self._offer = offer
         self._early = early
         self._legs = Legs(database, store, lexical)
         self._deadline = deadline
@@ -147,7 +152,9 @@ class Retriever:
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             return await self._by_query_or_words(served, query, wanted, patience)
 
-        return await self._routed(collection, answered)
+        served, reading = await self._routed(collection, answered)
+        self._offer(served, reading, query, wanted, mode)
+        return reading
 
     async def similar(
         self,
@@ -187,7 +194,8 @@ class Retriever:
             hits = await self._legs.nearest(index, start, wanted)
             return served.reading(hits, began, embedded, threshold=least)
 
-        return await self._routed(collection, answered)
+        _, reading = await self._routed(collection, answered)
+        return reading
 
     async def route(self, collection: str) -> tuple[Route, Index]:
         """What serves, from the database: nothing cached, nothing stale."""
@@ -293,7 +301,9 @@ class Retriever:
             require(narrowed, self._store.filters, "this store")
         return narrowed
 
-    async def _routed(self, collection: str, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
+    async def _routed(
+        self, collection: str, answered: Callable[[Served], Awaitable[Reading]]
+    ) -> tuple[Served, Reading]:
         served = Served(collection, *await self.route(collection))
         try:
             reading = await answered(served)
@@ -301,11 +311,11 @@ class Retriever:
             served = Served(collection, *await self.route(collection))
             reading = await answered(served)
         if reading.early:  # it takes longer by itself, and lacks nothing
-            return reading
+            return served, reading
         self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
         if served.route.filling is not None:
             self._want(served.route.filling, reading.hits)
-        return reading
+        return served, reading
 
     def _require_awake(self, served: Served) -> None:
         """A model that rests after a failure is not waited for where another leg answers.

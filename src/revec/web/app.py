@@ -19,7 +19,7 @@ from revec.web.doorkeeper import Doorkeeper
 from revec.web.entrance import OPEN, Entrance
 from revec.web.metrics import Metrics
 from revec.web.purses import Purses
-from revec.web.routes import collections, documents, health, migrations, search, similar
+from revec.web.routes import collections, documents, health, migrations, search, shadow, similar
 from revec.work.health import once_a_second, unready
 
 ABOUT = (
@@ -43,7 +43,7 @@ def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
     )
     api.state.revec = revec
     api.state.unready = once_a_second(lambda: unready(revec.database))
-    for routes in (search, similar, documents, collections, migrations, health):
+    for routes in (search, similar, documents, collections, migrations, shadow, health):
         api.include_router(routes.router, responses=PROBLEMS)
     api.add_middleware(
         Entrance,

@@ -263,6 +263,42 @@ class Start(In):
     )
 
 
+class Shadowing(In):
+    """What is read behind the answers from now on; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rate": 0.05}]})
+
+    rate: float | None = Field(
+        default=None, ge=0, le=1, description="The share of the distinct queries; 0: none."
+    )
+    to: Name | None = Field(default=None, description="The index that is compared, by name or number.")
+
+
+class Shadow(BaseModel):
+    """What was seen of an index beside the one that serves; of each distinct query once."""
+
+    collection: str
+    on: bool
+    rate: float
+    serving: str | None
+    candidate: str | None
+    since: datetime | None
+    questions: int
+    requests: int
+    effective: float
+    tenants: int
+    first_of_tenants: int = Field(description="Questions that were observed for their tenant's sake alone.")
+    variance: dict[str, Any]
+    latency: dict[str, Any]
+    errors: dict[str, Any]
+    dropped: int
+    lost: int
+    shed: float
+    doubt: str | None = Field(description="Why nothing can be told from it.")
+    gates: dict[str, str]
+    waits_for: str
+
+
 class Order(In):
     """Why, for the history."""
 

@@ -31,9 +31,10 @@ from revec.work.queue import BACKFILL, JIT, LIVE
 SQL = beside(__file__)
 
 QUERY = 4  # in the ledger only: a query is not admitted, it has left already
+SHADOW = 5  # a query that is asked of a second index, behind its answer
 PROOF = 3  # a lane of its own: it sees for itself whether the model answers, but not above its limits
 # Of a bucket, left for queries and more urgent lanes.
-RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, PROOF: 0.0}
+RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, PROOF: 0.0, SHADOW: 0.02}
 REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
 LONGEST_WAIT = 20.0  # seconds a pack waits for its turn; then its documents are given back
 PROOFS_WAIT = 120.0  # nothing is given back of a proof: it would begin anew

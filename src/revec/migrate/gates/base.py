@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
+from revec.migrate.evidence import Evidence, of_pair
 from revec.migrate.outlook import Limits
 from revec.model.errors import BadInput
 from revec.model.index import Index
 from revec.model.migration import Migration
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres.database import Database
+from revec.postgres.shadows import Pair
 from revec.search.queries import ProviderFor
 from revec.search.retriever import Retriever
 from revec.stores.base import Here
@@ -70,6 +72,16 @@ def gate(name: str) -> Gate:
     if name not in names():
         raise BadInput(f"there is no gate {name!r}: choose of {', '.join(names())}")
     return cast("Gate", importlib.import_module(f"{ROOM}.{name}"))
+
+
+async def shadowed(case: Case) -> Evidence | None:
+    """What the dual read shows while the old index serves; None where there is nothing to compare."""
+    migration = case.migration
+    if migration is None or migration.old_index is None or migration.new_index is None:
+        return None
+    pair = Pair(migration.collection_id, migration.old_index, migration.new_index)
+    async with case.tools.database.transaction("worker") as conn:
+        return await of_pair(conn, pair, migration.collection_id)
 
 
 async def judged(case: Case, gates: Sequence[str]) -> list[Verdict]:
