@@ -31,6 +31,7 @@ from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
 from revec.search.queries import Queries
 from revec.search.retriever import Retriever
+from revec.search.traffic import Traffic
 from revec.search.wanting import Wanting
 from revec.settings import Settings
 from revec.stores.base import Store
@@ -73,6 +74,8 @@ class App:
             raise
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
+        self.traffic = Traffic(self.database)
+        self._exits.push_async_callback(self.traffic.close)
         wanting = Wanting(self.database, self.settings.jit_per_minute)
         self._exits.push_async_callback(wanting.close)
         ledger = Ledger(self.database)
@@ -95,6 +98,7 @@ class App:
             self.store,
             queries,
             pulse.note,
+            tell=self.traffic.note,
             want=wanting.note,
             early=early,
             lexical=lexical.ranked,

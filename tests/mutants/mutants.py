@@ -1403,7 +1403,7 @@ MUTANTS: dict[str, Mutant] = {
         attribute(pushed, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
     ),
     "a wait is for every index": Mutant(
-        without(push.SQL, "standing", "w.index_id = r.serving AND "),
+        without(push.SQL, "standing", "w.index_id IN (coalesce(o.index_id, r.serving), r.canary) AND "),
         written.test_a_wait_is_for_the_index_that_serves,
     ),
     "contents without end": Mutant(

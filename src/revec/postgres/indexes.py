@@ -60,9 +60,14 @@ async def of_space(conn: Connection, space: Space) -> list[int]:
     return [row.id for row in await rows.fetchall()]
 
 
-async def serving(conn: Connection, collection: str) -> tuple[Route, Index | None]:
-    """The route and the index that answers, in one read."""
-    asked = {"collection": collection, "early": [*map(str, EARLY)]}
+async def serving(
+    conn: Connection, collection: str, *, tenant: str | None = None, sticky: str = ""
+) -> tuple[Route, Index | None]:
+    """The route and the index that answers, in one read.
+
+    `sticky`: what keeps a user with one index while a canary has its share of the requests.
+    """
+    asked = {"collection": collection, "early": [*map(str, EARLY)], "tenant": tenant, "sticky": sticky}
     row = await (await conn.execute(SQL.route, asked)).fetchone()
     if row is None:
         raise no_collection(collection)
@@ -72,11 +77,13 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
         row.epoch,
         row.serving,
         row.previous,
+        row.canary,
+        row.share,
         resting=row.resting,
         filling=row.filling,
         early=early,
     )
-    return route, None if row.serving is None else _index(row)
+    return route, None if row.id is None else _index(row)
 
 
 def no_collection(name: str) -> NotFound:
@@ -90,8 +97,16 @@ async def route_of(conn: Connection, collection_id: int) -> Route:
     return Route(*row)
 
 
-async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: int | None) -> int | None:
-    """The new epoch, or None where somebody else moved the route first."""
+async def flip(
+    conn: Connection,
+    seen: Route,
+    *,
+    serving: int | None,
+    previous: int | None,
+    canary: int | None = None,
+    share: float = 0.0,
+) -> int | None:
+    """The new epoch, or None where somebody else moved the route first; it voids every override."""
     row = await (
         await conn.execute(
             SQL.flip,
@@ -100,6 +115,8 @@ async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: 
                 "seen": seen.epoch,
                 "serving": serving,
                 "previous": previous,
+                "canary": canary,
+                "share": share,
             },
         )
     ).fetchone()

@@ -11,7 +11,7 @@ from typing import Any
 from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Refused, Trouble
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
-from revec.model.reading import Hit, Mode, Reading
+from revec.model.reading import Hit, How, Mode, Reading
 from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import Database
@@ -20,9 +20,11 @@ from revec.search.early import Answer, Early, NotEarly
 from revec.search.legs import Legs, Lexical, Wanted
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
+from revec.search.traffic import of_error, of_reading
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
+Tell = Callable[[Index, int, How, float], None]  # the index, at this epoch, did so, after so many seconds
 Want = Callable[[int, Sequence[Hit]], None]  # these were shown, and this index is being filled
 First = Callable[[Reading], Awaitable[None]]  # is told what the words found
 
@@ -71,6 +73,7 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
+        tell: Tell = lambda *_: None,
         want: Want = lambda *_: None,
         early: Early | None = None,
         lexical: Lexical | None = None,
@@ -80,6 +83,7 @@ class Retriever:
         self._store = store
         self._queries = queries
         self._note = note
+        self._tell = tell
         self._want = want
         self._early = early
         self._legs = Legs(database, store, lexical)
@@ -98,6 +102,7 @@ class Retriever:
         deadline: float | None = None,
         first: First | None = None,
         contents: bool = False,
+        sticky: str | None = None,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
@@ -105,6 +110,9 @@ class Retriever:
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
         With `contents` each hit has its text and metadata, read by the same statement.
+
+        `sticky`: who has to be answered by the same index each time, while a canary has a share of the users;
+        unless said, one tenant's same question is.
 
         `first` is told what the words found while the query is embedded, before a hybrid answer of the same
         index and epoch; once more where that index was dropped in between.
@@ -139,7 +147,7 @@ class Retriever:
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             return await self._by_query_or_words(served, query, wanted, patience)
 
-        return await self._routed(collection, answered)
+        return await self._routed(collection, tenant, sticky or f"{tenant} {query}", answered)
 
     async def similar(
         self,
@@ -151,6 +159,7 @@ class Retriever:
         threshold: float | None = None,
         where: Filter | None = None,
         visible: Filter | None = None,
+        sticky: str | None = None,
     ) -> Reading:
         """The k documents most similar to a document, a text or a vector, of its several chunks the best.
 
@@ -179,12 +188,14 @@ class Retriever:
             hits = await self._legs.nearest(index, start, wanted)
             return served.reading(hits, began, embedded, threshold=least)
 
-        return await self._routed(collection, answered)
+        return await self._routed(collection, tenant, sticky or f"{tenant} {like}", answered)
 
-    async def route(self, collection: str) -> tuple[Route, Index]:
-        """What serves, from the database: nothing cached, nothing stale."""
+    async def route(
+        self, collection: str, *, tenant: str | None = None, sticky: str = ""
+    ) -> tuple[Route, Index]:
+        """What serves this tenant and sticky key, from the database: nothing cached, nothing stale."""
         async with self._database.transaction("worker") as conn:
-            route, index = await indexes.serving(conn, collection)
+            route, index = await indexes.serving(conn, collection, tenant=tenant, sticky=sticky)
         if index is None:
             raise Refused(
                 f"nothing serves {collection} yet: `revec status {collection}` shows its first fill, "
@@ -279,18 +290,39 @@ class Retriever:
             require(narrowed, self._store.filters, "this store")
         return narrowed
 
-    async def _routed(self, collection: str, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
-        served = Served(collection, *await self.route(collection))
+    async def _routed(
+        self,
+        collection: str,
+        tenant: str | None,
+        sticky: str,
+        answered: Callable[[Served], Awaitable[Reading]],
+    ) -> Reading:
+        served = Served(collection, *await self.route(collection, tenant=tenant, sticky=sticky))
         try:
-            reading = await answered(served)
+            reading = await self._watched(served, answered)
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
-            served = Served(collection, *await self.route(collection))
-            reading = await answered(served)
+            served = Served(collection, *await self.route(collection, tenant=tenant, sticky=sticky))
+            reading = await self._watched(served, answered)
         if reading.early:  # it takes longer by itself, and lacks nothing
             return reading
         self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
         if served.route.filling is not None:
             self._want(served.route.filling, reading.hits)
+        return reading
+
+    async def _watched(self, served: Served, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
+        """Whatever comes of it, the index that was to answer is judged by it."""
+        began = time.perf_counter()
+        how: How | None = None
+        try:
+            reading = await answered(served)
+            how = of_reading(reading)
+        except BaseException as error:
+            how = of_error(error, late=time.perf_counter() - began >= self._deadline)
+            raise
+        finally:
+            if how is not None:
+                self._tell(served.index, served.route.epoch, how, time.perf_counter() - began)
         return reading
 
     def _require_awake(self, served: Served) -> None:
