@@ -174,6 +174,8 @@ class App:
         patient: bool = False,
         serve_early: bool = False,
         budget: Decimal | None = None,
+        approvals: int = 1,
+        guard_dead: str = "alarm",
     ) -> Migration:
         planned = await self.plan(
             collection,
@@ -185,7 +187,7 @@ class App:
             patient=patient,
             serve_early=serve_early,
         )
-        return await self.commands.start(planned, budget=budget)
+        return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector, the tenants' query, batches, the conductor and folds."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from revec import __version__
-from revec.cli import collection, keys, migration, providers, queue, reading, serving, status, tenants
+from revec.cli import canary, collection, keys, migration, providers, queue, reading, serving, status, tenants
 from revec.cli.door import Exit, err, exit_code
 from revec.model.errors import RevecError, without_numpy
 
@@ -28,7 +28,7 @@ def build() -> cyclopts.App:
         result_action="return_value",
         default_parameter=cyclopts.Parameter(negative=()),
     )
-    for module in (collection, reading, migration, status, queue, tenants, providers, keys, serving):
+    for module in (collection, reading, migration, canary, status, queue, tenants, providers, keys, serving):
         module.register(app)
     return app
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from revec.migrate import under_way
+from revec.migrate.canary import Canary
 from revec.migrate.decide import way_on
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, Case, Tools, judged
+from revec.migrate.orders import Orders
 from revec.migrate.plan import Plan
 from revec.migrate.switch import Switch
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, indexes, migrations, tenants
+from revec.postgres import bridges, collections, guards, indexes, migrations, tenants
 from revec.postgres.database import Connection
 from revec.work.prices import price
 
@@ -32,8 +34,28 @@ class Commands:
         """The verbs that move what users see."""
         return Switch(self.tools, self.who)
 
-    async def start(self, plan: Plan, *, budget: Decimal | None = None) -> Migration:
-        """Write the plan down; the workers do the rest, for `budget` US dollars at most."""
+    @property
+    def canary(self) -> Canary:
+        """The verb that moves some of them."""
+        return Canary(self.switch)
+
+    @property
+    def orders(self) -> Orders:
+        """A cutover that may have to wait."""
+        return Orders(self.switch)
+
+    async def start(
+        self,
+        plan: Plan,
+        *,
+        budget: Decimal | None = None,
+        approvals: int = 1,
+        guard_dead: str = "alarm",
+    ) -> Migration:
+        """Write the plan down; the workers do the rest, for `budget` US dollars at most.
+
+        `approvals`: people that its cutover takes, 1 or 2; `guard_dead`: `alarm` or `rollback`.
+        """
         if budget is not None:
             require_price(plan.space.address)
         async with self.tools.database.transaction() as conn:
@@ -55,6 +77,8 @@ class Commands:
                 budget=budget,
                 patient=plan.patient,
                 serve_early=plan.serve_early,
+                approvals=approvals,
+                guard_dead=guard_dead,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
@@ -112,6 +136,7 @@ class Commands:
                 lifted.append(f"the pause: {migration.paused_why}")
             if migration and migration.hold:
                 await migrations.unhold(conn, migration)
+                await guards.forget(conn, migration)
                 lifted.append(f"the hold: {migration.hold}")
             if clear and not migration:
                 raise Refused(
@@ -201,7 +226,7 @@ class Commands:
             index = await indexes.by_id(conn, index_id)
         gates = migration.gates if migration else (COMPLETENESS, FIDELITY)
         verdicts = await judged(Case(self.tools, index, migration), gates)
-        if migration and migration.state in (State.VERIFYING, State.READY, State.LIVE):
+        if migration and migration.state in (State.VERIFYING, State.READY, State.CANARY, State.LIVE):
             async with self.tools.database.transaction() as conn:
                 for verdict in verdicts:
                     await migrations.record(conn, migration, verdict)

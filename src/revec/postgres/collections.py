@@ -55,6 +55,12 @@ async def named(conn: Connection, name: str) -> Collection:
     return Collection(row.id, row.name)
 
 
+async def by_id(conn: Connection, collection_id: int) -> Collection:
+    row = await (await conn.execute(SQL.by_id, {"id": collection_id})).fetchone()
+    assert row is not None
+    return Collection(row.id, row.name)
+
+
 async def listed(conn: Connection) -> list[Any]:
     return await (await conn.execute(SQL.all)).fetchall()
 

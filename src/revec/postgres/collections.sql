@@ -7,6 +7,9 @@ INSERT INTO revec.route (collection_id) VALUES (%(collection)s) ON CONFLICT DO N
 -- name: named
 SELECT id, name FROM revec.collection WHERE name = %(name)s;
 
+-- name: by_id
+SELECT id, name FROM revec.collection WHERE id = %(id)s;
+
 -- name: all
 -- Estimated where a count would read every document.
 SELECT c.id, c.name, r.serving, r.epoch, coalesce(c.language, 'none') AS language,

@@ -46,7 +46,8 @@ CREATE TABLE revec.cutover_order (
     ordered_by   text NOT NULL,
     ordered_at   timestamptz NOT NULL DEFAULT now(),
     why          text NOT NULL,
-    approved_by  text
+    approved_by  text,
+    approved_at  timestamptz
 );
 
 -- What each index answered, told by the serving processes second by second; lost in a crash, and no loss.
