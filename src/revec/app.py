@@ -16,11 +16,15 @@ from revec.capture import projector, tenants
 from revec.migrate import outlook, plan
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
+from revec.migrate.deadman import DeadMan
 from revec.migrate.gates.base import Tools
 from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
+from revec.migrate.telling import Teller
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration
+from revec.observe import webhooks
+from revec.observe.webhooks import Hook
 from revec.postgres import schema
 from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
@@ -203,6 +207,7 @@ class App:
             lease=self.settings.lease,
         )
         ticking = Conductor(self.tools, holder)
+        telling = Teller(self.database, self._hook(), holder, lease=self.settings.conductor_lease)
         worker = Worker(
             database=self.database,
             store=self.store,
@@ -213,6 +218,7 @@ class App:
                 batcher.tick,
                 lexical.Folder(self.database).tick,
                 ticking.tick,
+                telling.tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(
@@ -227,7 +233,15 @@ class App:
         )
         worker.on_leave(ticking.leave)
         worker.on_leave(batcher.leave)
+        worker.on_leave(telling.leave)
         return worker
+
+    def deadman(self) -> DeadMan:
+        """For processes that serve: it speaks up when no worker watches any more."""
+        return DeadMan(self.tools, silence=self.settings.guard_silence)
+
+    def _hook(self) -> Hook | None:
+        return webhooks.hook(self.settings.webhook, self.settings.webhook_signer)
 
     async def outstanding(self) -> list[str]:
         """What still moves without a person."""

@@ -244,12 +244,13 @@ async def test_steps_are_taken_on_quiet_answers(ready: world.At, loopback: Loopb
     """Each after so many answers of the new index at the present share; then it waits for a person."""
     app, made = ready
     await show(app, made, share=0.1, steps=[0.5, 1.0], quiet=5)
-    await world.tick(app, 3)
-    assert await share(app) == 0.1
-    for expected in (0.5, 1.0, 1.0):
-        await answered(app, 5)
-        await world.tick(app, 2)
+    steady = world.conductor(app)
+    for expected in (0.1, 0.5, 1.0, 1.0):
+        for _ in range(3):
+            await steady.tick()
         assert await share(app) == expected
+        await answered(app, 5)
+    await steady.leave()
     seen = await world.look(app, made)
     assert "`revec cutover c` serves everybody" in seen.next
     assert [row.who for row in await world.history(app, made)][-2:] == ["conductor", "conductor"]
@@ -259,13 +260,21 @@ async def test_no_step_while_a_guard_holds(ready: world.At, loopback: Loopback) 
     """However many answers there were; nor on answers of an earlier epoch."""
     app, made = ready
     await show(app, made, share=0.1, steps=[0.5], quiet=5)
+    steady = world.conductor(app)
     await answered(app, 9, epoch=1)
-    await world.tick(app, 2)
+    for _ in range(3):
+        await steady.tick()
     assert await share(app) == 0.1
     await steps.rows(app, "UPDATE revec.migration SET hold = 'errors rose' RETURNING id")
     await answered(app, 9)
-    await world.tick(app, 2)
+    for _ in range(3):
+        await steady.tick()
     assert await share(app) == 0.1
+    await app.commands.resume(made)
+    for _ in range(3):
+        await steady.tick()
+    assert await share(app) == 0.5
+    await steady.leave()
 
 
 async def answered(app: App, requests: int, epoch: int | None = None) -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Literal
 
 import cyclopts
@@ -340,12 +341,29 @@ async def check(*, json: Json = False) -> int:
     return Exit.FAILED if breaches else Exit.DONE
 
 
-async def history(name: str, /, *, json: Json = False) -> int:
+async def history(
+    name: str,
+    /,
+    *,
+    bundle: Annotated[
+        Path | None,
+        Parameter(help="Write all the evidence there: a folder, or a .zip; signed by REVEC_BUNDLE_KEY."),
+    ] = None,
+    json: Json = False,
+) -> int:
     """Show every move of the last migration: who, what, why."""
     from revec.postgres import migrations
 
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         migration = await migrations.latest(conn, collection.id)
+        if bundle and migration:
+            from revec.migrate import bundle as evidence
+
+            key = app.settings.bundle_signer
+            evidence.write(evidence.files(await evidence.gathered(conn, name, migration), key), bundle)
+            signed = "signed" if key else "not signed: set REVEC_BUNDLE_KEY (or REVEC_BUNDLE_KEY_FILE)"
+            out.print(f"The evidence of migration {migration.id} is in {bundle}, {signed}.", markup=False)
+            return Exit.DONE
         events = [] if migration is None else await migrations.events(conn, migration)
     rows = [row._asdict() for row in events]
     if json:

@@ -16,6 +16,7 @@ from revec.migrate.switch import Switch
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection, Route
 from revec.model.migration import Migration, State
+from revec.observe.failpoints import failpoint
 from revec.postgres import canaries, indexes, migrations, overrides
 from revec.postgres.database import Connection
 
@@ -119,6 +120,7 @@ class Canary:
         await overrides.put(conn, migration.collection_id, epoch, apart)
         steps = [step for step in wanted.steps if step > share]
         await canaries.put(conn, migration, steps=steps, quiet=wanted.quiet, epoch=epoch)
+        failpoint("shown")
         return epoch
 
 

@@ -1,8 +1,8 @@
 """Guards: while users may be affected, requests are counted and standing troubles are looked for.
 
 Before users see the new index a guard pauses the migration; when they do it rolls back, once in a
-migration. Either way a hold is latched until a person clears it. What a rollback could not mend is an alarm: a
-line of history, and no move. What has fired is kept before it is acted on, so a killed guard goes on.
+migration. Either way a hold is latched until a person clears it. What a rollback could not mend is an alarm:
+a line of history, and no move. What has fired is kept before it is acted on, so a killed guard goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from revec.migrate.switch import Switch
 from revec.model.index import Index
 from revec.model.migration import Migration, State
 from revec.observe import events
+from revec.observe.failpoints import failpoint
 from revec.postgres import canaries, guards, indexes, migrations, traffic
 from revec.postgres.database import Connection
 from revec.postgres.guards import Kept
@@ -114,6 +115,7 @@ class Guard:
 
     async def _act(self, migration: Migration, alarm: Alarm, old: Index) -> bool:
         """Pause, roll back, or say so; then it is told, whoever was killed in between."""
+        failpoint("guard_fired")
         action = await self._done(migration, alarm, old)
         async with self._tools.database.transaction() as conn:
             await guards.keep(

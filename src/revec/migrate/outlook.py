@@ -86,22 +86,22 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
 
 async def _of_users(conn: Connection, migration: Migration, name: str) -> dict[str, Any]:
     """Who sees the new index, and what a person ordered of it."""
-    if migration.state not in {State.READY, State.CANARY}:
-        return {}
     said: dict[str, Any] = {}
+    if migration.state in {State.CANARY, State.LIVE}:
+        route = await indexes.route_of(conn, migration.collection_id)
+        apart = await overrides.in_force(conn, migration.collection_id)
+        said["canary"] = seen_by(migration, route, apart)
+    if migration.state not in {State.READY, State.CANARY}:
+        return said
     if (order := await orders.of(conn, migration)) and not order.has_lapsed:
         whole = order.is_whole(migration.approvals)
         second = "" if whole else f", once another person says `revec approve {name}`"
         at = f" at {order.due_at:%Y-%m-%d %H:%M %Z}" if order.seconds > 0 else ""
         said["order"] = f"{order.ordered_by} ordered the cutover{at}{second}"
         said["order_seconds"] = order.seconds if whole else None
-    if migration.state is State.CANARY:
-        route = await indexes.route_of(conn, migration.collection_id)
-        apart = await overrides.in_force(conn, migration.collection_id)
-        said["canary"] = seen_by(migration, route, apart)
-        if steps := await canaries.of(conn, migration):
-            said["canary"] += f", {steps.answered:,} of {steps.quiet:,} quiet answers"
-            said |= {"canary_steps": bool(steps.steps), "canary_quiet": steps.is_quiet}
+    if migration.state is State.CANARY and (steps := await canaries.of(conn, migration)):
+        said["canary"] += f", {steps.answered:,} of {steps.quiet:,} quiet answers"
+        said |= {"canary_steps": bool(steps.steps), "canary_quiet": steps.is_quiet}
     return said
 
 

@@ -18,7 +18,6 @@ from revec.search.fusion import Fusion
 from revec.stores.base import Store
 from revec.work import allowance, batches, calls, control, queue
 
-
 SILENT = 10.0  # seconds without a guard that are worth a line
 
 

@@ -17,6 +17,7 @@ from revec.model.errors import GateNotMet, NotFound, ProviderError, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
+from revec.observe.failpoints import failpoint
 from revec.postgres import bridges, collections, indexes, migrations, orders, overrides
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
@@ -276,6 +277,7 @@ class Switch:
             stay = {tenant: index for tenant, index in held.items() if index != serving}
             await overrides.put(conn, migration.collection_id, epoch, stay)
             await orders.forget(conn, migration)
+            failpoint("flipped")
             await migrations.note(
                 conn, migration, {"epoch": epoch, **({"held": sorted(stay)} if stay else {})}
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
 ALERT = "RETR_DUAL_VARIANCE_HIGH"  # what dashboards and runbooks of old listen for
 
 

@@ -26,14 +26,14 @@ MOST = 1_000  # pairs of index and epoch that wait to be written, or are counted
 
 class Traffic:
     def __init__(self, database: Database) -> None:
-        self.searches: Counter[tuple[str, int, How]] = Counter()  # of this process: index, epoch, how
+        self.searches: Counter[tuple[str, int, str]] = Counter()  # of this process: index, epoch, how
         self._database = database
         self._seconds: dict[tuple[int, int], Second] = {}  # by index and epoch
         self._flushing: asyncio.Task[None] | None = None
 
     def note(self, index: Index, epoch: int, how: How, seconds: float) -> None:
         """Costs microseconds, raises nothing."""
-        counted = (index.name, epoch, how)
+        counted = (index.name, epoch, str(how))
         if counted in self.searches or len(self.searches) < MOST:
             self.searches[counted] += 1
         place = (index.id, epoch)
