@@ -2,9 +2,9 @@
 
     python -m bench.cutover [--flips 1000] [--rate 100] [--writes 50] [--quiet 20] [--renames 100]
 
-Searches go over HTTP to four `revec serve` in turn, documents are written one a transaction, a worker embeds them
-for both indexes, and one statement is always at work for a fifth of a second, as there is one in life. First all
-that without a flip, then with as many flips as there is time for, then, in the same run, the way of a runbook:
+Searches go over HTTP to four `revec serve` in turn, documents are written one a transaction, a worker embeds
+them for both indexes, and one statement is always at work for a fifth of a second, as there is one in life.
+First all that without a flip, then with one flip after the other, then, in the same run, the way of a runbook:
 two columns change their names in one transaction, while others read and write that table.
 """
 

@@ -18,7 +18,7 @@ from revec.model.errors import BadInput, GateNotMet, Refused, RevecError
 from revec.model.index import Collection
 from revec.model.migration import State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import migrations
+from revec.postgres import migrations, overrides
 from tests import steps
 from tests.loopback import Loopback
 from tests.migrate import world
@@ -116,7 +116,8 @@ async def test_a_tenant_is_rolled_back_alone(live: world.At, loopback: Loopback)
     assert [await answering(app, tenant=t) for t in ("acme", "default")] == [1, 2]
     await show(app, made, tenants=["acme"])
     assert [await answering(app, tenant=t) for t in ("acme", "default")] == [2, 2]
-    assert await steps.rows(app, "SELECT count(*) FROM revec.override") == [(0,)]
+    async with app.database.transaction() as conn:
+        assert await overrides.in_force(conn, made.id) == {}
 
 
 async def test_one_rollback_takes_everybody_back(ready: world.At, loopback: Loopback) -> None:

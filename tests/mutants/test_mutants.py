@@ -54,6 +54,10 @@ async def test_a_mutant_is_noticed(
         "role": Role.OPERATOR,
     }
     asked = inspect.signature(mutant.scenario).parameters
+    if {"ready", "live"} & set(asked):
+        has["ready"] = has["live"] = (app, made := await steps.ready(app))
+    if "live" in asked:
+        await app.commands.switch.cutover(made, why="the test begins here")
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
         with pytest.raises(NOTICED) as noticed:
             await mutant.scenario(**{each: has[each] for each in asked})

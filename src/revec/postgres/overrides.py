@@ -18,6 +18,8 @@ async def in_force(conn: Connection, collection_id: int) -> dict[str, int]:
 
 async def put(conn: Connection, collection_id: int, epoch: int, index_of: Mapping[str, int]) -> None:
     """Written anew for the epoch of the flip just made, in its transaction: the earlier ones are void."""
+    if not index_of:
+        return
     for index in sorted(set(index_of.values())):
         tenants = sorted(tenant for tenant, own in index_of.items() if own == index)
         asked = {"collection": collection_id, "epoch": epoch, "index": index, "tenants": tenants}
