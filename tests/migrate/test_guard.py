@@ -301,6 +301,28 @@ async def test_a_dead_guard(
     assert "dead" not in await known(app, made)
 
 
+async def test_through_a_pooler_and_as_a_plain_owner(
+    any_app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canary, its traffic, a guard that counts it and rolls back: no session state, no right that an owner
+    has not.
+    """
+    from revec.search import traffic as told
+
+    monkeypatch.setattr(told, "FLUSH_EVERY", 0.01)
+    app, made = any_app, await steps.ready(any_app)
+    await app.commands.canary.show(made, Wanted(share=1.0, steps=[1.0], quiet=1), why="test")
+    assert (await app.retriever.search("c", "document", tenant="default")).index_id == 2
+    await world.until(app, "SELECT sum(requests) = 1 FROM revec.traffic")
+    await tick(app, made)
+    assert await steps.rows(app, "SELECT answered FROM revec.canary") == [(1,)]
+    await fault(app, "errors")
+    await tick(app, made)
+    assert await world.state(app, made) is State.READY
+    assert (await app.retriever.search("c", "document", tenant="default")).index_id == 1
+    await steps.assert_oracle(app, made)
+
+
 async def test_a_first_fill_is_not_guarded(app: App, loopback: Loopback) -> None:
     """There is nothing to go back to."""
     made = await steps.filled(app)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from revec.model.errors import AnswerInvalid, NotFound, ProviderUnavailable, Refused, Trouble
@@ -147,7 +148,7 @@ class Retriever:
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             return await self._by_query_or_words(served, query, wanted, patience)
 
-        return await self._routed(collection, tenant, sticky or f"{tenant} {query}", answered)
+        return await self._routed(collection, tenant, sticky or _question(tenant, query), answered)
 
     async def similar(
         self,
@@ -188,7 +189,7 @@ class Retriever:
             hits = await self._legs.nearest(index, start, wanted)
             return served.reading(hits, began, embedded, threshold=least)
 
-        return await self._routed(collection, tenant, sticky or f"{tenant} {like}", answered)
+        return await self._routed(collection, tenant, sticky or _question(tenant, like.said), answered)
 
     async def route(
         self, collection: str, *, tenant: str | None = None, sticky: str = ""
@@ -350,6 +351,11 @@ class Retriever:
         if isinstance(like, ByText):
             return await similar.of_text(self._queries, index, like, tenant)
         return similar.of_vector(index, like)
+
+
+def _question(tenant: str | None, said: str) -> str:
+    """A sticky key for whoever asks the same: not the words themselves, which no route has to know."""
+    return blake2b(f"{tenant} {said}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 async def _after(first: Coroutine[Any, Any, None], then: Coroutine[Any, Any, Reading]) -> Reading:
