@@ -37,8 +37,21 @@ def reported(what: str, value: float) -> Figure:
     return Figure(what, round(value, 3))
 
 
-def print_machine(dsn: str) -> None:
-    """Where and on what this is measured."""
+def print_machine(dsn: str | None = None) -> None:
+    """Where and on what this is measured; without a DSN no server is part of it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(
+        f"machine: {_processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, "
+        f"{platform.system()} {platform.release()}, load {load}"
+    )
+    libraries = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    print(f"versions: Python {sys.version.split()[0]}, {libraries}")
+    if dsn is not None:
+        print(_server(dsn))
+
+
+def _server(dsn: str) -> str:
     with psycopg.connect(dsn) as conn:
         ours, vector = conn.execute(
             "SELECT current_setting('server_version'), extversion  FROM pg_extension WHERE extname = 'vector'"
@@ -48,15 +61,7 @@ def print_machine(dsn: str) -> None:
             "  FROM pg_settings WHERE name IN ('shared_buffers', 'max_wal_size',"
             "       'synchronous_commit', 'fsync', 'full_page_writes')"
         ).fetchone()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    print(
-        f"machine: {_processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, "
-        f"{platform.system()} {platform.release()}, load {load}"
-    )
-    libraries = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    print(f"versions: Python {sys.version.split()[0]}, {libraries}")
-    print(f"server: PostgreSQL {ours}, pgvector {vector}; {settings[0] if settings else ''}")
+    return f"server: PostgreSQL {ours}, pgvector {vector}; {settings[0] if settings else ''}"
 
 
 def finish(name: str, figures: list[Figure]) -> None:

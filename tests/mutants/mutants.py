@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
+import numpy as np
 from psycopg import sql
 
 from revec import langchain
@@ -65,6 +66,8 @@ from revec.providers.base import Item
 from revec.search import bridge, fusion, legs, lexical, pulse, queries, retriever, similar, tuning, wanting
 from revec.search import early as searching_early
 from revec.search.retriever import Retriever
+from revec.statistics import guards, margins, paired, samples, sequences
+from revec.statistics.guards import RateWatch
 from revec.stores import base, pgvector
 from revec.stores.base import ChunkSet
 from revec.web import app as web_app
@@ -108,6 +111,11 @@ from tests.search import test_early as early
 from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
 from tests.search import test_fusion as fused
 from tests.search import test_wanting as wished
+from tests.statistics import test_guards as watched
+from tests.statistics import test_margins as margined
+from tests.statistics import test_paired as looked
+from tests.statistics import test_samples as sampled
+from tests.statistics import test_sequences as followed
 from tests.stores import test_plans
 from tests.web import test_documents as written
 from tests.web import test_forged as forged
@@ -388,12 +396,30 @@ async def one_layer(app: App) -> AsyncIterator[None]:
     yield
 
 
+def nothing_imagined(sides: Any, rng: Any) -> Any:
+    return WEIGHED([side[..., 1:] for side in sides], rng)
+
+
+def unread(differences: Any) -> Any:
+    return np.asarray(differences, dtype=np.float64)
+
+
+def of_no_spread(was: Any, d: Any) -> Any:
+    *sums, penalty = SUMS(was, d)
+    return *sums, 0 * penalty
+
+
+def forgetful(watch: RateWatch, flags: Any) -> RateWatch:
+    return AFTER(replace(watch, enough=False), flags)
+
+
 def following(**how: Any) -> httpx2.AsyncClient:
     return HTTP(**how | {"follow_redirects": True})
 
 
 HTTP = httpx2.AsyncClient
 ASKED = Retrieving._asked
+WEIGHED, SUMS, AFTER = paired._weighed, sequences._sums, RateWatch.after
 KEY, START = queries.Key, similar.Start
 BATCHES = _batches.HostedBatches
 COLLECT, DISCARD, ITEM = BATCHES.collect, BATCHES.discard, BATCHES._item
@@ -1540,5 +1566,37 @@ MUTANTS: dict[str, Mutant] = {
     "metadata says whose it is": Mutant(
         attribute(langchain, "metadata", lambda hit: {"tenant": hit.tenant, **hit.metadata}),
         frameworks.test_nobodys_metadata_takes_our_words,
+    ),
+    "nobody imagines a lost query": Mutant(
+        attribute(paired, "_weighed", nothing_imagined),
+        looked.test_fifty_queries_without_a_difference_prove_nothing,
+    ),
+    "NaN is a difference": Mutant(
+        attribute(paired, "checked", unread), looked.test_what_is_no_difference_is_refused
+    ),
+    "any margin will do": Mutant(
+        attribute(margins, "_require_margin", lambda _: None), margined.test_no_number_is_never_a_pass
+    ),
+    "a sequence knows the value that it bets on": Mutant(
+        attribute(sequences, "_before", lambda sums, _: sums), followed.test_against_the_formula_of_the_paper
+    ),
+    "a sequence takes no account of spread": Mutant(
+        attribute(sequences, "_sums", of_no_spread), followed.test_against_the_formula_of_the_paper
+    ),
+    "an alarm is forgotten": Mutant(attribute(RateWatch, "after", forgetful), watched.test_an_alarm_stays),
+    "a new bet is free": Mutant(
+        attribute(RateWatch, "wanted", property(lambda watch: 1 / watch.alpha)),
+        watched.test_all_bets_together_err_with_alpha,
+    ),
+    "a pair counts that says nothing": Mutant(
+        attribute(guards, "_alone", lambda _, slow_new: slow_new),
+        watched.test_a_wrong_threshold_never_lets_a_slower_arm_pass,
+    ),
+    "half a request is a flag": Mutant(
+        attribute(guards, "_flags", np.atleast_1d), watched.test_what_is_no_flag_is_refused
+    ),
+    "a query counts whenever it is asked": Mutant(
+        attribute(samples, "_first_asked", lambda asked: (True for _ in asked)),
+        sampled.test_a_query_counts_once_and_a_session_once,
     ),
 }

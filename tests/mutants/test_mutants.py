@@ -52,6 +52,7 @@ async def test_a_mutant_is_noticed(
         "seed": 0,
         "missing": 1,
         "role": Role.OPERATOR,
+        "off": 1.0,
     }
     asked = inspect.signature(mutant.scenario).parameters
     if {"ready", "live"} & set(asked):
@@ -69,7 +70,7 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
     """It is collected and passes among ours, so it is the mutant that fails it."""
     scenario = MUTANTS[name].scenario
     module = sys.modules[scenario.__module__]
-    rooms = ("client", "providers", "work", "migrate", "search", "stores", "web")
+    rooms = ("client", "providers", "work", "migrate", "search", "statistics", "stores", "web")
     assert module.__name__.startswith(tuple(f"tests.{room}.test_" for room in rooms))
     assert getattr(module, scenario.__name__) is scenario
     assert scenario.__name__.startswith("test_")

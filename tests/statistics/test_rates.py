@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from revec.statistics.rates import binomial_interval, binomial_lower_bound, rule_of_three
+from revec.statistics.rates import (
+    binomial_interval,
+    binomial_lower_bound,
+    binomial_upper_bound,
+    rule_of_three,
+)
 
 
 def at_least(hits: int, trials: int, p: Fraction) -> Fraction:
@@ -88,3 +93,12 @@ def test_the_rule_of_three_is_the_bound_of_none_bad(trials: int) -> None:
 def test_both_limits_at_once(hits: int, trials: int, known: tuple[float, float]) -> None:
     """Each is passed by chance once in forty times; of nothing, nothing is known."""
     assert binomial_interval(hits, trials) == pytest.approx(known, abs=6e-5)
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_upper_bound_is_the_lower_one_of_the_misses(seen: tuple[int, int]) -> None:
+    """Above what was seen; of nothing tried it is 1."""
+    hits, trials = seen
+    assert binomial_upper_bound(hits, trials) == 1 - binomial_lower_bound(trials - hits, trials)
+    assert binomial_upper_bound(hits, trials) >= hits / trials
+    assert binomial_upper_bound(0, 0) == 1.0

@@ -1,9 +1,10 @@
 """Rates that are watched at every look: is it surely below a ceiling, or surely above it?
 
 A bet on each request: against "the rate is at the ceiling", a capital of 1 is put on lower (or higher) rates
-and multiplied by the likelihood ratio. As long as the ceiling is kept to, the capital ever reaches 1/alpha
-with probability alpha at most (Ville, 1939), whenever and however often one looks. The bet is spread over
-nineteen rates, so the capital is a mean of Bernoulli likelihood ratios (an e-process: Ramdas et al., 2023).
+and multiplied by the likelihood ratio. Where the rate is at the ceiling, or on its other side, the capital
+ever reaches 1/alpha with probability alpha at most (Ville, 1939), whenever and however often one looks. The
+bet is spread over nineteen rates, so the capital is a mean of likelihood ratios of Bernoulli trials: an
+e-process (Ramdas, Grünwald, Vovk and Shafer, 2023).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SPAN = 5_000  # requests of one bet of a guard
 class RateWatch:
     """Evidence that a rate is below its ceiling (`above=False`), or above it; latched once it is enough.
 
-    Made by `proof_below` or `guard`. Eight plain values, whatever was seen: they can stand in a row of a table.
+    Made by `proof_below` or `guard`. Eight plain values, whatever was seen: they can stand in a table's row.
     """
 
     ceiling: float
@@ -105,12 +106,14 @@ def guard(ceiling: float, alpha: float = 0.001, *, span: int = SPAN) -> RateWatc
     return _begun(ceiling, alpha, above=True, span=span)
 
 
-def discordant(old: ArrayLike, new: ArrayLike, threshold: float, margin: float = 1.10) -> Flags:
+def discordant(
+    old: ArrayLike, new: ArrayLike, threshold: float, margin: float = 1.10, *, deadline: float = math.inf
+) -> Flags:
     """Of pairs of one request each, those where one arm alone was slow: True where that was the new one.
 
-    old, new: seconds (or milliseconds), shape (pairs,), measured at the same time; a time-out counts as its
-    deadline. threshold: about the 95th percentile of the old arm, from EARLIER pairs; margin: how much slower
-    new may be. Hand the flags to `proof_below(EVEN)`: it errs with alpha at most where new exceeds
+    old, new: seconds (or milliseconds), shape (pairs,), measured at the same time; a time-out counts as the
+    deadline. threshold: about the 95th percentile of the old arm, from EARLIER pairs; margin: how much
+    slower new may be. Hand the flags to `proof_below(EVEN)`: it errs with alpha at most where new exceeds
     margin x threshold as often as old exceeds the threshold, or oftener.
 
     Why pairs: the rate of new alone above an *estimated* percentile is not one in twenty when both are equal.
@@ -118,23 +121,27 @@ def discordant(old: ArrayLike, new: ArrayLike, threshold: float, margin: float =
     costs requests, never the error rate (McNemar, 1947, one pair at a time).
 
     Raises:
-        ValueError: a time is no finite number, the arms differ in length, or threshold or margin is not above 0.
+        ValueError: a time is no finite number, the arms differ in length, threshold or margin is not above 0,
+            or the deadline is so early that a time-out would not count as slow.
     """
     ours, theirs = np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64)
     if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         raise ValueError("latencies come in pairs of finite numbers: count a time-out as its deadline")
     if not (0 < threshold < math.inf and 0 < margin < math.inf):
         raise ValueError(f"a threshold of {threshold} and a margin of {margin} are no bar: both are above 0")
-    slow_old, slow_new = ours > threshold, theirs > margin * threshold
+    if not deadline > margin * threshold:
+        raise ValueError(f"at a deadline of {deadline} time-outs pass for quick requests: wait longer")
+    return _alone(ours > threshold, theirs > margin * threshold)
+
+
+def _alone(slow_old: Flags, slow_new: Flags) -> Flags:
     alone: Flags = slow_new[slow_old != slow_new]
     return alone
 
 
 def _begun(ceiling: float, alpha: float, *, above: bool, span: int) -> RateWatch:
     if not (0 < ceiling < 1 and 0 < alpha < 1):
-        raise ValueError(
-            f"a ceiling of {ceiling} and an alpha of {alpha} are no rates: both are between 0 and 1"
-        )
+        raise ValueError(f"ceiling {ceiling}, alpha {alpha}: both are rates, above 0 and below 1")
     return RateWatch(ceiling=ceiling, above=above, alpha=alpha, span=span)
 
 

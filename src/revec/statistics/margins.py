@@ -46,13 +46,13 @@ def queries_needed(
 ) -> int:
     """Distinct judged queries with which `paired.noninferior` passes in `power` of all cases.
 
-    sd (of the per-query differences) and difference (the true mean) are in units of the metric. From the normal
-    approximation, z = z(1 - alpha) + z(power): z sd / sqrt(n) + 1/n = margin + difference, where 1/n is what
-    the bound's imagined query costs; and never below the -ln(alpha) / (margin + difference) that it takes
-    where no query differs at all (the rule of three).
+    sd (of the per-query differences) and difference (the true mean) are in units of the metric. From the
+    normal approximation, z = z(1 - alpha) + z(power): z sd / sqrt(n) + 1/n = margin + difference, where 1/n
+    is what the bound's imagined query costs; and never below the -ln(alpha) / (margin + difference) that it
+    takes where no query differs at all (the rule of three).
 
     Raises:
-        ValueError: the difference is the margin or worse, which no number of queries passes; or sd is no number.
+        ValueError: the difference is the margin or worse, which nothing passes; or sd is no number.
     """
     _require_margin(margin)
     room = margin + difference

@@ -90,8 +90,8 @@ def bounds(differences: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]
 
     The queries are weighed at random, and one more is imagined, the worst there can be (-1 for the lower
     bound): weights w of shape (n + 1,) are Dirichlet(1, …, 1), and the bound is the alpha quantile of
-    sum w_i d_i - w_0 (Gaffke, 2005; Learned-Miller and Thomas, 2019). Of
-    differences that are 0 or -1 the lower one is Clopper and Pearson's exact bound; for many queries both are
+    sum w_i d_i - w_0 (Gaffke, 2005; Learned-Miller and Thomas, 2019). Where
+    differences are 0 or -1 the lower one is Clopper and Pearson's exact bound; for many queries both are
     Student's. That they cover for every distribution is conjectured, not proved; no counterexample is known.
 
     Raises:
@@ -100,7 +100,11 @@ def bounds(differences: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]
     if not 0 < alpha < 0.5:  # noqa: PLR2004 - above it the bounds would change places
         raise ValueError(f"alpha is above 0 and below 0.5, and this is {alpha}")
     found = checked(differences)
-    return _lower(found, alpha), -_lower(-found, alpha)
+    sides = [_with_the_worst(found), _with_the_worst(-found)]
+    rng = np.random.default_rng(0)  # the same judgements, the same answer
+    means = zip(*(_weighed(sides, rng) for _ in range(0, DRAWS, AT_ONCE)), strict=True)
+    lower, upper = (_quantile(np.concatenate(side, axis=-1), alpha) for side in means)
+    return lower, -upper
 
 
 def randomisation(differences: ArrayLike, *, draws: int = DRAWS) -> tuple[float, float]:
@@ -137,16 +141,19 @@ def checked(differences: ArrayLike) -> Floats:
     return found
 
 
-def _lower(found: Floats, alpha: float) -> Floats:
-    """Shape (..., n) → (...). Sorted, so that the queries' order has no say under these very weights."""
+def _with_the_worst(found: Floats) -> Floats:
+    """Shape (..., n) → (..., n + 1). Sorted, so that the queries' order has no say in what is drawn."""
     imagined = np.full((*found.shape[:-1], 1), -1.0)
-    values = np.concatenate([imagined, np.sort(found, axis=-1)], axis=-1)
-    rng = np.random.default_rng(0)  # the same judgements, the same answer
-    means = [_weighed(values, rng) for _ in range(0, DRAWS, AT_ONCE)]
-    return np.quantile(np.concatenate(means, axis=-1), alpha, axis=-1, method="lower")  # type: ignore[no-any-return]
+    return np.concatenate([imagined, np.sort(found, axis=-1)], axis=-1)
 
 
-def _weighed(values: Floats, rng: np.random.Generator) -> Floats:
-    """Means under random weights, shape (..., AT_ONCE)."""
-    weights = rng.standard_exponential((values.shape[-1], AT_ONCE))
-    return values @ weights / weights.sum(axis=0)  # type: ignore[no-any-return]
+def _weighed(sides: list[Floats], rng: np.random.Generator) -> list[Floats]:
+    """Each side's means under the same random weights, shape (..., AT_ONCE)."""
+    weights = rng.standard_exponential((sides[0].shape[-1], AT_ONCE))
+    total = weights.sum(axis=0)
+    return [side @ weights / total for side in sides]
+
+
+def _quantile(means: Floats, alpha: float) -> Floats:
+    found: Floats = np.quantile(means, alpha, axis=-1, method="lower")
+    return found

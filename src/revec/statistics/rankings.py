@@ -11,7 +11,7 @@ PERSISTENCE = 0.9  # with it the first ten ranks carry 86% of the weight
 
 
 def overlap(one: Sequence[Hashable], other: Sequence[Hashable], k: int) -> float:
-    """Shared ids among the first k of each, per possible one: of rankings shorter than k, the longer counts."""
+    """Shared ids among the first k of each, per possible one: where both are shorter, the longer counts."""
     room = min(k, max(len(one), len(other)))
     return len(set(one[:k]) & set(other[:k])) / room if room else 1.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 
 def effective_size(weights: Sequence[float]) -> float:
@@ -41,20 +41,25 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> float:
 def per_session(
     sessions: Iterable[Hashable], queries: Iterable[Hashable], differences: Iterable[float]
 ) -> list[float]:
-    """One value a session, in the order of their first requests: the mean difference of the queries that it was
+    """One value a session, in the order of their first new queries: the mean difference of those that it was
     the first to ask. A session that asked nothing new has none.
 
     The three belong to the same requests, in the order in which they came; queries are normalised. What one
     person asks in one go is of a kind, and what was asked before is known already: so neither a request nor a
     query of a session is a unit for `sequences`. Hand in sessions that are over.
     """
-    known: set[Hashable] = set()
     of: dict[Hashable, list[float]] = {}
-    for session, query, difference in zip(sessions, queries, differences, strict=True):
-        if query not in known:
-            known.add(query)
+    for session, is_new, difference in zip(sessions, _first_asked(queries), differences, strict=True):
+        if is_new:
             of.setdefault(session, []).append(difference)
     return [math.fsum(values) / len(values) for values in of.values()]
+
+
+def _first_asked(queries: Iterable[Hashable]) -> Iterator[bool]:
+    known: set[Hashable] = set()
+    for query in queries:
+        yield query not in known
+        known.add(query)
 
 
 def _beyond(square: float, freedom: int) -> float:

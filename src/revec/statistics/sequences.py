@@ -1,10 +1,10 @@
 """A mean that is watched while it grows: bounds that hold at every look at once.
 
 Values are differences in [-1, 1], one for each *unit*, never for each request: a query that is asked a
-thousand times is one difference, known once. Where the sample is of single queries the unit is the distinct
-normalised query, taken when it is first met; where it is of sessions, `samples.per_session` makes one value of
-each session's new queries. Where traffic should weigh, with a weight w in [0, 1] that is known beforehand,
-hand in w (d + margin) / (1 + margin) and ask whether its lower bound is above 0.
+thousand times is one difference, known once. Where single queries are sampled the unit is the distinct
+normalised query, taken when it is first met; where queries come in sessions, `samples.per_session` makes one
+value of each session's new ones. Where traffic should weigh, with a weight w in [0, 1] that is known
+beforehand, hand in w (d + margin) / (1 + margin) and ask whether its lower bound is above 0.
 
 Popular queries are met first: what is bounded is the mean over the units met so far, so a gate that may pass
 early is one on head queries until the tail was seen.
@@ -31,8 +31,8 @@ BOLDEST = 0.5  # of the weights: more is lost by one bad value than won
 @dataclass(frozen=True, slots=True)
 class MeanSequence:
     """An empirical-Bernstein confidence sequence with predictable plug-in weights (Waudby-Smith and Ramdas,
-    2024, theorem 2), for values d in [-1, 1]; the paper's X is (1 + d) / 2. With probability 1 - alpha the mean
-    is above every lower bound that is ever looked at, and so for the upper ones.
+    2024, theorem 2), for values d in [-1, 1]; the paper's X is (1 + d) / 2. With probability 1 - alpha the
+    mean is above every lower bound that is ever looked at, and with the same below every upper one.
 
         m_i = (d_1 + … + d_i) / (i + 1),   s_i = (1 + sum (d_j - m_j)²) / (i + 1)
         w_i = min(1/2, sqrt(8 ln(1/alpha) / (s_{i-1} i ln(1 + i)))),   psi(w) = -ln(1 - w) - w
@@ -48,6 +48,14 @@ class MeanSequence:
     weight: float = 0.0  # sum w_i
     weighted: float = 0.0  # sum w_i d_i
     penalty: float = 0.0  # sum (d_i - m_{i-1})² psi(w_i) / 2
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: alpha is not between 0 and 1.
+        """
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha is above 0 and below 1, and this is {self.alpha}")
 
     def after(self, values: ArrayLike) -> MeanSequence:
         """One or many values later; in pieces or at once is the same.
@@ -82,7 +90,7 @@ def along(values: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]:
     """The bounds after each value, over the last axis: shape (..., n) → twice (..., n).
 
     Raises:
-        ValueError: a value is no number in [-1, 1].
+        ValueError: a value is no number in [-1, 1], or alpha is not between 0 and 1.
     """
     _, _, weight, weighted, penalty = _sums(MeanSequence(alpha), checked(values))
     room = 2 * math.log(1 / alpha) + penalty
