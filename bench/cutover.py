@@ -4,7 +4,7 @@
 
 Searches go over HTTP to four `revec serve` in turn, documents are written one a transaction, a worker embeds
 them for both indexes, and one statement is always at work for a fifth of a second, as there is one in life.
-First all that without a flip, then with one flip after the other, then, in the same run, the way of a runbook:
+First all that without a flip, then with one flip after the other, then, in the same run, what runbooks do:
 two columns change their names in one transaction, while others read and write that table.
 """
 

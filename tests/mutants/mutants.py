@@ -48,7 +48,6 @@ from revec.postgres import (
     documents,
     filters,
     graphs,
-    guards,
     indexes,
     keys,
     migrations,
@@ -56,6 +55,7 @@ from revec.postgres import (
     overrides,
     pulses,
 )
+from revec.postgres import guards as guard_rows
 from revec.postgres import (
     orders as order_rows,
 )
@@ -531,7 +531,7 @@ async def not_waiting(database: Any, collection: Any, ids: Any, _: float) -> lis
     return await push.stands(database, collection, ids)
 
 
-async def forgetful(_: Connection, __: int) -> dict[str, int]:
+async def nobody_apart(_: Connection, __: int) -> dict[str, int]:
     return {}
 
 
@@ -1513,7 +1513,7 @@ MUTANTS: dict[str, Mutant] = {
         without(indexes.SQL, "route", " AND o.epoch = r.epoch"), users.test_one_rollback_takes_everybody_back
     ),
     "the next flip forgets who is held": Mutant(
-        attribute(overrides, "in_force", forgetful), users.test_whole_tenants_see_it_and_others_are_held
+        attribute(overrides, "in_force", nobody_apart), users.test_whole_tenants_see_it_and_others_are_held
     ),
     "a place is drawn anew for each request": Mutant(
         function("revec.place", ("candidate || ':' || sticky", "random()::text")),
@@ -1550,10 +1550,10 @@ MUTANTS: dict[str, Mutant] = {
         attribute(migrations, "latch", nothing), guarding.test_a_flapping_metric_rolls_back_once
     ),
     "a guard acts on what it only counted": Mutant(
-        attribute(guards, "keep", nothing), guarding.test_a_killed_guard_goes_on
+        attribute(guard_rows, "keep", nothing), guarding.test_a_killed_guard_goes_on
     ),
     "a paused tenant is a backlog": Mutant(
-        instead(guards.SQL, "waits", ("p.paused_why IS NOT NULL", "p.paused_why IS NULL")),
+        instead(guard_rows.SQL, "waits", ("p.paused_why IS NOT NULL", "p.paused_why IS NULL")),
         guarding.test_paused_tenants_are_no_backlog,
     ),
     "what was told is told again": Mutant(
