@@ -104,7 +104,8 @@ async def beside(
             answer.raise_for_status()
         except httpx2.HTTPError as error:
             seen.errors += 1
-            print(f"an error: {error!r}", file=sys.stderr)
+            said = error.response.text if isinstance(error, httpx2.HTTPStatusError) else ""
+            print(f"an error: {type(error).__name__} {said}", file=sys.stderr)
             return
         seen.reads.append(1000 * (time.perf_counter() - began))
         seen.answers.append((query, _reading(answer.json())))
