@@ -21,7 +21,9 @@ AFTER = """\
 
 - **Paused** (`revec pause`): the conductor leaves a migration alone that has not reached the users. Live
   writes go on.
-- **Held**: a guard's latch with its reason; `cutover` refuses until `revec resume`.
+- **Held**: a guard's latch with its reason; `cutover` and `canary` refuse until `revec resume`.
+- **Ordered**: a cutover that waits for its hour (`--at`) or for a second person (`revec approve`).
+- **Who sees what** in `canary`, and who is held on the old index in `live`: rows of the route, of one epoch.
 - **A fault** belongs to the index: its model's answers are not trusted, so nothing is written until
   `revec resume`.
 - **A failed verdict** stands until a person clears it: `revec resume NAME --clear GATE --reason …`.
@@ -29,10 +31,12 @@ AFTER = """\
 ## Who moves
 
 The conductor, which ticks in every worker, moves a migration from `planned` to `ready` and drops the old
-index when its time is over. Everything that users notice is a person's: `cutover`, `rollback`, `finish`.
+index when its time is over. Everything that users notice is a person's: `canary`, `cutover`, `rollback`,
+`finish`. The conductor does of it what a person ordered: a canary's next step after a quiet one, a cutover at
+its hour. A guard moves users in one direction only: back, once in a migration ([cutover.md](cutover.md)).
 The one exception is the first fill, where nothing served before: it goes live by itself and ends
 `finished`. `shadowing` is entered where `start` was given `--shadow RATE` ([shadow.md](shadow.md)); otherwise
-`verifying` leads straight to `ready`. `canary` has its place in the table and is not entered yet.
+`verifying` leads straight to `ready`. `canary` may be left out.
 """
 
 

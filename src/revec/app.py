@@ -17,13 +17,17 @@ from revec.capture import projector, tenants
 from revec.migrate import outlook, plan, power
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
+from revec.migrate.deadman import DeadMan
 from revec.migrate.gates.base import Tools
 from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
+from revec.migrate.telling import Teller
 from revec.model import place
 from revec.model.index import Collection, Index, Kind
 from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
+from revec.observe import webhooks
+from revec.observe.webhooks import Hook
 from revec.postgres import schema
 from revec.postgres.database import Database
 from revec.postgres.server import Server, default_home
@@ -35,6 +39,7 @@ from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
 from revec.search.queries import Queries
 from revec.search.retriever import Retriever
+from revec.search.traffic import Traffic
 from revec.search.wanting import Wanting
 from revec.settings import Settings
 from revec.stores.base import Here
@@ -85,6 +90,8 @@ class App:
         self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at))
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
+        self.traffic = Traffic(self.database)
+        self._exits.push_async_callback(self.traffic.close)
         wanting = Wanting(self.database, self.settings.jit_per_minute)
         self._exits.push_async_callback(wanting.close)
         ledger = Ledger(self.database)
@@ -113,6 +120,7 @@ class App:
             self.store,
             queries,
             pulse.note,
+            tell=self.traffic.note,
             want=wanting.note,
             offer=self.dual_reader.offer,
             early=early,
@@ -232,6 +240,8 @@ class App:
         judged: Quality | None = None,
         shadow: float | None = None,
         budget: Decimal | None = None,
+        approvals: int = 1,
+        guard_dead: str = "alarm",
     ) -> Migration:
         planned = await self.plan(
             collection,
@@ -246,7 +256,7 @@ class App:
             judged=judged,
             shadow=shadow,
         )
-        return await self.commands.start(planned, budget=budget)
+        return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:
         """A worker whose duties are the projector, the tenants' query, batches, the conductor and folds."""
@@ -262,6 +272,7 @@ class App:
             lease=self.settings.lease,
         )
         ticking = Conductor(self.tools, holder)
+        telling = Teller(self.database, self._hook(), holder, lease=self.settings.conductor_lease)
         worker = Worker(
             database=self.database,
             store=self.store,
@@ -273,6 +284,7 @@ class App:
                 lexical.Folder(self.database).tick,
                 ticking.tick,
                 Upkeep(self.database, self.store_at).tick,
+                telling.tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(
@@ -287,7 +299,15 @@ class App:
         )
         worker.on_leave(ticking.leave)
         worker.on_leave(batcher.leave)
+        worker.on_leave(telling.leave)
         return worker
+
+    def deadman(self) -> DeadMan:
+        """For processes that serve: it speaks up when no worker watches any more."""
+        return DeadMan(self.tools, silence=self.settings.guard_silence)
+
+    def _hook(self) -> Hook | None:
+        return webhooks.hook(self.settings.webhook, self.settings.webhook_signer)
 
     async def outstanding(self) -> list[str]:
         """What still moves without a person."""

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     health: str | None = None  # host:port where a worker answers /livez and /readyz
     fidelity_sample: int = Field(default=299, ge=1)
     jit_per_minute: int = Field(default=600, ge=0)  # documents that a tenant's searches may have embedded
+    guard_silence: float = Field(default=60.0, gt=0)  # seconds without a guard while users see a new index
+    webhook: str | None = Field(default=None, repr=False)  # an address that every move is told to
+    webhook_secret: SecretStr | None = None  # signs what it is told
+    webhook_secret_file: Path | None = None
+    bundle_key: SecretStr | None = None  # signs evidence bundles
+    bundle_key_file: Path | None = None
     requests_per_second: float = Field(default=50.0, gt=0)  # of a tenant, at each `revec serve`
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
@@ -136,6 +142,22 @@ class Settings(BaseSettings):
             BadInput: there is no such file, or it is no text.
         """
         return _secret(self.jwt_secret, self.jwt_secret_file, "REVEC_JWT_SECRET_FILE")
+
+    @property
+    def webhook_signer(self) -> str | None:
+        """
+        Raises:
+            BadInput: there is no such file, or it is no text.
+        """
+        return _secret(self.webhook_secret, self.webhook_secret_file, "REVEC_WEBHOOK_SECRET_FILE")
+
+    @property
+    def bundle_signer(self) -> str | None:
+        """
+        Raises:
+            BadInput: there is no such file, or it is no text.
+        """
+        return _secret(self.bundle_key, self.bundle_key_file, "REVEC_BUNDLE_KEY_FILE")
 
     def base_url(self, engine: str) -> str | None:
         url: str | None = getattr(self, f"{engine}_base_url", None)

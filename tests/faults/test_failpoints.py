@@ -17,7 +17,8 @@ pytestmark = pytest.mark.stress
 OF_BATCHES = [name for name in failpoints.NAMES if name.startswith("batch_")]
 BATCHED = ("openai:fake-b-96", "gemini:fake-b-96")  # in turns
 OF_POINTS = [name for name in failpoints.NAMES if name.startswith("points_")]
-ELSEWHERE = {*OF_BATCHES, *OF_POINTS, "folded"}
+OF_USERS = {"flipped", "shown", "guard_fired", "webhook_sent"}
+ELSEWHERE = {*OF_BATCHES, *OF_POINTS, *OF_USERS, "folded"}
 # A day of a provider's, in seconds of a test.
 QUICK = (
     "from revec.work import batches as b; b.PAUSES, b.LOOK_EVERY, b.WAIT, b.SURE = (0.05, 0.1), 0.05, 1.0, 3.0; "

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from revec.app import App
+from revec.migrate.canary import Wanted
 from revec.model.errors import GateNotMet, Refused, RevecError
 from revec.model.index import Collection
 from revec.model.migration import FINAL, State
@@ -29,7 +30,8 @@ VERBS: dict[str, set[State]] = {
     "pause": UNTIL_READY,
     "resume": set(State),
     "abort": UNTIL_READY,
-    "cutover": {State.READY},
+    "cutover": {State.READY, State.CANARY},
+    "canary": {State.READY, State.CANARY},
     "rollback": {State.CANARY, State.LIVE},
     "finish": {State.LIVE},
     "finish --cancel": {State.FINISHING},
@@ -49,6 +51,7 @@ def call(app: App, made: Collection) -> dict[str, Callable[[], Awaitable[Any]]]:
         "resume": lambda: commands.resume(made),
         "abort": lambda: commands.abort(made, "test"),
         "cutover": lambda: commands.switch.cutover(made, why="test"),
+        "canary": lambda: commands.canary.show(made, Wanted(share=0.5), why="test"),
         "rollback": lambda: commands.switch.rollback(made, why="test"),
         "finish": lambda: commands.switch.finish(made, wait=timedelta(days=7), why="test"),
         "finish --cancel": lambda: commands.switch.cancel_finish(made, why="test"),

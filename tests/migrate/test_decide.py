@@ -42,6 +42,12 @@ snapshots = st.builds(
     rung=st.none()
     | st.builds(Rung, st.just(0.02), st.none() | st.just(0.05), st.booleans(), st.just("at 2%")),
     old_probe_due=st.booleans(),
+    hold=st.none() | st.just("errors rose"),
+    order=st.none() | st.just("ada ordered the cutover"),
+    order_seconds=st.none() | st.sampled_from([-1.0, 0.0, 90.0]),
+    canary=st.just("10% of the users see the new index"),
+    canary_steps=st.booleans(),
+    canary_quiet=st.booleans(),
     drop_seconds=st.none() | st.sampled_from([-1.0, 0.0, 0.5, 90.0, 7e3, 7e5]),
 )
 UNHINDERED = {
@@ -71,10 +77,20 @@ def test_no_move_that_the_table_forbids(seen: Snapshot) -> None:
 @everything
 @given(snapshots)
 def test_users_see_a_new_index_only_after_a_person_said_so(seen: Snapshot) -> None:
-    """By itself it serves the first index alone, and drops only where a person began to finish."""
+    """By itself it serves the first index alone, keeps what was ordered, and drops only where a person began
+    to finish; a canary grows by steps that a person named, each after a quiet one.
+    """
     action = decide(seen)
-    if action.to in PERSONS:
+    if action.do is Do.KEEP_ORDER:
+        assert (seen.state in {State.READY, State.CANARY}, passed(seen), seen.hold) == (True, True, None)
+        assert seen.order_seconds is not None
+        assert seen.order_seconds <= 0
+    elif action.to in PERSONS:
         assert seen.first_fill
+    if action.do is Do.WIDEN:
+        assert (seen.state, passed(seen), seen.hold) == (State.CANARY, True, None)
+        assert seen.canary_steps
+        assert seen.canary_quiet
     if action.do is Do.DROP:
         assert seen.state is State.FINISHING
         assert seen.drop_seconds is not None

@@ -101,6 +101,14 @@ async def tick_to(app: App, made: Collection, wanted: State) -> None:
     raise AssertionError(f"it stays {await state(app, made)}")
 
 
+async def until_told(app: App, made: Collection, what: str) -> None:
+    """Steps until the history has a line of it."""
+    until = asyncio.get_running_loop().time() + PATIENCE
+    while not any(what in row.why for row in await history(app, made)):
+        assert asyncio.get_running_loop().time() < until, f"nobody says {what!r}"
+        await tick(app)
+
+
 async def history(app: App, made: Collection) -> list[Any]:
     found = await migration(app, made)
     async with app.database.transaction() as conn:

@@ -23,8 +23,9 @@ from revec.capture import projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
-from revec.migrate import backfill, decide, evidence, outlook, sample
+from revec.migrate import backfill, conductor, decide, evidence, outlook, sample, switch
 from revec.migrate import compare as comparison
+from revec.migrate import orders as ordering
 from revec.migrate import thresholds as carrying
 from revec.migrate.evidence import Evidence
 from revec.migrate.gates import base as gates
@@ -48,6 +49,7 @@ from revec.model.verdict import Outcome
 from revec.observe import events
 from revec.postgres import (
     bridges,
+    canaries,
     collections,
     documents,
     filters,
@@ -56,8 +58,14 @@ from revec.postgres import (
     judgements,
     keys,
     migrations,
+    outbox,
+    overrides,
     pulses,
     shadows,
+)
+from revec.postgres import guards as guard_rows
+from revec.postgres import (
+    orders as order_rows,
 )
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
@@ -114,11 +122,15 @@ from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
 from tests.migrate import test_backfill, test_thresholds
+from tests.migrate import test_canary as users
 from tests.migrate import test_compare as comparing
 from tests.migrate import test_early as bridging
 from tests.migrate import test_freshness as fresh
+from tests.migrate import test_guard as guarding
+from tests.migrate import test_orders as ordered
 from tests.migrate import test_quality as judging
 from tests.migrate import test_shadowing as shadowing
+from tests.migrate import test_telling as telling
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
 from tests.search import test_dual_read as doubled
@@ -619,6 +631,14 @@ class Patient(entrance.Entrance):
 
 async def not_waiting(database: Any, collection: Any, ids: Any, _: float) -> list[push.Stand]:
     return await push.stands(database, collection, ids)
+
+
+async def nobody_apart(_: Connection, __: int) -> dict[str, int]:
+    return {}
+
+
+async def unheard(conn: Connection, event_id: int, _: str) -> None:
+    await outbox.heard(conn, event_id)
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -1644,7 +1664,7 @@ MUTANTS: dict[str, Mutant] = {
         attribute(pushed, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
     ),
     "a wait is for every index": Mutant(
-        without(push.SQL, "standing", "w.index_id = r.serving AND "),
+        without(push.SQL, "standing", "w.index_id IN (coalesce(o.index_id, r.serving), r.canary) AND "),
         written.test_a_wait_is_for_the_index_that_serves,
     ),
     "contents without end": Mutant(
@@ -1693,6 +1713,60 @@ MUTANTS: dict[str, Mutant] = {
     "what one call asks is dropped": Mutant(
         attribute(Retrieving, "_asked", lambda own, _: ASKED(own, {})),
         frameworks.test_one_call_of_langchain_may_ask_otherwise,
+    ),
+    "what was set for a tenant outlives the flip": Mutant(
+        without(indexes.SQL, "route", " AND o.epoch = r.epoch"), users.test_one_rollback_takes_everybody_back
+    ),
+    "the next flip forgets who is held": Mutant(
+        attribute(overrides, "in_force", nobody_apart), users.test_whole_tenants_see_it_and_others_are_held
+    ),
+    "a place is drawn anew for each request": Mutant(
+        function("revec.place", ("candidate || ':' || sticky", "random()::text")),
+        users.test_a_share_of_the_users_sees_the_new_index,
+    ),
+    "a finish under a tenant": Mutant(
+        attribute(switch, "require_nobody_on_the_old", nothing), users.test_finish_waits_for_the_last_tenant
+    ),
+    "a drop under a tenant": Mutant(
+        attribute(conductor, "require_nobody_on_the_old", nothing), users.test_no_drop_under_a_tenant
+    ),
+    "a canary on yesterday's proof": Mutant(
+        attribute(switch, "_require_fresh", lambda *_: None), users.test_less_of_a_canary_needs_no_proof
+    ),
+    "a canary on what was proven before the rehearsal": Mutant(
+        attribute(switch.Switch, "still_proven", nothing), users.test_a_gate_that_fails_while_it_is_rehearsed
+    ),
+    "answers of another epoch are quiet ones": Mutant(
+        without(canaries.SQL, "answered", " AND epoch = %(epoch)s"), users.test_no_step_while_a_guard_holds
+    ),
+    "one person cuts over": Mutant(
+        attribute(switch, "require_approval", nothing), ordered.test_no_way_around_the_second_person
+    ),
+    "one person is two on two hosts": Mutant(
+        attribute(ordering, "person", lambda who: who), ordered.test_it_takes_two_people
+    ),
+    "an order outlives a rollback": Mutant(
+        attribute(order_rows, "forget", nothing), ordered.test_an_order_ends_with_a_rollback
+    ),
+    "a guard rolls back again and again": Mutant(
+        attribute(migrations, "guarded_back", nothing), guarding.test_a_flapping_metric_rolls_back_once
+    ),
+    "a guard does not hold": Mutant(
+        attribute(migrations, "latch", nothing), guarding.test_a_flapping_metric_rolls_back_once
+    ),
+    "a guard acts on what it only counted": Mutant(
+        attribute(guard_rows, "keep", nothing), guarding.test_a_killed_guard_goes_on
+    ),
+    "a paused tenant is a backlog": Mutant(
+        instead(guard_rows.SQL, "waits", ("p.paused_why IS NOT NULL", "p.paused_why IS NULL")),
+        guarding.test_paused_tenants_are_no_backlog,
+    ),
+    "what was told is told again": Mutant(
+        attribute(outbox, "heard", nothing), telling.test_every_move_is_told
+    ),
+    "what was not taken is forgotten": Mutant(
+        attribute(outbox, "again", unheard),
+        telling.test_a_receiver_that_is_not_there_stops_nothing,
     ),
     "metadata says whose it is": Mutant(
         attribute(langchain, "metadata", lambda hit: {"tenant": hit.tenant, **hit.metadata}),

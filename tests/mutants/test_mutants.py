@@ -81,6 +81,10 @@ async def test_a_mutant_is_noticed(
     for fixture, make in WORLDS.items():
         if fixture in asked:
             has[fixture] = await make(app)
+    if {"ready", "live"} & set(asked):
+        has["ready"] = has["live"] = (app, made := await steps.ready(app))
+    if "live" in asked:
+        await app.commands.switch.cutover(made, why="the test begins here")
     async with asyncio.timeout(PATIENCE), mutant.patch(app):
         with pytest.raises(NOTICED) as noticed:
             await mutant.scenario(**{each: has[each] for each in asked})

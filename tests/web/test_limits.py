@@ -243,7 +243,7 @@ async def test_what_this_server_did(app: App, loopback: Loopback) -> None:
 
 def test_a_histogram_adds_up() -> None:
     """Each bucket holds the ones before it; the last is the count."""
-    metrics = Metrics()
+    metrics = Metrics({})
     for seconds in (0.001, 0.005, 0.3, 99.0):
         metrics.note("BREW", "/x", 200, seconds)
     text = str(metrics)
@@ -281,7 +281,7 @@ async def test_a_response_that_has_begun_is_not_begun_again(app: App) -> None:
         half,
         doorkeeper=None,  # type: ignore[arg-type]
         purses=Purses(1.0),
-        metrics=Metrics(),
+        metrics=Metrics({}),
         deadline=1.0,
     )
 

@@ -10,6 +10,7 @@ import cyclopts
 
 from revec import __version__
 from revec.cli import (
+    canary,
     collection,
     judging,
     keys,
@@ -46,6 +47,7 @@ def build() -> cyclopts.App:
         reading,
         judging,
         migration,
+        canary,
         shadow,
         status,
         queue,

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
+from revec.cli.canary import moment, names, told
 from revec.cli.collection import Chunk, Dims, Kind, Truncate, long_of
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, err, of_collection, opened, out, show_json, table
 from revec.cli.judging import Declared, QueriesFile, gates_table, of_files
@@ -236,6 +237,10 @@ async def start(
     declared: Declared = NOTHING_DECLARED,
     shadow: Shadow = None,
     budget: Budget = None,
+    approvals: Annotated[Literal[1, 2], Parameter(help="People that the cutover takes.")] = 1,
+    guard_dead: Annotated[
+        Literal["alarm", "rollback"], Parameter(help="When nobody watches while users see the new index.")
+    ] = "alarm",
     dry_run: Annotated[bool, Parameter(help="The same as plan.")] = False,
     json: Json = False,
 ) -> int:
@@ -272,6 +277,8 @@ async def start(
             judged=declared.quality,
             shadow=shadow,
             budget=budget,
+            approvals=approvals,
+            guard_dead=guard_dead,
         )
         async with app.database.transaction() as conn:
             workers = await queue.workers(conn)
@@ -341,15 +348,34 @@ async def _between(name: str, pair: tuple[str, str], *, heal: bool, json: bool) 
     return Exit.GATE if found.differ else Exit.DONE
 
 
-async def cutover(name: str, /, *, yes: Yes = False, reason: Why = "cut over", json: Json = False) -> int:
+async def cutover(
+    name: str,
+    /,
+    *,
+    yes: Yes = False,
+    at: Annotated[str | None, Parameter(help="Not now: 2026-12-01T03:00. A worker does it.")] = None,
+    cancel: Annotated[bool, Parameter(help="Take back what was ordered and is not done.")] = False,
+    reason: Why = "cut over",
+    json: Json = False,
+) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
+    hour = moment(at) if at else None
     async with of_collection(name) as (app, collection):
+        if cancel:
+            await app.commands.orders.cancel(collection, why=reason)
+            out.print(f"The cutover of {name} that was ordered is cancelled.")
+            return Exit.DONE
         fused = await app.commands.switch.fusion_after(collection)
         if fused and not json:
             out.print(f"{fused}.", markup=False)
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
-        epoch, seconds = await app.commands.switch.cutover(collection, why=reason)
+        came_of_it = await app.commands.orders.cutover(collection, why=reason, at=hour)
         index = await app.serving(name)
+    if not isinstance(came_of_it, tuple):
+        ordered = told(name, came_of_it)
+        show_json(ordered) if json else out.print(ordered["said"], markup=False)
+        return Exit.DONE
+    epoch, seconds = came_of_it
     if json:
         said = {"fusion": fused}
         show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4), **said})
@@ -367,12 +393,19 @@ async def rollback(
     *,
     yes: Yes = False,
     now: Annotated[bool, Parameter(help="Ask nobody but the database.")] = False,
+    tenants: Annotated[str | None, Parameter(help="Only these: a,b. They stay on the old index.")] = None,
     reason: Why = "rolled back",
     json: Json = False,
 ) -> int:
     """Serve the old index again. It was written all along: nothing is lost."""
+    from revec.migrate.canary import Wanted
+
     async with of_collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the old index again", name, yes=yes or now)
+        if alone := names(tenants):
+            epoch = await app.commands.canary.show(collection, Wanted(hold=alone), why=reason)
+            out.print(f"The old index serves {', '.join(alone)} again, since epoch {epoch}.", markup=False)
+            return Exit.DONE
         epoch, seconds = await app.commands.switch.rollback(collection, why=reason, now=now)
         index = await app.serving(name)
     if json:
@@ -469,12 +502,29 @@ async def check(*, json: Json = False) -> int:
     return Exit.FAILED if breaches else Exit.DONE
 
 
-async def history(name: str, /, *, json: Json = False) -> int:
+async def history(
+    name: str,
+    /,
+    *,
+    bundle: Annotated[
+        Path | None,
+        Parameter(help="Write all the evidence there: a folder, or a .zip; signed by REVEC_BUNDLE_KEY."),
+    ] = None,
+    json: Json = False,
+) -> int:
     """Show every move of the last migration: who, what, why."""
     from revec.postgres import migrations
 
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         migration = await migrations.latest(conn, collection.id)
+        if bundle and migration:
+            from revec.migrate import bundle as evidence
+
+            key = app.settings.bundle_signer
+            evidence.write(evidence.files(await evidence.gathered(conn, name, migration), key), bundle)
+            signed = "signed" if key else "not signed: set REVEC_BUNDLE_KEY (or REVEC_BUNDLE_KEY_FILE)"
+            out.print(f"The evidence of migration {migration.id} is in {bundle}, {signed}.", markup=False)
+            return Exit.DONE
         events = [] if migration is None else await migrations.events(conn, migration)
     rows = [row._asdict() for row in events]
     if json:

@@ -13,6 +13,8 @@ from revec.cli.door import Exit, err, opened, out, settings, table
 from revec.model.errors import MissingExtra, Refused
 from revec.observe import events
 
+MOST_SAID = 20  # collections in a process's first lines
+
 
 def register(app: cyclopts.App) -> None:
     app.command(worker)
@@ -55,6 +57,8 @@ async def worker(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.stop)
+        if not quiet:
+            await _say_what_serves(app)
         async with serving(health or app.settings.health, app.database):
             summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
@@ -114,8 +118,20 @@ async def serve(
             out.print(
                 f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
             )
+            await _say_what_serves(app)
+            watching = asyncio.create_task(app.deadman().run())
             await stopped.wait()
+            watching.cancel()
     return Exit.DONE
+
+
+async def _say_what_serves(app: Any) -> None:
+    """The first lines of a log say which index answers, for whoever reads it on another day."""
+    from revec.search import catalogue
+
+    for each in (await catalogue.listed(app.database))[:MOST_SAID]:
+        if each.serving:
+            err.print(f"{each.name} is served by {each.serving} (epoch {each.epoch})", markup=False)
 
 
 def _say_of_requests(event: Any) -> None:
@@ -156,18 +172,21 @@ def _line(event: Any) -> str | None:
 
 
 def _trouble(event: Any) -> str | None:
+    said = None
     match event:
         case events.ProviderFailed():
-            return f"{event.model}: {event.why}"
+            said = f"{event.model}: {event.why}"
         case events.HeldBack():
-            return f"waiting: {event.why}"
+            said = f"waiting: {event.why}"
         case events.IndexFaulted():
-            return f"{event.index} is written no more: {event.why}"
+            said = f"{event.index} is written no more: {event.why}"
         case events.TryAgain():
-            return f"trying again: {event.why}"
+            said = f"trying again: {event.why}"
+        case events.Alarmed():
+            said = f"migration {event.migration}, {event.action} ({event.alert}): {event.guard}, {event.why}"
         case events.DatabaseLost():
-            return f"the database is gone ({event.why}); trying again"
-    return None
+            said = f"the database is gone ({event.why}); trying again"
+    return said
 
 
 async def up() -> int:

@@ -64,6 +64,7 @@ def _show_status(seen: dict[str, Any], gates: list[Verdict]) -> None:
     table([_of_index(each) for each in seen["indexes"]])
     _say(_troubles(seen))
     gates_table(gates)
+    _say(_of_users(seen))
     _say([("next", seen["next"]), ("rollback", seen["rollback"])])
 
 
@@ -107,6 +108,15 @@ def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:
     if seen["spent"] or seen["budget"]:
         cap = f" of ${seen['budget']:,.2f}" if seen["budget"] is not None else ""
         yield "spent", f"${seen['spent']:,.4f}{cap}"
+
+
+def _of_users(seen: dict[str, Any]) -> Iterator[Line]:
+    if seen["canary"]:
+        yield "canary", seen["canary"]
+    if seen["order"]:
+        yield "order", seen["order"]
+    for number, line in enumerate(seen["guard"]):
+        yield "" if number else "guard", line
 
 
 def _of_index(each: dict[str, Any]) -> dict[str, Any]:

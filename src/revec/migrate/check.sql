@@ -84,7 +84,15 @@ SELECT m.id, 'migration ' || m.id || ' is ' || m.state || ' and the route does n
  WHERE m.state NOT IN ('finished', 'aborted')
    AND r.serving IS DISTINCT FROM
        CASE WHEN m.state IN ('live', 'finishing') THEN m.new_index ELSE m.old_index END
-   AND m.state <> 'canary'
+UNION ALL
+SELECT r.collection_id, 'the route has a canary and its migration has none, or another one'
+  FROM revec.route r LEFT JOIN revec.migration m
+       ON m.collection_id = r.collection_id AND m.state NOT IN ('finished', 'aborted')
+ WHERE r.canary IS DISTINCT FROM CASE WHEN m.state = 'canary' THEN m.new_index END
+UNION ALL
+SELECT o.collection_id, 'tenant ' || o.tenant || ' is answered by an index that is not written'
+  FROM revec.override o JOIN revec.route r USING (collection_id, epoch)
+       JOIN revec.index i ON i.id = o.index_id WHERE NOT i.writing
 UNION ALL
 SELECT r.collection_id, 'the route serves an index that is not written'
   FROM revec.route r JOIN revec.index i ON i.id = r.serving WHERE NOT i.writing

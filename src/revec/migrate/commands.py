@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from revec.migrate import under_way
+from revec.migrate.canary import Canary
 from revec.migrate.decide import way_on
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, Case, Tools, judged
+from revec.migrate.orders import Orders
 from revec.migrate.plan import Plan
 from revec.migrate.shadow import Shadowing
 from revec.migrate.switch import Switch
@@ -16,7 +18,7 @@ from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, indexes, migrations, tenants
+from revec.postgres import bridges, collections, guards, indexes, migrations, tenants
 from revec.postgres.database import Connection
 from revec.work.prices import price
 
@@ -40,8 +42,28 @@ class Commands:
         """The verbs of the index that is read behind the answers."""
         return Shadowing(self.tools, self.who)
 
-    async def start(self, plan: Plan, *, budget: Decimal | None = None) -> Migration:
-        """Write the plan down; the workers do the rest, for `budget` US dollars at most."""
+    @property
+    def canary(self) -> Canary:
+        """The verb that moves some of them."""
+        return Canary(self.switch)
+
+    @property
+    def orders(self) -> Orders:
+        """A cutover that may have to wait."""
+        return Orders(self.switch)
+
+    async def start(
+        self,
+        plan: Plan,
+        *,
+        budget: Decimal | None = None,
+        approvals: int = 1,
+        guard_dead: str = "alarm",
+    ) -> Migration:
+        """Write the plan down; the workers do the rest, for `budget` US dollars at most.
+
+        `approvals`: people that its cutover takes, 1 or 2; `guard_dead`: `alarm` or `rollback`.
+        """
         if budget is not None:
             require_price(plan.space.address)
         async with self.tools.database.transaction() as conn:
@@ -66,6 +88,8 @@ class Commands:
                 place=plan.place,
                 judged=plan.power.quality if plan.power else None,
                 shadow=plan.shadow,
+                approvals=approvals,
+                guard_dead=guard_dead,
             )
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
@@ -123,6 +147,7 @@ class Commands:
                 lifted.append(f"the pause: {migration.paused_why}")
             if migration and migration.hold:
                 await migrations.unhold(conn, migration)
+                await guards.forget(conn, migration)
                 lifted.append(f"the hold: {migration.hold}")
             if clear and not migration:
                 raise Refused(

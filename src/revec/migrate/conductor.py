@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from revec.migrate import backfill, outlook, sentinels
+from revec.migrate.canary import Canary, next_step
 from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
 from revec.migrate.evidence import next_rung
 from revec.migrate.gates.base import Case, Tools, judged
+from revec.migrate.guard import Guard
+from revec.migrate.orders import Orders
+from revec.migrate.switch import Switch, require_nobody_on_the_old
 from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError, StoreUnavailable
-from revec.model.index import Index, Kind
+from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import indexes, leases, migrations, shadows
+from revec.postgres import collections, indexes, leases, migrations, shadows
 from revec.postgres.database import Connection, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.work import queue
@@ -44,8 +49,10 @@ class Conductor:
         self._provider_for = tools.provider_for
         self._limits = tools.limits
         self._holder = holder
+        self._switch = Switch(tools, CONDUCTOR)
         self._sweep_at = 0.0
         self._builds: dict[int, asyncio.Task[None]] = {}  # by migration
+        self._guard = Guard(tools)
         self._bridging = Bridging(tools.database, tools.store)
 
     async def tick(self) -> bool:
@@ -57,9 +64,11 @@ class Conductor:
             await watch(self._database, self._provider_for)
             async with self._database.transaction() as conn:
                 under_way = await migrations.active(conn)
+            for migration in under_way:
+                await self._beside("the guard", self._guard.tick, migration)
             moved = [await self._step(migration) for migration in under_way]
             for migration in under_way:
-                await self._serve_early(migration)
+                await self._beside("the bridge", self._bridging.tick, migration)
             return any(moved)
 
     async def _step(self, migration: Migration) -> bool:
@@ -81,14 +90,16 @@ class Conductor:
             events.emit(events.TryAgain(f"migration {migration.id}: {first_line(error)}"))
             return False
 
-    async def _serve_early(self, migration: Migration) -> None:
+    async def _beside(
+        self, what: str, tick: Callable[[Migration], Awaitable[object]], migration: Migration
+    ) -> None:
         """Nothing waits for it, and its trouble stops nothing."""
         try:
-            await self._bridging.tick(migration)
+            await tick(migration)
         except (RevecError, psycopg.Error) as error:
             if isinstance(error, psycopg.Error) and is_gone(error):
                 raise
-            events.emit(events.TryAgain(f"the bridge of migration {migration.id}: {first_line(error)}"))
+            events.emit(events.TryAgain(f"{what} of migration {migration.id}: {first_line(error)}"))
 
     async def _act(self, migration: Migration, action: Action) -> bool:
         match action.do:
@@ -104,8 +115,8 @@ class Conductor:
                 return self._begin_build(migration)
             case Do.VERIFY:
                 await self._verify(migration)
-            case Do.RAISE | Do.CUT_OVER:
-                await self._let_see(migration, action)
+            case Do.RAISE | Do.CUT_OVER | Do.KEEP_ORDER | Do.WIDEN:
+                await self._show(migration, action)
             case Do.PROBE_OLD:
                 await sentinels.probe_old(self._database, self._provider_for, migration)
             case Do.DROP:
@@ -113,6 +124,28 @@ class Conductor:
             case Do.MOVE:
                 await self._move(migration, action)
         return True
+
+    async def _show(self, migration: Migration, action: Action) -> None:
+        """To more queries of the shadow, to more users than before, or to everybody, as a person wished."""
+        match action.do:
+            case Do.CUT_OVER:
+                await self._serve_first(migration, action.why)
+            case Do.RAISE:
+                await self._raise(migration, action.why)
+            case Do.KEEP_ORDER:
+                await Orders(self._switch).keep(await self._collection(migration), migration)
+            case _:
+                await self._widen(migration, action.why)
+
+    async def _widen(self, migration: Migration, why: str) -> None:
+        async with self._database.transaction() as conn:
+            wanted = await next_step(conn, migration)
+        if wanted is not None:
+            await Canary(self._switch).show(await self._collection(migration), wanted, why=why)
+
+    async def _collection(self, migration: Migration) -> Collection:
+        async with self._database.transaction() as conn:
+            return await collections.by_id(conn, migration.collection_id)
 
     async def _move(self, migration: Migration, action: Action) -> None:
         assert action.to is not None
@@ -208,13 +241,6 @@ class Conductor:
                 await migrations.record(conn, migration, verdict)
             events.emit(events.Judged(migration.id, verdict.gate, verdict.outcome, verdict.why))
 
-    async def _let_see(self, migration: Migration, action: Action) -> None:
-        """More queries, or all of them."""
-        if action.do is Do.RAISE:
-            await self._raise(migration, action.why)
-        else:
-            await self._serve_first(migration, action.why)
-
     async def _raise(self, migration: Migration, why: str) -> None:
         """The next rung, if the shadow still stands on the one that was looked at."""
         async with self._database.transaction() as conn:
@@ -244,6 +270,7 @@ class Conductor:
             seen = await indexes.route_of(conn, migration.collection_id)
             if seen.serving != migration.new_index:
                 raise Refused("the old index serves again")
+            await require_nobody_on_the_old(conn, "NAME", migration)
             if await indexes.flip(conn, seen, serving=seen.serving, previous=None) is None:
                 raise Refused("the route was moved by somebody else")
             await indexes.retire(conn, migration.old_index)

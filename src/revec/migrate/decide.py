@@ -18,17 +18,20 @@ class Do(StrEnum):
     VERIFY = "verify"
     RAISE = "read more of the queries twice"
     CUT_OVER = "serve the first index"
+    KEEP_ORDER = "cut over, as it was ordered"
+    WIDEN = "show the new index to more users"
     PROBE_OLD = "ask whether the old model still answers"
     DROP = "drop the old index"
     WAIT = "wait"
 
 
 class For(StrEnum):
-    """What a wait is for: only a person, or the clock, can end the last two."""
+    """What a wait is for: only the clock, a person, or what users ask can end the last three."""
 
     WORK = "work"
     CLOCK = "clock"
     PERSON = "person"
+    USERS = "users"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,12 @@ class Snapshot:
     rung: Rung | None = None  # of the shadow; None: it does not read the new index
     old_probe_due: bool = False
     drop_seconds: float | None = None  # until the old index may go; None: nobody asked
+    hold: str | None = None  # why a guard holds it
+    order: str | None = None  # what is to be said of a cutover that was ordered
+    order_seconds: float | None = None  # until it is done; None: it is not, or wants an approval
+    canary: str = ""  # who sees the new index
+    canary_steps: bool = False  # there is a next step
+    canary_quiet: bool = False  # and the present one was quiet for long enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,8 @@ def way_on(state: State, collection: str) -> str:
         return f"`revec start {collection} --to MODEL` begins another"
     return {
         State.READY: f"`revec cutover {collection}` serves the new index, {give_up}",
-        State.CANARY: f"`revec rollback {collection}` goes back",
+        State.CANARY: f"`revec cutover {collection}` serves everybody by the new index, "
+        f"`revec rollback {collection}` goes back",
         State.LIVE: f"`revec finish {collection}` drops the old index, "
         f"`revec rollback {collection}` goes back",
         State.FINISHING: f"`revec finish {collection} --cancel` keeps the old index",
@@ -206,7 +216,35 @@ def _ready(seen: Snapshot) -> Action:
         return _wait(seen.fault, For.PERSON)
     if seen.first_fill:
         return Action(Do.CUT_OVER, "nothing served before", to=State.LIVE)
-    return _wait(f"ready: `revec cutover {seen.collection}`", For.PERSON)
+    return _of_order(seen) or _wait(f"ready: `revec cutover {seen.collection}`", For.PERSON)
+
+
+def _canary(seen: Snapshot) -> Action:
+    if unproven := _until_passed(seen):
+        return unproven
+    if trouble := seen.hold or seen.fault:
+        return _wait(trouble, For.PERSON)
+    if seen.old_probe_due:
+        return Action(Do.PROBE_OLD, "a rollback needs the old model")
+    return _of_order(seen) or _of_steps(seen)
+
+
+def _of_steps(seen: Snapshot) -> Action:
+    if not seen.canary_steps:
+        return _wait(f"{seen.canary}; {way_on(seen.state, seen.collection)}", For.PERSON)
+    if seen.canary_quiet:
+        return Action(Do.WIDEN, f"it was quiet: {seen.canary}")
+    return _wait(seen.canary, For.USERS)
+
+
+def _of_order(seen: Snapshot) -> Action | None:
+    if seen.order is None:
+        return None
+    if seen.order_seconds is None or seen.hold:
+        return _wait(seen.order, For.PERSON)
+    if seen.order_seconds > 0:
+        return _wait(seen.order, For.CLOCK, seen.order_seconds)
+    return Action(Do.KEEP_ORDER, seen.order, to=State.LIVE)
 
 
 def _live(seen: Snapshot) -> Action:
@@ -241,7 +279,7 @@ _BY_STATE = {
     State.VERIFYING: _verifying,
     State.SHADOWING: _shadowing,
     State.READY: _ready,
-    State.CANARY: _by_hand,
+    State.CANARY: _canary,
     State.LIVE: _live,
     State.FINISHING: _finishing,
 }

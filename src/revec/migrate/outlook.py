@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from revec.capture import attach
 from revec.migrate import backfill, evidence
 from revec.migrate.decide import For, Rung, Snapshot, decide
 from revec.migrate.evidence import TRAFFIC
+from revec.model.index import Route
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
-from revec.postgres import collections, indexes, judgements, migrations, shadows
+from revec.postgres import canaries, collections, indexes, judgements, migrations, orders, overrides, shadows
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 from revec.postgres.shadows import Pair
@@ -24,6 +27,7 @@ EVIDENCE_LASTS = timedelta(hours=24)
 VERIFY_EVERY = timedelta(seconds=5)  # where a gate cannot tell yet; doubled with each look
 VERIFY_AT_LEAST_EVERY = timedelta(minutes=30)
 PROBE_OLD_EVERY = timedelta(hours=1)
+NAMED = 5  # tenants in a sentence
 PROBE_GONE_EVERY = timedelta(minutes=1)  # one failure may be a hiccup
 
 
@@ -82,6 +86,8 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             rung=await _rung(conn, migration),
             old_probe_due=_probe_due(migration),
             drop_seconds=await drop_seconds(conn, migration, limits),
+            hold=migration.hold,
+            **await _of_users(conn, migration, name),
         )
 
 
@@ -94,6 +100,46 @@ async def _rung(conn: Connection, migration: Migration) -> Rung | None:
         return None
     pair = Pair(migration.collection_id, migration.old_index, migration.new_index)
     return evidence.rung(setting, *await shadows.rung(conn, pair, setting))
+
+
+async def _of_users(conn: Connection, migration: Migration, name: str) -> dict[str, Any]:
+    """Who sees the new index, and what a person ordered of it."""
+    said: dict[str, Any] = {}
+    if migration.state in {State.CANARY, State.LIVE}:
+        route = await indexes.route_of(conn, migration.collection_id)
+        apart = await overrides.in_force(conn, migration.collection_id)
+        said["canary"] = seen_by(migration, route, apart)
+    if migration.state not in {State.READY, State.CANARY}:
+        return said
+    if (order := await orders.of(conn, migration)) and not order.has_lapsed:
+        whole = order.is_whole(migration.approvals)
+        second = "" if whole else f", once another person says `revec approve {name}`"
+        at = f" at {order.due_at:%Y-%m-%d %H:%M %Z}" if order.seconds > 0 else ""
+        said["order"] = f"{order.ordered_by} ordered the cutover{at}{second}"
+        said["order_seconds"] = order.seconds if whole else None
+    if migration.state is State.CANARY and (steps := await canaries.of(conn, migration)):
+        said["canary"] += f", {steps.answered:,} of {steps.quiet:,} quiet answers"
+        said |= {"canary_steps": bool(steps.steps), "canary_quiet": steps.is_quiet}
+    return said
+
+
+def seen_by(migration: Migration, route: Route, apart: Mapping[str, int]) -> str:
+    """Who is answered by which index, in words."""
+    new = [tenant for tenant, index in apart.items() if index == migration.new_index]
+    held = [tenant for tenant, index in apart.items() if index == migration.old_index]
+    said = []
+    if route.canary is not None:
+        said.append(f"{100 * route.share:.4g}% of the users see the new index")
+    if new:
+        said.append(f"tenants {_some(new)} see it")
+    if held:
+        said.append(f"tenants {_some(held)} are held on the old one")
+    return ", ".join(said)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(sorted(names)[:NAMED]) + more
 
 
 async def _tenants_paused(conn: Connection, migration: Migration, open_work: queue.Open) -> tuple[str, ...]:
@@ -175,6 +221,6 @@ async def outstanding(database: Database, store: Store, limits: Limits, patience
         seen = await snapshot(database, store, migration, limits)
         action = decide(seen)
         far = action.wait_for is For.CLOCK and action.seconds > patience
-        if action.wait_for is not For.PERSON and not far:
+        if action.wait_for not in {For.PERSON, For.USERS} and not far:
             reasons.append(f"{seen.collection} is {seen.state}: {action.why}")
     return reasons

@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from revec.capture import projector
-from revec.migrate import outlook
+from revec.migrate import guard, outlook
 from revec.migrate.decide import decide
 from revec.migrate.outlook import Limits
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, documents, indexes, migrations, tenants
+from revec.postgres import bridges, collections, documents, guards, indexes, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
 from revec.stores.base import Store
 from revec.work import allowance, batches, calls, control, queue
+
+SILENT = 10.0  # seconds without a guard that are worth a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class Status:
     early: dict[str, Any] | None = None  # whether the new model answers already, and why; None: nobody asked
     verdicts: dict[str, str] | None = None
     gates: list[Verdict] = field(default_factory=list)  # the required ones first
+    canary: str | None = None  # who sees the new index, or who is held on the old one
+    order: str | None = None  # a cutover that waits for its hour, or for a second person
+    guard: list[str] = field(default_factory=list)  # what each one knows
     rollback: str = ""
 
 
@@ -107,13 +112,26 @@ async def status(database: Database, store: Store, collection: Collection, limit
     if migration is None:
         return Status(**facts, next=f"`revec start {collection.name} --to MODEL`")
     facts |= await _migration(database, migration, collection)
-    action = decide(await outlook.snapshot(database, store, migration, limits))
+    seen = await outlook.snapshot(database, store, migration, limits)
+    action = decide(seen)
+    facts |= {"order": seen.order, "canary": seen.canary or None}
     waits = str(action.why) if not migration.state.is_final else _over(migration, collection)
     if migration.hold and migration.state is State.READY:
         waits = f"a guard holds it: {migration.hold} (`revec resume {collection.name}`)"
     if not facts["workers"] and not migration.state.is_final:
         waits += "; no worker seen: run `revec worker`"
+    async with database.transaction() as conn:
+        facts["guard"] = await _guard(conn, migration)
     return Status(**facts, next=waits, rollback=_rollback(migration, collection, facts["indexes"]))
+
+
+async def _guard(conn: Connection, migration: Migration) -> list[str]:
+    """What the guards know; and whether there is one, while users may see the new index."""
+    if migration.state not in guard.WATCHED or migration.is_first_fill:
+        return []
+    silent = (await guards.silent(conn, SILENT)).get(migration.id)
+    nobody = [] if silent is None else [f"nobody has watched for {silent:.0f} s: run `revec worker`"]
+    return nobody + guard.told(await guards.of(conn, migration))
 
 
 async def _fusion(conn: Connection, written: list[Index], route: Route) -> Fusion | None:
@@ -228,5 +246,9 @@ def _rollback(migration: Migration, collection: Collection, written: list[IndexS
     if migration.state is State.FINISHING:
         return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
     if migration.state.can_roll_back:
-        return f"`revec rollback {collection.name}`, nothing is lost, until the old index is dropped"
+        old = next((each for each in written if each.role == "previous"), None)
+        lost = "nothing is lost"
+        if old is not None and old.backlog:
+            lost = f"it would miss {old.backlog:,} documents for now ({old.oldest_seconds:.0f} s)"
+        return f"`revec rollback {collection.name}`, {lost}, until the old index is dropped"
     return "not needed: the old index serves"

@@ -15,7 +15,8 @@ from revec.model.errors import GateNotMet, Refused, StoreUnavailable
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, indexes, migrations
+from revec.observe.failpoints import failpoint
+from revec.postgres import bridges, collections, indexes, migrations, orders, overrides
 from revec.postgres.database import Connection
 from revec.search import fusion
 
@@ -34,11 +35,25 @@ class Switch:
             Refused: not ready, held, or moved by somebody else.
             GateNotMet: a required gate has no fresh pass.
         """
+        migration, evidence = await self.proven(collection, "a cutover")
+        if carried := await self._carry_threshold(migration):
+            evidence["threshold"] = carried
+        if said := await self.fusion_after(collection):
+            evidence["fusion"] = said
+        return await self._flip(migration, State.LIVE, why, evidence)
+
+    async def proven(self, collection: Collection, what: str) -> tuple[Migration, dict[str, Any]]:
+        """The migration, on whose proofs users may see the new index, and these proofs.
+
+        Raises:
+            Refused: not ready, held, or moved by somebody else.
+            GateNotMet: a required gate has no fresh pass.
+        """
         async with self.tools.database.transaction() as conn:
             migration = await under_way.active(conn, collection)
-            if migration.state is not State.READY:
+            if migration.state not in {State.READY, State.CANARY}:
                 raise Refused(
-                    f"{collection.name} is {migration.state}, a cutover needs {State.READY}: "
+                    f"{collection.name} is {migration.state}, {what} needs {State.READY}: "
                     f"`revec status {collection.name}` says what it waits for"
                 )
             if migration.hold:
@@ -50,15 +65,10 @@ class Switch:
         _require_fresh(collection, migration, verdicts)
         await self._require_current(collection, migration)
         asked = await self._ask_now(collection, migration)
-        evidence: dict[str, Any] = {
+        return migration, {
             "gates": {name: str(verdict.outcome) for name, (verdict, _) in verdicts.items()},
             **{name: verdict.evidence for name, verdict in asked.items()},
         }
-        if carried := await self._carry_threshold(migration):
-            evidence["threshold"] = carried
-        if said := await self.fusion_after(collection):
-            evidence["fusion"] = said
-        return await self._flip(migration, State.LIVE, why, evidence)
 
     async def rollback(self, collection: Collection, *, why: str, now: bool = False) -> tuple[int, float]:
         """Serve the old index again; it was written all along, so nothing is lost.
@@ -94,6 +104,16 @@ class Switch:
                 )
         return await self._flip(migration, State.READY, why, {})
 
+    async def guarded_back(
+        self, migration: Migration, why: str, evidence: dict[str, Any]
+    ) -> tuple[int, float]:
+        """A guard's rollback: nobody is asked but the database, once in a migration, and it is held then.
+
+        Raises:
+            Refused: somebody else moved it first.
+        """
+        return await self._flip(migration, State.READY, why, evidence, hold=why)
+
     async def finish(self, collection: Collection, *, wait: timedelta, why: str) -> Migration:
         """Drop the old index after `wait`; until then it is written, and `cancel` is honest."""
         async with self.tools.database.transaction() as conn:
@@ -104,6 +124,7 @@ class Switch:
                     f"{way_on(migration.state, collection.name)}"
                 )
             await migrations.move(conn, migration, State.FINISHING, who=self.who, why=why)
+            await require_nobody_on_the_old(conn, collection.name, migration)  # the row is ours now
             await migrations.drop_after(conn, migration, wait)
         return migration
 
@@ -162,7 +183,7 @@ class Switch:
                 "goes on once that is mended"
             )
 
-    async def _still_proven(self, conn: Connection, seen: Migration) -> None:
+    async def still_proven(self, conn: Connection, seen: Migration) -> None:
         migration = await migrations.by_id(conn, seen.id)
         if migration.hold:
             raise Refused(f"a guard holds it: {migration.hold}")
@@ -206,7 +227,13 @@ class Switch:
         return None if threshold is None else {"value": threshold.value, **threshold.evidence}
 
     async def _flip(
-        self, migration: Migration, to: State, why: str, evidence: dict[str, Any]
+        self,
+        migration: Migration,
+        to: State,
+        why: str,
+        evidence: dict[str, Any],
+        *,
+        hold: str | None = None,
     ) -> tuple[int, float]:
         """Route, state and history in one transaction; nothing else is touched."""
         forward = to is State.LIVE
@@ -216,15 +243,27 @@ class Switch:
         async with self.tools.database.transaction() as conn:
             await migrations.move(conn, migration, to, who=self.who, why=why, evidence=evidence)
             if forward:  # the row is ours now: what was said while we rehearsed counts
-                await self._still_proven(conn, migration)
+                await self.still_proven(conn, migration)
+                await require_approval(conn, migration)
                 await bridges.close(conn, migration.id, "it has served since the cutover")
+            if hold:
+                await migrations.latch(conn, migration, hold)
+                await migrations.guarded_back(conn, migration)
             seen = await indexes.route_of(conn, migration.collection_id)
             if forward and seen.serving != previous:
                 raise Refused("the route does not serve what it should: look again with `revec status`")
+            held = await overrides.in_force(conn, migration.collection_id) if forward else {}
             epoch = await indexes.flip(conn, seen, serving=serving, previous=previous)
             if epoch is None:
                 raise Refused("the route was moved by somebody else: look again")
-            await migrations.note(conn, migration, {"epoch": epoch})
+            # Who is held stays with the old index: written anew, since the flip voided it.
+            stay = {tenant: index for tenant, index in held.items() if index != serving}
+            await overrides.put(conn, migration.collection_id, epoch, stay)
+            await orders.forget(conn, migration)
+            failpoint("flipped")
+            await migrations.note(
+                conn, migration, {"epoch": epoch, **({"held": sorted(stay)} if stay else {})}
+            )
         return epoch, time.perf_counter() - began
 
 
@@ -236,3 +275,28 @@ def _require_fresh(collection: Collection, migration: Migration, verdicts: dict[
             raise GateNotMet(f"gate {name} has not passed ({said}): `revec verify {collection.name}`")
         if age > EVIDENCE_LASTS:
             raise GateNotMet(f"gate {name} passed more than 24 h ago: `revec verify {collection.name}` again")
+
+
+async def require_nobody_on_the_old(conn: Connection, name: str, migration: Migration) -> None:
+    """
+    Raises:
+        Refused: there are tenants that the old index answers.
+    """
+    apart = await overrides.in_force(conn, migration.collection_id)
+    if left := sorted(tenant for tenant, index in apart.items() if index == migration.old_index):
+        raise Refused(
+            f"{len(left)} tenants are still on the old index ({', '.join(left[:5])}): "
+            f"`revec canary {name} --tenants {','.join(left[:5])}` moves them to the new one"
+        )
+
+
+async def require_approval(conn: Connection, migration: Migration) -> None:
+    """
+    Raises:
+        Refused: the cutover takes two people, and they have not both said so of late.
+    """
+    order = await orders.of(conn, migration)
+    if migration.approvals == 1:
+        return
+    if order is None or not order.is_whole(migration.approvals) or order.has_lapsed:
+        raise Refused("this cutover takes two people: one orders it, another one approves it within 24 h")

@@ -27,6 +27,7 @@ class Caller:
     tenant: str | None  # None: of all tenants
     collection: str | None = None  # None: of all collections
     visible: Filter | None = None  # joined to whatever is asked for; None: everything
+    person: str | None = None  # who stays with one index during a canary; None: a key, which speaks for many
 
     def reaches(self, collection: str) -> bool:
         return self.collection in {None, collection}

@@ -99,6 +99,8 @@ class Route:
     epoch: int
     serving: int | None
     previous: int | None
+    canary: int | None = None  # answers a share of the requests instead
+    share: float = 0.0  # of the sticky keys, 0 to 1
     resting: str | None = None  # why the model of what serves is not to be asked for a while
     filling: int | None = None  # the index that a migration is filling, while nobody paused it
     early: Early | None = None

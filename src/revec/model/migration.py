@@ -128,6 +128,9 @@ class Migration:
     shadow: float | None  # the first rate of its dual reads; None: `shadowing` is skipped
     old_model_gone: str | None
     old_model_seen: datetime | None
+    approvals: int  # people that a cutover takes
+    guard_dead: str  # what happens when nobody watches any more: alarm or rollback
+    guarded_back_at: datetime | None  # a guard rolled it back: once, and never again
     started_at: datetime
     changed_at: datetime
 

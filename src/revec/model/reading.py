@@ -15,6 +15,15 @@ class Mode(StrEnum):
     LEXICAL = "lexical"
 
 
+class How(StrEnum):
+    """What became of a request, as the index that was to answer it is judged by."""
+
+    ANSWERED = "answered"
+    EMPTY = "empty"  # no hit at all
+    FAILED = "failed"  # an error, or an answer by the words alone because the model failed
+    LATE = "late"  # given up
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     id: str  # the document's key as text; a JSON array where the key is composite

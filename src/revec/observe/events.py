@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+ALERT = "RETR_DUAL_VARIANCE_HIGH"  # what dashboards and runbooks of old listen for
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -99,6 +101,17 @@ class Bridged:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarmed:
+    """A guard fired, or nobody watches; `alert` is the name that an alert rule of old has for it."""
+
+    migration: int
+    guard: str
+    action: str  # paused, rolled back or alarm
+    why: str
+    alert: str = ALERT
+
+
+@dataclass(frozen=True, slots=True)
 class NotServedEarly:
     """A search that the index being filled could have answered was answered by the one that serves."""
 
@@ -133,6 +146,7 @@ Event = (
     | TryAgain
     | Braked
     | Bridged
+    | Alarmed
     | NotServedEarly
     | TurnedAway
     | RequestFailed

@@ -32,6 +32,10 @@ NAMES = (
     "batch_answered",  # batches: done at the provider, nothing collected
     "batch_kept",  # batches: every answer is kept, no document is due
     "batch_collected",  # batches: before the commit
+    "flipped",  # switch: the route is moved, nothing is committed
+    "shown",  # canary: the same for some users
+    "guard_fired",  # guard: what it saw is kept, nothing is moved
+    "webhook_sent",  # telling: it was heard, and that is not written down
 )
 
 _passed: dict[str, int] = {}

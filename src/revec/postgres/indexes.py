@@ -71,10 +71,17 @@ async def elsewhere(conn: Connection, space: Space | None = None) -> list[Index]
     return [_index(row) for row in await rows.fetchall()]
 
 
-async def serving(conn: Connection, collection: str) -> tuple[Route, Index | None]:
-    """The route and the index that answers, in one read."""
+async def serving(
+    conn: Connection, collection: str, *, tenant: str | None = None, sticky: str = ""
+) -> tuple[Route, Index | None]:
+    """The route and the index that answers, in one read.
+
+    `sticky`: what keeps a user with one index while a canary has its share of the requests.
+    """
     asked = {
         "collection": collection,
+        "tenant": tenant,
+        "sticky": sticky,
         "early": [*map(str, EARLY)],
         "abortable": [*map(str, ABORTABLE)],
         "reverse": REVERSE,
@@ -89,12 +96,14 @@ async def serving(conn: Connection, collection: str) -> tuple[Route, Index | Non
         row.epoch,
         row.serving,
         row.previous,
+        row.canary,
+        row.share,
         resting=row.resting,
         filling=row.filling,
         early=early,
         shadow=shadow,
     )
-    return route, None if row.serving is None else _index(row)
+    return route, None if row.id is None else _index(row)
 
 
 def no_collection(name: str) -> NotFound:
@@ -108,8 +117,16 @@ async def route_of(conn: Connection, collection_id: int) -> Route:
     return Route(*row)
 
 
-async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: int | None) -> int | None:
-    """The new epoch, or None where somebody else moved the route first."""
+async def flip(
+    conn: Connection,
+    seen: Route,
+    *,
+    serving: int | None,
+    previous: int | None,
+    canary: int | None = None,
+    share: float = 0.0,
+) -> int | None:
+    """The new epoch, or None where somebody else moved the route first; it voids every override."""
     row = await (
         await conn.execute(
             SQL.flip,
@@ -118,6 +135,8 @@ async def flip(conn: Connection, seen: Route, *, serving: int | None, previous: 
                 "seen": seen.epoch,
                 "serving": serving,
                 "previous": previous,
+                "canary": canary,
+                "share": share,
             },
         )
     ).fetchone()

@@ -33,12 +33,13 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
  ORDER BY i.id;
 
 -- name: route
--- Read once per request: which index answers, how it wants to be asked, which one is being filled (not by
--- batches: what is with the provider already would be paid for twice, for nobody who waits), and whether
--- that one may answer before it: not while a person or a guard holds its migration, nor after a rollback, nor
--- while its model rests. And which index shadows the answers: of the two of a cutover the other one, unless it is
--- written no more, or a person or a guard paused the migration.
-SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.query, i.kind,
+-- Read once per request: which index answers this tenant and this sticky key (what is set for the tenant at
+-- this very epoch, else the canary for its share of the keys, else what serves), how it wants to be asked,
+-- which one is being filled (not by batches: what is with the provider already would be paid for twice, for
+-- nobody who waits), and whether that one may answer before it: not while a person or a guard holds its
+-- migration, nor after a rollback, nor while its model rests. And which index shadows the answers: of the two of
+-- a cutover the other one, unless it is written no more, or a person or a guard paused the migration.
+SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, r.canary, r.share, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault, i.store, i.place,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
        (SELECT m.new_index FROM revec.migration m
@@ -48,7 +49,12 @@ SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.
        shadow.candidate, shadow.rate AS shadow_rate, shadow.salt
   FROM revec.collection c
        JOIN revec.route r ON r.collection_id = c.id
-       LEFT JOIN revec.index i ON i.id = r.serving
+       LEFT JOIN revec.override o
+              ON o.collection_id = c.id AND o.tenant = %(tenant)s::text AND o.epoch = r.epoch
+       LEFT JOIN revec.index i ON i.id = CASE
+           WHEN o.index_id IS NOT NULL THEN o.index_id
+           WHEN r.share > 0 AND revec.place(r.canary, %(sticky)s::text) < r.share THEN r.canary
+           ELSE r.serving END
        LEFT JOIN revec.space s ON s.id = i.space_id
        LEFT JOIN revec.provider p ON p.model = i.query->>'address'
        LEFT JOIN LATERAL (
@@ -72,14 +78,15 @@ SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, i.id, s.recipe, i.
  WHERE c.name = %(collection)s;
 
 -- name: flip
--- The cutover and the rollback: only if nobody moved the route since the caller looked.
+-- Cutover, rollback and canary: only if nobody moved the route since the caller looked.
 UPDATE revec.route
-   SET serving = %(serving)s, previous = %(previous)s, epoch = epoch + 1, changed_at = now()
+   SET serving = %(serving)s, previous = %(previous)s, canary = %(canary)s, share = %(share)s,
+       epoch = epoch + 1, changed_at = now()
  WHERE collection_id = %(collection)s AND epoch = %(seen)s
 RETURNING epoch;
 
 -- name: route_of
-SELECT collection_id, epoch, serving, previous FROM revec.route WHERE collection_id = %(collection)s;
+SELECT collection_id, epoch, serving, previous, canary, share FROM revec.route WHERE collection_id = %(collection)s;
 
 -- name: hold
 UPDATE revec.index SET held = %(held)s WHERE id = %(index)s AND held <> %(held)s;

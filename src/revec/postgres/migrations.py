@@ -42,6 +42,8 @@ async def create(
     place: Place = HERE,
     judged: Quality | None = None,
     shadow: float | None = None,
+    approvals: int = 1,
+    guard_dead: str = "alarm",
 ) -> Migration:
     """A planned migration.
 
@@ -63,6 +65,8 @@ async def create(
         "place": place.name,
         "judged": None if judged is None else Jsonb(asdict(judged)),
         "shadow": shadow,
+        "approvals": approvals,
+        "guard_dead": guard_dead,
     }
     try:
         row = await (await conn.execute(SQL.create, parameters)).fetchone()
@@ -136,6 +140,25 @@ async def move(
         raise Refused(f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again")
 
 
+async def stay(
+    conn: Connection, seen: Migration, *, who: str, why: str, evidence: Evidence | None = None
+) -> None:
+    """Something that users notice happened within the state that the caller saw; the row is his to the end.
+
+    Raises:
+        Refused: somebody else moved it first.
+    """
+    asked = {
+        "id": seen.id,
+        "seen": seen.state,
+        "who": who,
+        "why": why,
+        "evidence": Jsonb(dict(evidence or {})),
+    }
+    if await (await conn.execute(SQL.stay, asked)).fetchone() is None:
+        raise Refused(f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again")
+
+
 async def note(conn: Connection, migration: Migration, evidence: Evidence) -> None:
     """Add to the evidence of the move just made."""
     await conn.execute(SQL.note, {"id": migration.id, "evidence": Jsonb(dict(evidence))})
@@ -165,6 +188,15 @@ async def pause(conn: Connection, migration: Migration, why: str | None) -> None
 
 async def set_budget(conn: Connection, migration: Migration, budget: Decimal) -> None:
     await conn.execute(SQL.budget, {"id": migration.id, "budget": budget})
+
+
+async def latch(conn: Connection, migration: Migration, why: str) -> None:
+    """A guard holds it until a person clears that; the first reason stands."""
+    await conn.execute(SQL.latch, {"id": migration.id, "why": why})
+
+
+async def guarded_back(conn: Connection, migration: Migration) -> None:
+    await conn.execute(SQL.guarded_back, {"id": migration.id})
 
 
 async def unhold(conn: Connection, migration: Migration) -> None:

@@ -1,8 +1,10 @@
 -- name: create
 INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget,
-                             patient, serve_early, store, place, judged, shadow)
+                             patient, serve_early, store, place, judged, shadow,
+                             approvals, guard_dead)
 VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s,
-        %(patient)s, %(serve_early)s, %(store)s, %(place)s, %(judged)s, %(shadow)s)
+        %(patient)s, %(serve_early)s, %(store)s, %(place)s, %(judged)s, %(shadow)s,
+        %(approvals)s, %(guard_dead)s)
 RETURNING id;
 
 -- name: active
@@ -34,6 +36,15 @@ INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence
 SELECT id, %(who)s, %(seen)s, %(to)s, %(why)s, %(evidence)s FROM moved
 RETURNING id;
 
+-- name: stay
+-- The same within a state: whoever wants to move it waits, and then finds it as it is.
+WITH here AS (
+    UPDATE revec.migration SET changed_at = now() WHERE id = %(id)s AND state = %(seen)s RETURNING id, state
+)
+INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence)
+SELECT id, %(who)s, state, NULL, %(why)s, %(evidence)s FROM here
+RETURNING id;
+
 -- name: note
 -- Evidence that became known after the move, in the same transaction.
 UPDATE revec.migration_event SET evidence = evidence || %(evidence)s
@@ -55,6 +66,12 @@ UPDATE revec.migration SET paused_why = %(why)s WHERE id = %(id)s;
 
 -- name: budget
 UPDATE revec.migration SET budget = %(budget)s WHERE id = %(id)s;
+
+-- name: latch
+UPDATE revec.migration SET hold = coalesce(hold, %(why)s) WHERE id = %(id)s;
+
+-- name: guarded_back
+UPDATE revec.migration SET guarded_back_at = now() WHERE id = %(id)s;
 
 -- name: unhold
 UPDATE revec.migration SET hold = NULL WHERE id = %(id)s;

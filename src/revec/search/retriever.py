@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from revec.model.errors import (
@@ -18,7 +19,7 @@ from revec.model.errors import (
 )
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
-from revec.model.reading import Hit, Mode, Reading
+from revec.model.reading import Hit, How, Mode, Reading
 from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import Database
@@ -27,9 +28,11 @@ from revec.search.early import Answer, Early, NotEarly
 from revec.search.legs import Legs, Lexical, Wanted
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
+from revec.search.traffic import of_error, of_reading
 from revec.stores.base import Store, Vector
 
 Note = Callable[[str, float], None]  # a search of this collection took so many seconds of the database
+Tell = Callable[[Index, int, How, float], None]  # the index, at this epoch, did so, after so many seconds
 Want = Callable[[int, Sequence[Hit]], None]  # these were shown, and this index is being filled
 First = Callable[[Reading], Awaitable[None]]  # is told what the words found
 Offer = Callable[
@@ -81,6 +84,7 @@ class Retriever:
         queries: Queries,
         note: Note = lambda *_: None,
         *,
+        tell: Tell = lambda *_: None,
         want: Want = lambda *_: None,
         offer: Offer = lambda *_: None,
         early: Early | None = None,
@@ -91,6 +95,7 @@ class Retriever:
         self._store = store
         self._queries = queries
         self._note = note
+        self._tell = tell
         self._want = want
         self._offer = offer
         self._early = early
@@ -110,6 +115,7 @@ class Retriever:
         deadline: float | None = None,
         first: First | None = None,
         contents: bool = False,
+        sticky: str | None = None,
     ) -> Reading:
         """The k best documents of one tenant (None: of all, for operators); for an empty query the latest.
 
@@ -117,6 +123,9 @@ class Retriever:
         does not answer within the deadline (seconds; None: as it is set), or is down, leaves the answer
         to the words, where there is such a leg; without one it is waited for, unless a deadline was given.
         With `contents` each hit has its text and metadata, read by the same statement.
+
+        `sticky`: who has to be answered by the same index each time, while a canary has a share of the users;
+        unless said, one tenant's same question is.
 
         `first` is told what the words found while the query is embedded, before a hybrid answer of the same
         index and epoch; once more where that index was dropped in between.
@@ -152,7 +161,7 @@ class Retriever:
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             return await self._by_query_or_words(served, query, wanted, patience)
 
-        served, reading = await self._routed(collection, answered)
+        served, reading = await self._routed(collection, tenant, sticky or _question(tenant, query), answered)
         self._offer(served, reading, query, wanted, mode)
         return reading
 
@@ -166,6 +175,7 @@ class Retriever:
         threshold: float | None = None,
         where: Filter | None = None,
         visible: Filter | None = None,
+        sticky: str | None = None,
     ) -> Reading:
         """The k documents most similar to a document, a text or a vector, of its several chunks the best.
 
@@ -194,13 +204,15 @@ class Retriever:
             hits = await self._legs.nearest(index, start, wanted)
             return served.reading(hits, began, embedded, threshold=least)
 
-        _, reading = await self._routed(collection, answered)
+        _, reading = await self._routed(collection, tenant, sticky or _question(tenant, like.said), answered)
         return reading
 
-    async def route(self, collection: str) -> tuple[Route, Index]:
-        """What serves, from the database: nothing cached, nothing stale."""
+    async def route(
+        self, collection: str, *, tenant: str | None = None, sticky: str = ""
+    ) -> tuple[Route, Index]:
+        """What serves this tenant and sticky key, from the database: nothing cached, nothing stale."""
         async with self._database.transaction("worker") as conn:
-            route, index = await indexes.serving(conn, collection)
+            route, index = await indexes.serving(conn, collection, tenant=tenant, sticky=sticky)
         if index is None:
             raise Refused(
                 f"nothing serves {collection} yet: `revec status {collection}` shows its first fill, "
@@ -302,20 +314,39 @@ class Retriever:
         return narrowed
 
     async def _routed(
-        self, collection: str, answered: Callable[[Served], Awaitable[Reading]]
+        self,
+        collection: str,
+        tenant: str | None,
+        sticky: str,
+        answered: Callable[[Served], Awaitable[Reading]],
     ) -> tuple[Served, Reading]:
-        served = Served(collection, *await self.route(collection))
+        served = Served(collection, *await self.route(collection, tenant=tenant, sticky=sticky))
         try:
-            reading = await answered(served)
+            reading = await self._watched(served, answered)
         except NotFound:  # the index was dropped in mid-request: the route knows the next one
-            served = Served(collection, *await self.route(collection))
-            reading = await answered(served)
+            served = Served(collection, *await self.route(collection, tenant=tenant, sticky=sticky))
+            reading = await self._watched(served, answered)
         if reading.early:  # it takes longer by itself, and lacks nothing
             return served, reading
         self._note(collection, reading.search_seconds)  # not the provider's: no backfill slows it down
         if served.route.filling is not None:
             self._want(served.route.filling, reading.hits)
         return served, reading
+
+    async def _watched(self, served: Served, answered: Callable[[Served], Awaitable[Reading]]) -> Reading:
+        """Whatever comes of it, the index that was to answer is judged by it."""
+        began = time.perf_counter()
+        how: How | None = None
+        try:
+            reading = await answered(served)
+            how = of_reading(reading)
+        except BaseException as error:
+            how = of_error(error, late=time.perf_counter() - began >= self._deadline)
+            raise
+        finally:
+            if how is not None:
+                self._tell(served.index, served.route.epoch, how, time.perf_counter() - began)
+        return reading
 
     def _require_awake(self, served: Served) -> None:
         """A model that rests after a failure is not waited for where another leg answers.
@@ -340,6 +371,11 @@ class Retriever:
         if isinstance(like, ByText):
             return await similar.of_text(self._queries, index, like, tenant)
         return similar.of_vector(index, like)
+
+
+def _question(tenant: str | None, said: str) -> str:
+    """A sticky key for whoever asks the same: not the words themselves, which no route has to know."""
+    return blake2b(f"{tenant} {said}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 async def _after(first: Coroutine[Any, Any, None], then: Coroutine[Any, Any, Reading]) -> Reading:

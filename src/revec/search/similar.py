@@ -27,12 +27,20 @@ class ByKey:
     key: str
     source: str | None = None  # where several sources have the key
 
+    @property
+    def said(self) -> str:
+        return f"{self.source} {self.key}"
+
 
 @dataclass(frozen=True, slots=True)
 class ByText:
     """Like a text, embedded as a document would be."""
 
     text: str
+
+    @property
+    def said(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,10 @@ class ByVector:
 
     vector: Sequence[float]
     space: str | None  # its id
+
+    @property
+    def said(self) -> str:
+        return str(self.vector[:8])  # enough to know it again
 
 
 Like = ByKey | ByText | ByVector

@@ -49,7 +49,7 @@ def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
         Entrance,
         doorkeeper=doorkeeper,
         purses=Purses(revec.settings.requests_per_second),
-        metrics=Metrics(),
+        metrics=Metrics(revec.traffic.searches),
         deadline=revec.settings.request_deadline,
     )
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from revec.model.document import unstorable
 from revec.model.index import Kind
@@ -54,6 +54,9 @@ class Question(In):
     )
     tenant: Name | None = Field(default=None, description="Only for callers of all tenants.")
     contents: bool = Field(default=False, description="Each hit with its text and metadata.")
+    sticky: Name | None = Field(
+        default=None, description="Whoever says the same is answered by the same index, also in a canary."
+    )
     index: Name | None = Field(default=None, description="Operators: another index, by number or name.")
     vectors: bool = Field(default=False, description="Operators: the hits' vectors, chunk by chunk.")
 
@@ -85,6 +88,9 @@ class Likeness(In):
         examples=['{"lang": "en"}'],
     )
     tenant: Name | None = Field(default=None, description="Only for callers of all tenants.")
+    sticky: Name | None = Field(
+        default=None, description="Whoever says the same is answered by the same index, also in a canary."
+    )
 
     @model_validator(mode="after")
     def _is_of_one_way(self) -> Self:
@@ -306,6 +312,17 @@ class Order(In):
 
     reason: Annotated[Text, Field(min_length=1, max_length=LONGEST_NAME)]
     drop_after: float = Field(default=7 * 86_400, ge=0, le=365 * 86_400, description="Of finish: seconds.")
+    percent: float | None = Field(default=None, ge=0, le=100, description="Of canary: so many of the users.")
+    steps: list[Annotated[float, Field(ge=0, le=100)]] = Field(
+        default=[], max_length=20, description="Of canary: percents that come after it by themselves."
+    )
+    tenants: list[Name] = Field(
+        default=[], max_length=1_000, description="Of canary: these wholly; of rollback: only these."
+    )
+    hold: list[Name] = Field(
+        default=[], max_length=1_000, description="Of canary: these stay on the old index."
+    )
+    at: AwareDatetime | None = Field(default=None, description="Of cutover: not now, but then.")
 
 
 class Where(BaseModel):

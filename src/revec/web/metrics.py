@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -28,8 +28,10 @@ class Times:
 class Metrics:
     """Routes are named by their templates, so that no document's id and no tenant is in here."""
 
-    def __init__(self) -> None:
+    def __init__(self, searches: Mapping[tuple[str, int, str], int]) -> None:
+        """`searches`: how many, by index, epoch and how each went; counted where they are answered."""
         self.in_flight = 0
+        self._searches = searches
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._times: dict[str, Times] = {}
 
@@ -49,10 +51,18 @@ class Metrics:
         for (method, route, status), count in sorted(self._requests.items()):
             labels = f'method="{method}",route="{route}",status="{status}"'
             yield f"revec_http_requests_total{{{labels}}} {count}"
+        yield "# HELP revec_searches_total Searches by the index that was to answer, epoch, and outcome."
+        yield "# TYPE revec_searches_total counter"
+        for (index, epoch, how), count in sorted(self._searches.items()):
+            yield f'revec_searches_total{{index="{_quoted(index)}",epoch="{epoch}",how="{how}"}} {count}'
         yield "# HELP revec_http_request_duration_seconds From a request's head to the end of its answer."
         yield "# TYPE revec_http_request_duration_seconds histogram"
         for route, times in sorted(self._times.items()):
             yield from _histogram(f'route="{route}"', times)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _histogram(label: str, times: Times) -> Iterator[str]:

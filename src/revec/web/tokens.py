@@ -93,7 +93,7 @@ class Tokens:
             raise NotIdentified("a viewer of all tenants")
         name = f"token of {claims['sub'][:LONGEST_NAME]}"
         visible = self._visible(claims)
-        return Caller(name, role, None if tenant == ALL_TENANTS else tenant, visible=visible)
+        return Caller(name, role, None if tenant == ALL_TENANTS else tenant, visible=visible, person=name)
 
     def _visible(self, claims: dict[str, Any]) -> Filter | None:
         """A filter, as JSON or as what its JSON holds; a claim that is there and is none is an error."""

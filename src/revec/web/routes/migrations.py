@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 
+from revec.migrate.canary import Wanted
 from revec.migrate.commands import Commands
 from revec.model.errors import NotFound
 from revec.model.index import Collection
@@ -22,13 +23,29 @@ router = APIRouter(prefix="/v1/collections/{name}/migrations", tags=["migrations
 MOST = 100  # migrations listed
 PATIENCE = 60.0  # seconds: a model may be asked
 
+
+def _wanted(order: bodies.Order) -> Wanted:
+    share = None if order.percent is None else order.percent / 100
+    later = [percent / 100 for percent in order.steps]
+    return Wanted(share=share, steps=later, tenants=order.tenants, hold=order.hold)
+
+
+async def _rolled_back(commands: Commands, of: Collection, order: bodies.Order) -> Any:
+    if order.tenants:
+        return await commands.canary.show(of, Wanted(hold=order.tenants), why=order.reason)
+    return await commands.switch.rollback(of, why=order.reason)
+
+
 Verb = Callable[[Commands, Collection, bodies.Order], Awaitable[Any]]
 VERBS: dict[str, Verb] = {
     "pause": lambda commands, of, order: commands.pause(of, order.reason),
     "resume": lambda commands, of, order: commands.resume(of, reason=order.reason),
     "abort": lambda commands, of, order: commands.abort(of, order.reason),
-    "cutover": lambda commands, of, order: commands.switch.cutover(of, why=order.reason),
-    "rollback": lambda commands, of, order: commands.switch.rollback(of, why=order.reason),
+    "canary": lambda commands, of, order: commands.canary.show(of, _wanted(order), why=order.reason),
+    "cutover": lambda commands, of, order: commands.orders.cutover(of, why=order.reason, at=order.at),
+    "approve": lambda commands, of, order: commands.orders.approve(of, why=order.reason),
+    "cancel-cutover": lambda commands, of, order: commands.orders.cancel(of, why=order.reason),
+    "rollback": _rolled_back,
     "finish": lambda commands, of, order: commands.switch.finish(
         of, wait=timedelta(seconds=order.drop_after), why=order.reason
     ),
@@ -91,7 +108,7 @@ async def act(
     verb: Annotated[str, Path(json_schema_extra={"enum": sorted(VERBS)})],
     order: bodies.Order,
 ) -> bodies.Migration:
-    """Pause, resume, abort, cutover, rollback, finish or cancel-finish the migration under way."""
+    """Pause, resume, abort, canary, cutover, approve, cancel-cutover, rollback, finish or cancel-finish."""
     if verb not in VERBS:
         raise NotFound(f"there is no verb {verb!r} ({', '.join(VERBS)})")
     extend(request, PATIENCE)

@@ -99,6 +99,7 @@ async def _found(
         visible=caller.visible,
         contents=question.contents,
         first=first,
+        sticky=question.sticky or caller.person,
     )
 
 

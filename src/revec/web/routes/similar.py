@@ -27,6 +27,7 @@ async def similar(
         threshold=likeness.threshold,
         where=asking.where(likeness.filter),
         visible=caller.visible,
+        sticky=likeness.sticky or caller.person,
     )
     return {**answers.said(reading), "threshold": reading.threshold}
 
