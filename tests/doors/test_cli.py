@@ -327,8 +327,9 @@ def test_a_collection_moves_to_another_store(filled: Shell, store_of: Callable[[
     filled("start", "c", "--to", "openai:fake-64", "--store", store)
     filled("worker", "--drain", "--quiet")
     assert filled.json("status", "c")["state"] == "ready"
-    old, new = [index["name"] for index in filled.json("status", "c")["indexes"]]
-    assert store in new
+    indexes = filled.json("status", "c")["indexes"]
+    old, new = [index["name"] for index in indexes]
+    assert [index["store"] for index in indexes] == ["pg", store]
     assert "They hold the same" in filled("verify", "c", "--between", old, new)
     filled("cutover", "c", "--yes")
     assert filled.json("search", "c", "the wing")["index"] == new
