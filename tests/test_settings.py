@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from revec.model.errors import BadInput
+from revec.model.place import address
 from revec.settings import Settings, read
 
 KEY = "key-0123456789abcdef"
@@ -35,6 +36,17 @@ def test_or_from_a_file(engine: str, name: str, tmp_path: Path, monkeypatch: pyt
     assert read().api_key(engine) == KEY
     monkeypatch.setenv(f"{name}_API_KEY", "the one set itself")
     assert read().api_key(engine) == "the one set itself"
+
+
+def test_the_key_of_a_store_is_found_by_its_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by no other: a key goes to the host that it is for."""
+    monkeypatch.setenv("REVEC_STORE_KEYS__VECTORS_EXAMPLE_ORG", KEY)
+    (tmp_path / "key").write_text(f"{KEY}2\n")
+    monkeypatch.setenv("REVEC_STORE_KEY_FILES__10_0_0_5", str(tmp_path / "key"))
+    settings = read()
+    hosts = ("chroma://vectors.example.org", "qdrant://10.0.0.5:6333", "chroma://vectors.example.com")
+    assert [settings.store_key(address(host).key_name) for host in hosts] == [KEY, f"{KEY}2", None]
+    assert KEY not in repr(settings)
 
 
 def test_a_file_that_cannot_be_read_is_named_by_its_setting(

@@ -23,6 +23,7 @@ from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.migrate.telling import Teller
 from revec.model import place
+from revec.model.errors import BadInput, MissingExtra, StoreUnavailable
 from revec.model.index import Collection, Index, Kind
 from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
@@ -47,6 +48,7 @@ from revec.stores.by_address import ByAddress
 from revec.stores.elsewhere import Elsewhere
 from revec.stores.patient import Patient
 from revec.stores.pgvector import PgVector
+from revec.stores.points import Points
 from revec.stores.upkeep import Upkeep
 from revec.work.batches import Batcher
 from revec.work.control import Control
@@ -164,11 +166,26 @@ class App:
     def store_at(self, address: str) -> Patient:
         """The store elsewhere behind an address; one per process."""
         if address not in self._stores:
-            host = place.address(address).key_name
-            points = seams.store(address, self.settings.store_key(host))
+            points = self._points_at(address)
             deadline = self.settings.request_deadline / 2  # the rest is for the words
             self._stores[address] = Patient(address, points, deadline, self.settings.store_timeout)
         return self._stores[address]
+
+    def _points_at(self, address: str) -> Points:
+        """
+        Raises:
+            BadInput: that is no address of a store.
+            StoreUnavailable: its package or its key is not to be had here; another worker may have it.
+        """
+        host = place.address(address).key_name
+        try:
+            key = self.settings.store_key(host)
+        except BadInput as error:
+            raise StoreUnavailable(str(error)) from error
+        try:
+            return seams.store(address, key)
+        except MissingExtra as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def plan(
         self,

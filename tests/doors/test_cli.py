@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -311,6 +311,34 @@ def test_plan_writes_nothing_and_shows_the_sql(filled: Shell) -> None:
     assert any("CREATE TABLE" in statement for statement in planned["sql"])
     assert "Nothing was written" in filled("plan", "c", "--to", "openai:fake-b-96")
     assert filled.json("status", "c")["state"] == "finished"
+
+
+def test_a_collection_moves_to_another_store(filled: Shell, store_of: Callable[[str], str]) -> None:
+    """Tried, planned, moved, compared, listed; a password in an address is refused and repeated nowhere."""
+    store = store_of("postgresql")
+    tried = filled.json("stores", "check", store, "--dims", "64")
+    assert tried["passed"]
+    assert "revec start" in filled("stores", "check", store)
+    planned = filled.json("plan", "c", "--to", "openai:fake-64", "--store", store)
+    assert (planned["store"], planned["copies"], planned["index"]) == (store, True, "native")
+    said = filled("plan", "c", "--to", "openai:fake-64", "--store", store)
+    assert "copied from the index that serves" in said
+    assert f"--store {store}` begins" in said
+    filled("start", "c", "--to", "openai:fake-64", "--store", store)
+    filled("worker", "--drain", "--quiet")
+    assert filled.json("status", "c")["state"] == "ready"
+    indexes = filled.json("status", "c")["indexes"]
+    old, new = [index["name"] for index in indexes]
+    assert [index["store"] for index in indexes] == ["pg", store]
+    assert "They hold the same" in filled("verify", "c", "--between", old, new)
+    filled("cutover", "c", "--yes")
+    assert filled.json("search", "c", "the wing")["index"] == new
+    assert {row["store"] for row in filled.json("stores", "list")} == {"pg", store}
+    assert filled.json("check") == {"breaches": []}
+    secret = filled("start", "c", "--to", "openai:fake-64", "--store", "qdrant://me:s3cret@host", code=1)
+    assert "REVEC_STORE_KEYS__HOST" in secret
+    assert "s3cret" not in secret
+    assert "cannot be reached" in filled("stores", "check", "chroma://127.0.0.1:9", code=1)
 
 
 def test_a_database_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:

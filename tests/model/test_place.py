@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from revec.model.errors import BadInput
-from revec.model.place import address, new_place
+from revec.model.place import HERE, address, new_place
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,12 @@ def test_a_secret_is_refused_and_not_repeated(text: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="no address of a store"):
         address(text)
+
+
+def test_a_name_does_not_say_where_it_is() -> None:
+    """Whoever searches sees names of indexes."""
+    assert new_place("postgresql://me@10.0.0.5/db").suffix == "@postgresql"
+    assert HERE.suffix == ""
 
 
 def test_no_two_places_are_the_same() -> None:

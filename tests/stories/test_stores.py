@@ -48,7 +48,8 @@ async def test_there_and_back_again(app: App, loopback: Loopback, store_of: Stor
     store = store_of(kind)
     there = await moved(app, made, store)
     assert there.kind is Kind.NATIVE
-    assert store in there.name
+    assert there.name.startswith(f"{steps.OLD}@{kind}#")
+    assert there.place.store == store
     await edited(app, made, 1)
     await steps.drain(app)
     await app.commands.cutover(made, why="to the other store")

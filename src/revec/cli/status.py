@@ -122,6 +122,7 @@ def _of_users(seen: dict[str, Any]) -> Iterator[Line]:
 def _of_index(each: dict[str, Any]) -> dict[str, Any]:
     return {
         "index": each["name"],
+        "store": each["store"],
         "role": each["role"],
         "kind": each["kind"],
         "backlog": f"{each['backlog']:,} ({each['oldest_seconds']:.0f} s)",

@@ -28,6 +28,7 @@ class IndexStatus:
     """One index that is kept current."""
 
     name: str
+    store: str
     role: str  # serving, previous, next
     kind: str
     backlog: int
@@ -158,6 +159,7 @@ async def _index(conn: Connection, store: Store, index: Index, route: Route) -> 
     dead, excluded = await queue.counts(conn, index.id)
     return IndexStatus(
         name=index.name,
+        store=index.place.store,
         role=route.role_of(index.id),
         kind=index.kind,
         backlog=open_work.open,

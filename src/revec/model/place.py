@@ -27,8 +27,8 @@ class Place:
 
     @property
     def suffix(self) -> str:
-        """What names of indexes show of it."""
-        return "" if self.is_here else f"@{self.store}"
+        """What names of indexes show of it: not where it is, for whoever searches sees them."""
+        return "" if self.is_here else f"@{self.store.partition(':')[0]}"
 
 
 HERE = Place()

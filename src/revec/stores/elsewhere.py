@@ -258,7 +258,10 @@ class Elsewhere:
         return found
 
     def rests(self, index: Index) -> bool:
-        return self._store(index).rests
+        try:
+            return self._store(index).rests
+        except StoreUnavailable:  # for want of a package or a key: another worker may have them
+            return True
 
     async def build(self, *_: object) -> None:
         """The store has its own."""

@@ -33,6 +33,7 @@ class Upkeep:
     def __init__(self, database: Database, store_at: Callable[[str], Patient]) -> None:
         self._database = database
         self._store_at = store_at
+        self._told: set[str] = set()
 
     async def tick(self) -> bool:
         """One step for every index elsewhere; whether anything moved."""
@@ -43,7 +44,11 @@ class Upkeep:
 
     async def _step(self, index: Index) -> bool:
         """One store's trouble is its own: the others go on."""
-        store = self._store_at(index.place.store)
+        try:
+            store = self._store_at(index.place.store)
+        except StoreUnavailable as error:  # for want of a package or a key: another worker may have them
+            self._tell_once(index.place.store, str(error))
+            return False
         if store.rests:
             return False
         try:
@@ -51,6 +56,11 @@ class Upkeep:
         except (StoreUnavailable, NotFound, psycopg.errors.UndefinedTable) as error:
             events.emit(events.StoreFailed(index.place.store, first_line(error)))
             return False
+
+    def _tell_once(self, store: str, why: str) -> None:
+        if store not in self._told:
+            self._told.add(store)
+            events.emit(events.StoreFailed(store, why))
 
     async def _delete(self, index: Index, store: Patient) -> int:
         async with self._database.transaction("worker") as conn:

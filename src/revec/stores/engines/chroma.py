@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx2
 import numpy as np
 
-from revec.model.errors import NotFound, StoreUnavailable
+from revec.model.errors import BadInput, NotFound, StoreUnavailable
 from revec.model.place import LOCAL, Address
 from revec.stores.base import Vector
 from revec.stores.points import Near, Point
@@ -31,17 +31,31 @@ def connect(address: Address, key: str | None) -> Chroma:
     return Chroma(address, key)
 
 
+def _database(path: str) -> tuple[str, str]:
+    """Tenant and database, in Chroma's sense of the words.
+
+    Raises:
+        BadInput: only one of them.
+    """
+    match path.strip("/").split("/"):
+        case [""]:
+            return TENANT, DATABASE
+        case [tenant, database]:
+            return tenant, database
+    raise BadInput(
+        "a Chroma server's tenant and database stand behind it: chroma://host:8000/TENANT/DATABASE"
+    )
+
+
 class Chroma:
     """`chroma://host:8000/TENANT/DATABASE`; the path may be left out."""
 
-    most = 1_000  # it takes five times as many, in a body of so many megabytes
+    most = 250  # it takes twenty times as many; of 1,536 dims these are a body of five megabytes
 
     def __init__(self, address: Address, key: str | None) -> None:
         scheme = "http" if address.is_safe else "https"
         host = f"[{address.host}]" if ":" in address.host else address.host or LOCAL
-        tenant, database = [*filter(None, address.path.split("/")), TENANT, DATABASE][:2]
-        if address.path.strip("/").count("/") == 0 and address.path.strip("/"):
-            database = DATABASE
+        tenant, database = _database(address.path)
         self._name = f"chroma at {host}:{address.port or PORT}"
         self._collections = f"/tenants/{tenant}/databases/{database}/collections"
         self._ids: dict[str, str] = {}  # place → the collection's id, by which it is asked

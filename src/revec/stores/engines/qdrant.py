@@ -28,7 +28,7 @@ def connect(address: Address, key: str | None) -> Qdrant:
 
 
 class Qdrant:
-    most = 1_000
+    most = 250  # of 1,536 dims these are a body of five megabytes
 
     def __init__(self, address: Address, key: str | None) -> None:
         self._name = f"qdrant at {address.host or address.path}"
