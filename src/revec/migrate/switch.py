@@ -225,7 +225,9 @@ class Switch:
         except (ProviderError, NotFound, psycopg.Error) as error:
             raise GateNotMet(f"the rehearsal failed, nothing was flipped: {error}") from error
         if flipped is None:
-            raise Refused("the route was moved by somebody else: look again")
+            async with self.tools.database.transaction() as conn:
+                now = await indexes.route_of(conn, collection.id)
+            raise Refused(f"the route was moved by somebody else, it is at epoch {now.epoch}: look again")
         evidence = {"seconds": round(seconds, 4), "probed": [index.name for index in sides]}
         verdict = Verdict(REHEARSAL, Outcome.PASSED, "both sides answered a probe", evidence)
         async with self.tools.database.transaction() as conn:
