@@ -137,7 +137,7 @@ async def move(
         )
     ).fetchone()
     if row is None:
-        raise Refused(f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again")
+        raise await _moved(conn, seen)
 
 
 async def stay(
@@ -156,7 +156,17 @@ async def stay(
         "evidence": Jsonb(dict(evidence or {})),
     }
     if await (await conn.execute(SQL.stay, asked)).fetchone() is None:
-        raise Refused(f"migration {seen.id} is no longer {seen.state}: somebody else moved it; look again")
+        raise await _moved(conn, seen)
+
+
+async def _moved(conn: Connection, seen: Migration) -> Refused:
+    """Who lost a race is told where the winner left it."""
+    now = await (await conn.execute(SQL.now_at, {"id": seen.id})).fetchone()
+    assert now is not None
+    return Refused(
+        f"migration {seen.id} is no longer {seen.state}: somebody else moved it, it is {now.state} at epoch "
+        f"{now.epoch}; look again"
+    )
 
 
 async def note(conn: Connection, migration: Migration, evidence: Evidence) -> None:

@@ -36,6 +36,9 @@ INSERT INTO revec.migration_event (migration_id, who, was, became, why, evidence
 SELECT id, %(who)s, %(seen)s, %(to)s, %(why)s, %(evidence)s FROM moved
 RETURNING id;
 
+-- name: now_at
+SELECT m.state, r.epoch FROM revec.migration m JOIN revec.route r USING (collection_id) WHERE m.id = %(id)s;
+
 -- name: stay
 -- The same within a state: whoever wants to move it waits, and then finds it as it is.
 WITH here AS (

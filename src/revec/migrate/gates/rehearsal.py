@@ -42,7 +42,9 @@ async def judge(case: Case) -> Verdict:
     except (ProviderError, NotFound, StoreUnavailable, psycopg.Error) as error:
         return Verdict(REHEARSAL, Outcome.INCONCLUSIVE, str(error))
     if flipped is None:
-        raise Refused("the route was moved by somebody else: look again")
+        async with tools.database.transaction() as conn:
+            now = await indexes.route_of(conn, collection.id)
+        raise Refused(f"the route was moved by somebody else, it is at epoch {now.epoch}: look again")
     evidence = {"seconds": round(seconds, 4), "probed": [index.name for index in sides]}
     figures = Figures(now=round(seconds, 4), n=len(sides))
     return Verdict(REHEARSAL, Outcome.PASSED, "both sides answered a probe", evidence, figures)
