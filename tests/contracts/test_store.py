@@ -19,7 +19,7 @@ from revec.model.index import Index, Kind
 from revec.model.place import HERE, PG, new_place
 from revec.model.space import QueryRecipe, Space
 from revec.postgres import collections, indexes
-from revec.stores import elsewhere
+from revec.stores import near
 from revec.stores.base import ChunkSet, Scored
 from tests import places, steps
 
@@ -193,8 +193,8 @@ async def test_a_filter_is_never_dropped(
     app: App, store: str, monkeypatch: pytest.MonkeyPatch, few: int, most_near: int
 ) -> None:
     """Few that pass, many that pass, none: exactly those, of the live documents; however they are found."""
-    monkeypatch.setattr(elsewhere, "FEW", few)
-    monkeypatch.setattr(elsewhere, "MOST_NEAR", most_near)
+    monkeypatch.setattr(near, "FEW", few)
+    monkeypatch.setattr(near, "MOST_NEAR", most_near)
     here = await shelf(app, store)
     made = await steps.collection(app, "filtered", model=None)
     drafts = [

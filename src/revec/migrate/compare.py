@@ -1,6 +1,6 @@
 """Is another model worth it? Told from a part of the bill that nobody minds, before the rest is paid.
 
-Documents that were judged, and others by chance, as many as that part pays for, are embedded by the new
+Documents that were judged, and others spread over all, as many as that part pays for, are embedded by the new
 model; the old one's vectors of them are there. Both models rank these documents for the judged queries. No
 index is registered.
 """
@@ -158,7 +158,7 @@ async def compare(
     async with tools.database.transaction() as conn:
         old = await serving(conn, collection)
     require_judged(collection, "these judgements", judged := [each for each in queries if each.is_judged])
-    sample = await drawn(tools, collection, old, judged)
+    sample = await drawn(tools, collection, judged)
     space, query = recipe
     new = Index(0, collection.id, space, query, Kind.EXACT, writing=False, held=False, fault=None)
     vectors, tokens = await embedded(tools, provider, space, list(sample.docs))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from revec.migrate.gates.base import Tools
 from revec.model.document import rendered, text_hash
-from revec.model.index import Collection, Index
+from revec.model.index import Collection
 from revec.model.judging import Doc, JudgedQuery
 from revec.model.space import Space
 from revec.postgres import documents, judgements
@@ -24,7 +24,7 @@ from revec.work.calls import PROOF, Caller
 from revec.work.packing import Load, limits, packed
 
 PART = 0.03  # of the bytes that a migration would embed, and so of its bill
-FOR_JUDGED = 2 / 3  # of that part; the rest is documents by chance
+FOR_JUDGED = 2 / 3  # of that part; the rest is documents spread over all
 ENOUGH = 3  # judged documents of a query, the good ones first: more queries tell more than more documents
 MEASURED = 1_000  # documents that say how long one is
 PAYING = 600.0  # seconds for which nobody else pays for these texts
@@ -40,8 +40,8 @@ class Sample:
     share: float  # of the bytes of the whole collection, queries included
 
 
-async def drawn(tools: Tools, collection: Collection, old: Index, queries: Sequence[JudgedQuery]) -> Sample:
-    """Queries in random order with their documents, then documents by chance: what the part pays for."""
+async def drawn(tools: Tools, collection: Collection, queries: Sequence[JudgedQuery]) -> Sample:
+    """Queries in random order with their documents, then some of all documents: what the part pays for."""
     async with tools.database.transaction("worker") as conn:
         some = await documents.sampled(conn, collection.id, MEASURED)
         total = await documents.count(conn, collection.id)
@@ -49,8 +49,9 @@ async def drawn(tools: Tools, collection: Collection, old: Index, queries: Seque
             conn, collection.id, {doc for each in queries for doc in each.grades}
         )
         sized = await documents.measured(conn, list(ids.values()))
-        chance = await tools.store.some(conn, old, int(total * PART) + 1)
-        sized |= await documents.measured(conn, chance)
+        # Evenly over the ids, not at random: asked again, the same documents are paid for already.
+        spread = await documents.sampled(conn, collection.id, int(total * PART) + 1)
+        sized |= spread
     whole = max(1.0, total * sum(each.size for each in some.values()) / max(1, len(some)))
     spent = 0.0
     docs: dict[int, Doc] = {}
@@ -65,7 +66,7 @@ async def drawn(tools: Tools, collection: Collection, old: Index, queries: Seque
             docs |= wanted
             taken.append(each)
     names = {doc_id: doc for doc, doc_id in ids.items()}
-    for doc_id in chance:
+    for doc_id in rng.sample(sorted(spread), len(spread)):
         bill = _bytes({doc_id} - docs.keys(), sized)
         if spent + bill <= PART * whole:
             spent += bill

@@ -24,9 +24,6 @@ SELECT revec.protect(%(vectors)s::regclass, 'tenant');
 -- name: drop
 DROP TABLE IF EXISTS {vectors};
 
--- name: there_is
-SELECT to_regclass(%(vectors)s) IS NOT NULL AS there_is;
-
 -- name: intend
 -- Before anything is put: whatever becomes of the write, its points are known. The index's row is locked, so that
 -- nobody retires it in between; of one that is retired nothing is left behind.
@@ -70,30 +67,15 @@ SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::bigint[], %(tenants)s
 SELECT DISTINCT ON (text_hash) text_hash, point_id FROM {vectors}
  WHERE text_hash = ANY (%(hashes)b::bytea[]) ORDER BY text_hash;
 
--- name: joined
--- What a store found counts as far as we know these points: documents, each by its nearest chunk.
-SELECT v.doc_id, max(n.score) AS score
-  FROM unnest(%(points)s::uuid[], %(scores)s::float8[]) AS n (point_id, score) JOIN {vectors} v USING (point_id)
- WHERE (%(tenant)s::text IS NULL OR v.tenant = %(tenant)s) AND {matching}
- GROUP BY v.doc_id ORDER BY score DESC, v.doc_id;
-
--- name: more
--- Whether there is another document that counts.
-SELECT EXISTS (SELECT FROM {vectors} v
-                WHERE (%(tenant)s::text IS NULL OR v.tenant = %(tenant)s) AND {matching}
-                  AND v.doc_id <> ALL (%(ids)b::bigint[])) AS more;
-
--- name: passing
--- The tenant's chunks that a filter lets through, in the order of their points.
-SELECT v.point_id, v.doc_id FROM {vectors} v
- WHERE (%(tenant)s::text IS NULL OR v.tenant = %(tenant)s) AND {matching}
-   AND (%(after)s::uuid IS NULL OR v.point_id > %(after)s)
- ORDER BY v.point_id LIMIT %(limit)s;
-
 -- name: of_documents
 SELECT doc_id, point_id FROM {vectors}
  WHERE doc_id = ANY (%(ids)b::bigint[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
  ORDER BY doc_id, chunk_no;
+
+-- name: points
+-- In their order, the next ones.
+SELECT point_id FROM {vectors} WHERE %(after)s::uuid IS NULL OR point_id > %(after)s
+ ORDER BY point_id LIMIT %(limit)s;
 
 -- name: of_points
 SELECT doc_id FROM {vectors} WHERE point_id = ANY (%(points)s::uuid[]);
@@ -107,9 +89,6 @@ SELECT doc_id, text_hash, point_id FROM {vectors} ORDER BY random() LIMIT %(size
 SELECT id FROM unnest(%(points)s::uuid[]) AS n (id)
  WHERE NOT EXISTS (SELECT FROM {vectors} v WHERE v.point_id = n.id)
    AND NOT EXISTS (SELECT FROM revec.tombstone t WHERE t.index_id = %(index)s AND t.point_id = n.id);
-
--- name: given
-SELECT * FROM unnest({ids}::bigint[], {scores}::float8[]) AS given (doc_id, score)
 
 -- name: bytes
 SELECT coalesce(pg_total_relation_size(to_regclass(%(vectors)s)), 0) AS bytes;
