@@ -115,6 +115,7 @@ class App:
             *(self.database, self.store, self.provider),
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline,
+            tell=self.traffic.note_unseen,
         )
         self._exits.push_async_callback(self.dual_reader.close)
         self.retriever = Retriever(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from revec.app import App
 from revec.model.filter import read as filter_of
 from revec.model.index import Collection, Index, Kind
-from revec.model.reading import Hit, Mode
+from revec.model.reading import Hit, How, Mode
 from revec.postgres import shadows
 from revec.search import arms, dual_read
 from revec.search.arms import Arm, Cause, Outcome, Side
@@ -69,6 +69,24 @@ async def test_a_query_is_asked_of_both_behind_its_answer(
     )
     assert await shadowed.shed(app) == (1, 0)
     await steps.assert_oracle(app, made)
+
+
+async def test_guards_hear_of_it_before_users_see_it(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the new index came to; but it served nobody, and so it is counted nowhere else."""
+    told: list[tuple[int, int, How]] = []
+
+    def tell(index: Index, epoch: int, how: How, seconds: float) -> None:
+        assert 0 < seconds < 5
+        told.append((index.id, epoch, how))
+
+    monkeypatch.setattr(app.dual_reader, "_tell", tell)
+    await compared(app)
+    route, _ = await app.retriever.route("c")
+    await shadowed.ask(app, "what is document 3")
+    assert told == [(2, route.epoch, How.ANSWERED)]
+    assert {name for name, *_ in app.traffic.searches} == {f"{steps.OLD}#1"}
 
 
 async def test_nothing_is_observed_when_it_is_off(app: App, loopback: Loopback) -> None:

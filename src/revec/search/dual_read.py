@@ -27,7 +27,7 @@ from revec.search.arms import AT
 from revec.search.legs import Lexical, Wanted
 from revec.search.observing import Answered, Observing
 from revec.search.queries import ProviderFor, Queries
-from revec.search.retriever import Retriever, Served
+from revec.search.retriever import Retriever, Served, Tell
 from revec.search.sampling import Chosen, Firsts, Question, chosen, place
 from revec.search.sparing import Sparing
 from revec.stores.base import Store
@@ -77,12 +77,14 @@ class DualReader:
         *,
         lexical: Lexical | None = None,
         deadline: float = DEADLINE,
+        tell: Tell = lambda *_: None,
     ) -> None:
         self._main = database
         self._store = store
         self._provider_for = provider_for
         self._lexical = lexical
         self._deadline = deadline
+        self._tell = tell
         self._observing: Observing | None = None  # made with the first offer: no shadow, no connection
         self._opening = asyncio.Lock()
         self._own: Database | None = None
@@ -246,7 +248,7 @@ class DualReader:
 
                 self._queries = Queries(sparing)
                 retriever = Retriever(own, self._store, self._queries, lexical=self._lexical)
-                self._observing = Observing(own, self._store, retriever, self._deadline)
+                self._observing = Observing(own, self._store, retriever, self._deadline, self._tell)
             return self._observing
 
     async def _is_slow(self, collection: str) -> bool:

@@ -11,18 +11,24 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from revec.model.index import Index
-from revec.model.reading import Mode
+from revec.model.reading import How, Mode
 from revec.postgres import documents, indexes, shadows
 from revec.postgres.database import Database
 from revec.postgres.shadows import Pair
 from revec.search import arms, fusion, lexical
 from revec.search.arms import AT, Arm, Name, Outcome, Side, alike, name_of
 from revec.search.legs import SPARE_HITS, Wanted
-from revec.search.retriever import Retriever, Served
+from revec.search.retriever import Retriever, Served, Tell
 from revec.search.sampling import Question
 from revec.stores.base import Store
 
 COMPARABLE = {Outcome.OK, Outcome.EMPTY}
+GUARDED = {
+    Outcome.OK: How.ANSWERED,
+    Outcome.EMPTY: How.EMPTY,
+    Outcome.ERROR: How.FAILED,
+    Outcome.TIMEOUT: How.LATE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Observing:
     store: Store
     retriever: Retriever
     deadline: float  # seconds of an arm
+    tell: Tell = lambda *_: None  # what the new index came to, before any user sees it
 
     async def read(self, served: Served, asked: Question) -> Arm:
         return await arms.read(self.retriever, served, asked, self.deadline)
@@ -60,6 +67,10 @@ class Observing:
         again, candidate = read[old.id], read[new.id]
         if Outcome.SHED in (again.outcome, candidate.outcome):
             return None
+        route = answered.served.route
+        if new.id != route.previous:  # after a cutover the other one is: no guard watches that
+            spent = candidate.embed + candidate.search
+            self.tell(new, route.epoch, GUARDED[candidate.outcome], spent)
         seen = {
             "new_first": new_first,
             "again_outcome": again.outcome,

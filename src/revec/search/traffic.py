@@ -32,10 +32,14 @@ class Traffic:
         self._flushing: asyncio.Task[None] | None = None
 
     def note(self, index: Index, epoch: int, how: How, seconds: float) -> None:
-        """Costs microseconds, raises nothing."""
+        """A user's search. Costs microseconds, raises nothing."""
         counted = (index.name, epoch, str(how))
         if counted in self.searches or len(self.searches) < MOST:
             self.searches[counted] += 1
+        self.note_unseen(index, epoch, how, seconds)
+
+    def note_unseen(self, index: Index, epoch: int, how: How, seconds: float) -> None:
+        """A search whose answer no user saw: only whoever guards a migration hears of it."""
         place = (index.id, epoch)
         if place in self._seconds or len(self._seconds) < MOST:
             self._seconds.setdefault(place, Second(*place)).add(how, 1000 * seconds)
