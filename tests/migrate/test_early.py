@@ -30,6 +30,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """And 500 documents are a sample."""
     monkeypatch.setattr(early, "LOOK_EVERY", 0.0)
     monkeypatch.setattr(early, "SAMPLE", 500)
+    monkeypatch.setattr(early, "PART", 1)
 
 
 async def begun(app: App, count: int = DOCUMENTS, **how: Any) -> Collection:
@@ -62,6 +63,21 @@ async def fitted(app: App, made: Collection, version: int) -> bridges.Kept:
 
 async def told(app: App, made: Collection) -> list[str]:
     return [row.why for row in await world.history(app, made) if "early" in row.why]
+
+
+async def test_of_a_small_collection_a_third_is_sampled(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else most of it would have to be embedded before anybody is answered early; and never too few."""
+    monkeypatch.setattr(early, "PART", 3)
+    made = await begun(app, 660)
+    assert (await kept(app, made)).drawn == 220
+    await app.commands.abort(made, "again")
+    monkeypatch.setattr(early, "PART", 30)
+    await app.start(made, steps.NEW, serve_early=True)
+    await world.tick_to(app, made, State.BACKFILLING)
+    await world.tick(app)
+    assert (await kept(app, made)).drawn == early.FEWEST
 
 
 async def test_a_sample_goes_first_and_opens_the_way(app: App, loopback: Loopback) -> None:

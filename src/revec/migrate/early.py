@@ -40,6 +40,7 @@ else:
     Matrix = Marks = Bridge = Measure = Any
 
 SAMPLE = 1_000  # documents: fewer fit nearly as well, but do not tell models that win from some that lose
+PART = 3  # of a small collection no more than a third: the rest is to be gained by it
 FEWEST = 2 * LEAST_PAIRS  # documents: half of the pairs judge the others
 NEARLY = 0.9  # of the sample: one of its documents may be a dead letter
 MOST_PAIRS = 4_000  # more make it hardly better
@@ -134,7 +135,8 @@ class Bridging:
         """The sample goes before the rest of the backfill: somebody waits for it."""
         why, ids = obstacle(old, new.space, new.place), []
         if why is None and old is not None:
-            size = min(SAMPLE, _most(old, new))
+            share = await documents.count(conn, migration.collection_id) // PART
+            size = min(SAMPLE, max(FEWEST, share), _most(old, new))
             ids = list(await documents.sampled(conn, migration.collection_id, size))
             why = shortage(len(ids))
         drawn = [] if why else ids
