@@ -80,6 +80,7 @@ def store(request: pytest.FixtureRequest, store_of: Callable[[str], str]) -> str
 
 
 async def shelf(app: App, store: str) -> Shelf:
+    steps.unhurried(app)
     place = HERE if store == PG else new_place(store)
     await app.store.prepare(place, DIMS)
     await app.store.prepare(place, DIMS)

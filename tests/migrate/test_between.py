@@ -22,6 +22,7 @@ StoreOf = Callable[[str], str]
 
 async def two(app: App, store: str, to: str = steps.OLD) -> tuple[Collection, Index, Index]:
     """Twenty documents in this database's index and in one elsewhere."""
+    steps.unhurried(app)
     made = await steps.filled(app, 20)
     await app.start(made, to, store=store)
     await steps.drain(app)

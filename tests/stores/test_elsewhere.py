@@ -74,9 +74,11 @@ async def stopped_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> 
 
 
 async def indexed(
-    app: App, monkeypatch: pytest.MonkeyPatch, store: str, name: str = "c"
+    app: App, monkeypatch: pytest.MonkeyPatch, store: str, name: str = "c", *, hurried: bool = False
 ) -> tuple[Collection, Index]:
     monkeypatch.setattr(hands, "STORE", store)
+    if not hurried:
+        steps.unhurried(app)
     return await hands.indexed(app, name)
 
 
@@ -352,7 +354,7 @@ async def test_a_search_of_a_store_that_is_away_is_by_words(
 ) -> None:
     """Degraded, with why; by vectors alone the caller hears that nobody answers. Nothing hangs."""
     monkeypatch.setattr(patient, "REST", (0.05, 0.05))
-    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"), hurried=True)
     await steps.put(app, made, steps.drafts(8))
     await steps.drain(app)
     await serve(app, made, index)

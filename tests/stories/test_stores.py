@@ -23,6 +23,7 @@ QUERY = "text of document 3"
 
 async def moved(app: App, made: Collection, store: str, **how: object) -> Index:
     """To that store, as far as a person is needed; its index."""
+    steps.unhurried(app)
     await app.start(made, steps.OLD, store=store, **how)  # type: ignore[arg-type]
     summary = await steps.drain(app)
     assert (summary.stuck, summary.embedded) == ([], 0)
