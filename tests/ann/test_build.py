@@ -541,7 +541,7 @@ async def test_a_held_index_gives_no_claims(any_app: App) -> None:
     """Also not to a worker that looked before: whoever holds the index waits for claims in the making."""
     app = any_app
     made = await steps.collection(app)
-    await app.worker()._duties[-1]()
+    await world.conductor(app).tick()
     await steps.put(app, made, steps.drafts(10))
     (index,) = await steps.written(app, made)
     async with app.database.transaction("worker") as conn:

@@ -177,7 +177,7 @@ IMPOSSIBLE: list[tuple[str, list[str]]] = [
     (toml(key="id"), ["collections.docs.sources.0.key", "list"]),
     (toml(metadata=[1]), ["collections.docs.sources.0.metadata.0", "string"]),
     (toml().replace("model = ", "modell = "), ["collections.docs.model", "required"]),
-    (toml(index="ivfflat"), ["collections.docs.index", "'exact', 'hnsw' or 'binary'"]),
+    (toml(index="ivfflat"), ["collections.docs.index", "'exact', 'hnsw', 'binary' or 'native'"]),
     (toml(name="'My Docs'"), ["'My Docs' cannot name a collection", "a-z"]),
     (toml() + sourced(body="title"), ["docs names app.docs twice"]),
     (toml("openai:nonsense"), ["nonsense"]),

@@ -63,5 +63,7 @@ async def test_nothing_passes_where_nothing_can_be_seen(app: App, loopback: Loop
 
 def test_a_mistyped_gate_is_a_sentence() -> None:
     """With the names that there are."""
-    with pytest.raises(BadInput, match=r"there is no gate 'qualty': choose of completeness, fidelity"):
+    with pytest.raises(
+        BadInput, match=r"there is no gate 'qualty': choose of completeness, errors, fidelity"
+    ):
         gates.gate("qualty")

@@ -96,7 +96,7 @@ async def test_too_many_dims_for_hnsw(app: App, loopback: Loopback, monkeypatch:
     assert (await app.plan(made, "openai:fake-4000", kind=Kind.HNSW)).kind is Kind.HNSW
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", [each for each in Kind if each is not Kind.NATIVE])
 async def test_a_person_s_choice_stands(app: App, loopback: Loopback, kind: Kind) -> None:
     """`--index` overrides, and the reason says so, with the size beside it."""
     made = await steps.filled(app, 3)
@@ -235,3 +235,9 @@ async def test_other_chunks_are_another_space(app: App, loopback: Loopback) -> N
     assert summary.chunked == 5
     await app.commands.switch.cutover(made, why="test")
     await steps.assert_oracle(app, made)
+
+
+async def test_a_native_index_is_of_a_store_elsewhere(app: App, loopback: Loopback) -> None:
+    made = await steps.filled(app)
+    with pytest.raises(BadInput, match="say --store with its address"):
+        await app.plan(made, steps.NEW, kind=Kind.NATIVE)

@@ -174,6 +174,9 @@ class Candidate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
+    async def ahead(self, *_: Any, **__: Any) -> Any:
+        return self
+
     async def nearest(self, conn: Any, index: Index, query: Any, **how: Any) -> Any:
         if index.id == 2:
             return await self._instead(conn, index, query, how)

@@ -53,33 +53,33 @@ async def test_there_and_back_again(app: App, loopback: Loopback, store_of: Stor
     assert there.place.store == store
     await edited(app, made, 1)
     await steps.drain(app)
-    await app.commands.cutover(made, why="to the other store")
+    await app.commands.switch.cutover(made, why="to the other store")
     after = await app.retriever.search("c", QUERY, tenant="default", mode=Mode.HYBRID)
     assert after.index == there.name
     assert not after.degraded
     assert after.hits[0].id == before.hits[0].id
     await edited(app, made, 2)
-    await app.commands.rollback(made, why="back at once")
+    await app.commands.switch.rollback(made, why="back at once")
     await steps.drain(app)
     await steps.assert_oracle(app, made)
-    await app.commands.cutover(made, why="after all")
+    await app.commands.switch.cutover(made, why="after all")
     await edited(app, made, 3)
     await steps.drain(app)
     await steps.assert_oracle(app, made)
-    await app.commands.finish(made, wait=timedelta(0), why="the old one may go")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="the old one may go")
     await steps.drain(app)
     assert await world.state(app, made) is State.FINISHED
 
     back = await moved(app, made, "pg")
     await edited(app, made, 4)
     await steps.drain(app)
-    await app.commands.cutover(made, why="home")
+    await app.commands.switch.cutover(made, why="home")
     await steps.drain(app)
     await steps.tended(app)
     await steps.assert_oracle(app, made)
     await steps.assert_tidy(app, there)
     assert (await app.serving("c")).id == back.id
-    await app.commands.finish(made, wait=timedelta(0), why="the store may go")
+    await app.commands.switch.finish(made, wait=timedelta(0), why="the store may go")
     await steps.drain(app)
     await steps.assert_oracle(app, made)
     await app.store_at(store).create(there.place.name, there.space.dims)  # it is gone: this makes a new one

@@ -366,6 +366,10 @@ def _native(store: str, asked: Kind | None) -> tuple[Kind, str]:
 def _kind(space: Space, largest: int, asked: Kind | None) -> tuple[Kind, str]:
     tenant, _ = bytes_of(Kind.EXACT, space, largest)
     size = f"the largest tenant's vectors are {tenant / 2**20:,.1f} MB"
+    if asked is Kind.NATIVE:
+        raise BadInput(
+            "native is a store's own index: say --store with its address, or --index exact or hnsw"
+        )
     if asked is Kind.HNSW and space.dims > MAX_HNSW_DIMS:
         raise BadInput(
             f"an HNSW index holds at most {MAX_HNSW_DIMS:,} dims and {space.address} has "
