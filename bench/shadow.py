@@ -115,9 +115,9 @@ def quantile(times: list[float], share: int) -> float:
 
 async def measured(dsn: str, provider: Loopback, options: argparse.Namespace) -> list[Figure]:
     settings = Settings(dsn=dsn, openai_base_url=provider.url, openai_api_key="k", brake=False)  # type: ignore[arg-type]
-    revec = App(settings, may_apply=True)
-    revec.store = store = Hangable()
-    async with revec as app:
+    store = Hangable()
+    async with App(settings, may_apply=True) as app:
+        app.store._here = store  # type: ignore[attr-defined]
         print_machine(app.database.dsn)
         made = await steps.ready(app, options.documents)
         scene = Scene(app, store, made, options.rate)
