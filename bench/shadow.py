@@ -117,7 +117,7 @@ async def measured(dsn: str, provider: Loopback, options: argparse.Namespace) ->
     settings = Settings(dsn=dsn, openai_base_url=provider.url, openai_api_key="k", brake=False)  # type: ignore[arg-type]
     store = Hangable()
     async with App(settings, may_apply=True) as app:
-        app.store._here = store  # type: ignore[attr-defined]
+        app.store._here = store  # type: ignore[attr-defined]  # noqa: SLF001 - nobody else hangs a store
         print_machine(app.database.dsn)
         made = await steps.ready(app, options.documents)
         scene = Scene(app, store, made, options.rate)
