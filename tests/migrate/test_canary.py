@@ -209,6 +209,19 @@ async def test_a_gate_that_fails_while_it_is_rehearsed(
     assert await answering(app) == 1
 
 
+async def test_a_failure_seen_during_a_canary_is_kept(ready: world.At, loopback: Loopback) -> None:
+    """`verify` is asked while some users see it: what fails then stops steps and cutover, as ever."""
+    app, made = ready
+    await show(app, made, share=0.1)
+    await steps.rows(app, "DELETE FROM revec.vectors_2 WHERE doc_id = 3 RETURNING 1")
+    await app.commands.verify(made)
+    async with app.database.transaction() as conn:
+        verdicts = await migrations.verdicts(conn, await world.migration(app, made))
+    assert verdicts["completeness"][0].outcome is Outcome.FAILED
+    with pytest.raises(GateNotMet, match="completeness"):
+        await show(app, made, share=0.5)
+
+
 async def test_less_of_a_canary_needs_no_proof(ready: world.At, loopback: Loopback) -> None:
     """The complement: to take users back is always right."""
     app, made = ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,40 @@ async def test_a_declared_set_is_required_and_proved(judged: world.At, loopback:
     await app.commands.switch.cutover(made, why="test")
     assert (await app.serving("c")).id == 2
     await steps.assert_oracle(app, made)
+
+
+@pytest.mark.parametrize(("gone", "tells"), [(COUNT, False), (COUNT // 10, False), (COUNT // 50, True)])
+async def test_answers_that_are_not_there_cannot_be_lost(
+    unlooked: world.At, loopback: Loopback, gone: int, tells: bool
+) -> None:
+    """Neither index finds them, so no loss would be seen: it cannot tell, and no look is spent on it."""
+    app, made = unlooked
+    await execute(app, "UPDATE revec.judgement SET key = 'x' || key WHERE key::int < %(gone)s", gone=gone)
+    verdict = await look(app, made)
+    assert (verdict.outcome is Outcome.PASSED) is tells, verdict
+    if not tells:
+        assert f"{gone:,} of {COUNT:,} queries have no good answer" in verdict.why
+        assert "look" not in verdict.evidence
+
+
+async def test_what_another_tenant_has_is_no_answer(unlooked: world.At, loopback: Loopback) -> None:
+    app, made = unlooked
+    await execute(app, "UPDATE revec.judged_query SET tenant = 'other'")
+    assert "have no good answer" in (await look(app, made)).why
+
+
+async def test_a_verdict_is_as_old_as_its_look(judged: world.At, loopback: Loopback) -> None:
+    """To be asked again makes a kept one no fresher."""
+    app, made = judged
+    await execute(
+        app,
+        "UPDATE revec.verdict SET evidence = evidence || jsonb_build_object('looked_at', now() - interval '23 h')"
+        " WHERE gate = 'quality'",
+    )
+    await looked(app, made)
+    async with app.database.transaction() as conn:
+        _, age = (await migrations.verdicts(conn, await world.migration(app, made)))["quality"]
+    assert age > timedelta(hours=22)
 
 
 async def test_without_judgements_it_is_not_configured(ready: world.At, loopback: Loopback) -> None:

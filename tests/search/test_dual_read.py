@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from revec.app import App
+from revec.migrate.canary import Wanted
 from revec.model.filter import read as filter_of
 from revec.model.index import Collection, Index, Kind
 from revec.model.reading import Hit, How, Mode
@@ -87,6 +88,23 @@ async def test_guards_hear_of_it_before_users_see_it(
     await shadowed.ask(app, "what is document 3")
     assert told == [(2, route.epoch, How.ANSWERED)]
     assert {name for name, *_ in app.traffic.searches} == {f"{steps.OLD}#1"}
+
+
+async def test_what_a_canary_answered_is_compared_with_nothing(app: App, loopback: Loopback) -> None:
+    """It is the other index's answer: as the old one's it would say that the comparison is broken. And what
+    the shadow read while users see the new index is not told as if they had.
+    """
+    made = await compared(app)
+    told: list[How] = []
+    app.dual_reader._tell = lambda *said: told.append(said[2])
+    await app.commands.canary.show(made, Wanted(share=0.5), why="test")
+    readings = await shadowed.ask(app, *shadowed.questions(20))
+    by_new = sum(reading.index_id == 2 for reading in readings)
+    assert 0 < by_new < 20
+    rows = await shadowed.observed(app)
+    assert len(rows) == 20 - by_new
+    assert all(row.floor_overlap == 1.0 for row in rows)
+    assert told == []
 
 
 async def test_nothing_is_observed_when_it_is_off(app: App, loopback: Loopback) -> None:

@@ -22,7 +22,7 @@ from revec.postgres import bridges, collections, guards, indexes, migrations, te
 from revec.postgres.database import Connection
 from revec.work.prices import price
 
-JUDGED = (State.VERIFYING, State.SHADOWING, State.READY, State.LIVE)  # verdicts are kept
+JUDGED = (State.VERIFYING, State.SHADOWING, State.READY, State.CANARY, State.LIVE)  # verdicts are kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,12 @@ async def listed(conn: Connection, collection: Collection) -> list[Any]:
     return await (await conn.execute(SQL.listed, {"collection": collection.id})).fetchall()
 
 
+async def answerable(conn: Connection, collection: Collection, name: str) -> set[str]:
+    """Names of the queries that have a good answer among the documents that are there."""
+    rows = await conn.execute(SQL.answerable, {"collection": collection.id, "name": name})
+    return {row.name for row in await rows.fetchall()}
+
+
 async def read(conn: Connection, collection: Collection, name: str) -> list[JudgedQuery]:
     """Those of its queries that have a good answer, by name.
 

@@ -55,6 +55,15 @@ SELECT id FROM revec.migration
 -- name: drop
 DELETE FROM revec.judged_set WHERE collection_id = %(collection)s AND name = %(name)s;
 
+-- name: answerable
+-- Queries of a set that have a good answer among the documents that are there and its tenant may see.
+SELECT DISTINCT q.name FROM revec.judged_set s
+       JOIN revec.judged_query q ON q.set_id = s.id
+       JOIN revec.judgement g ON g.query_id = q.id AND g.grade > 0
+       JOIN revec.source o ON o.collection_id = s.collection_id AND o.name = g.source
+       JOIN revec.document d ON d.source_id = o.id AND d.key = g.key
+ WHERE s.collection_id = %(collection)s AND s.name = %(name)s AND (q.tenant IS NULL OR d.tenant = q.tenant);
+
 -- name: documents_of
 SELECT d.id AS doc_id, n.source, n.key
   FROM unnest(%(sources)s::text[], %(keys)s::text[]) AS n (source, key)

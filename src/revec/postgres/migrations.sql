@@ -93,9 +93,9 @@ INSERT INTO revec.verdict (migration_id, gate, outcome, why, evidence)
 VALUES (%(id)s, %(gate)s, %(outcome)s, %(why)s, %(evidence)s);
 
 -- name: verdicts
--- The last word on each gate; a failure that nobody cleared outlives any later success.
+-- The last word on each gate; a failure that nobody cleared outlives any later success. As old as the look.
 SELECT DISTINCT ON (gate) gate, outcome, why, evidence, at,
-       extract(epoch FROM clock_timestamp() - at)::float AS age
+       extract(epoch FROM clock_timestamp() - coalesce((evidence->>'looked_at')::timestamptz, at))::float AS age
   FROM revec.verdict WHERE migration_id = %(id)s AND cleared_at IS NULL
  ORDER BY gate, (outcome = 'FAILED') DESC, id DESC;
 

@@ -107,6 +107,8 @@ class DualReader:
         with suppress(Exception):  # a search is never worse off for it
             if reading.early or reading.degraded or mode is Mode.LEXICAL or not query.strip():
                 return
+            if served.index.id != served.route.serving:  # a canary's: what is compared is what serves
+                return
             asked = Question(query, wanted.tenant, mode, wanted.where)
             hashed = asked.hashed(shadow.salt)
             first = self._firsts.takes(served.route.collection_id, wanted.tenant, hashed)

@@ -68,7 +68,7 @@ class Observing:
         if Outcome.SHED in (again.outcome, candidate.outcome):
             return None
         route = answered.served.route
-        if new.id != route.previous:  # after a cutover the other one is: no guard watches that
+        if route.canary is None:  # else users see it, and what they get counts
             spent = candidate.embed + candidate.search
             self.tell(new, route.epoch, GUARDED[candidate.outcome], spent)
         seen = {

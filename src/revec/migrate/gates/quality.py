@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05  # of the first look
 WIDER = 2.5  # times the margin: what a segment, which has fewer queries, may lose
+GONE = 0.02  # of the queries may have lost their good answers: each hides a loss
 FEWEST = 10  # queries that make a segment one
 
 
@@ -67,12 +68,15 @@ async def _judge(case: Case, migration: Migration, quality: Quality) -> Verdict:
     async with case.tools.database.transaction() as conn:
         collection = await collections.by_id(conn, migration.collection_id)
         queries = await judgements.read(conn, collection, quality.judged)
+        there = await judgements.answerable(conn, collection, quality.judged)
         route = await indexes.route_of(conn, collection.id)
         old = await indexes.by_id(conn, migration.old_index)
         changed = await judgements.changed_at(conn, collection.id, quality.judged)
         last = await migrations.looked(conn, migration, QUALITY)
     if not queries:
         why = f"no query of {quality.judged!r} has a good answer: `revec judgements add {collection.name}`"
+        return Verdict(QUALITY, Outcome.INCONCLUSIVE, why)
+    if why := _unanswerable(queries, there, collection.name):
         return Verdict(QUALITY, Outcome.INCONCLUSIVE, why)
     upon = {
         "set": quality.judged,
@@ -94,6 +98,9 @@ async def _judge(case: Case, migration: Migration, quality: Quality) -> Verdict:
         await scored(case.tools.retriever, Served(collection.name, route, index), queries, quality.mode)
         for index in (old, case.index)
     ]
+    if not was[NDCG].any():
+        why = "the index that serves answers none of them: no loss could be seen"
+        return Verdict(QUALITY, Outcome.INCONCLUSIVE, why)
     alpha = ALPHA / 2 ** (look - 1)
     counted = {
         "upon": upon,
@@ -103,6 +110,17 @@ async def _judge(case: Case, migration: Migration, quality: Quality) -> Verdict:
         SET_CHANGED: changed,
     }
     return await asyncio.to_thread(verdict_of, was, now, queries, quality, alpha=alpha, counted=counted)
+
+
+def _unanswerable(queries: Sequence[JudgedQuery], there: set[str], name: str) -> str | None:
+    """Why too many of them cannot be lost, because their good answers are not there to be found."""
+    gone = sum(query.name not in there for query in queries)
+    if gone <= GONE * len(queries):
+        return None
+    return (
+        f"{gone:,} of {len(queries):,} queries have no good answer among the documents that are there, for "
+        f"their tenant: `revec judgements list {name}` counts them"
+    )
 
 
 def verdict_of(
