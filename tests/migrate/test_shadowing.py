@@ -50,6 +50,7 @@ class Row:
     again_score: float = 0.5
     new_score: float = 0.9
     in_rung: bool = True
+    of_late: bool = True
     tenant: str = "default"
 
 
@@ -107,6 +108,7 @@ UNSOUND = {
     "one arm always first": seen(rows(3_000, new_first=True)),
     "hashes in one corner": seen(rows(3_000, chosen="rate", place=0.001)),
     "the old index disagrees with itself": seen(rows(3_000, floor_overlap=0.5)),
+    "of another day": seen(rows(3_000, of_late=False)),
     "too few": seen(rows(20)),
 }
 
@@ -273,6 +275,16 @@ async def test_a_migration_waits_for_its_searches(app: App, loopback: Loopback) 
     ]
     await app.commands.switch.cutover(made, why="test")
     await steps.assert_oracle(app, made)
+
+
+async def test_what_was_seen_another_day_proves_nothing_today(app: App, loopback: Loopback) -> None:
+    """However much of it there is, and however fresh the look: the store may have slowed down since."""
+    made = await shadowing(app)
+    await plant(app, 4_000)
+    await steps.rows(app, "UPDATE revec.observation SET done_at = done_at - interval '25 hours' RETURNING 1")
+    verdicts = {each.gate: each for each in await app.commands.verify(made)}
+    assert [verdicts[gate].outcome for gate in ("latency", "errors")] == [Outcome.INCONCLUSIVE] * 2
+    assert "no query was observed in the last day" in verdicts["latency"].why
 
 
 async def test_a_rung_with_errors_is_not_left(app: App, loopback: Loopback) -> None:

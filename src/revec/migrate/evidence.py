@@ -48,8 +48,8 @@ class Evidence:
         """Why nothing can be told from it, whatever it says; None: it is sound."""
         if self.setting is None or self.pair is None:
             return "there is no shadow"
-        if not self.rows:
-            return "no query was observed yet"
+        if not any(row.of_late for row in self.rows):
+            return "no query was observed in the last day: the shadow is off, or nobody asks anything new"
         if self.losses.share > MOST_SHED:
             return (
                 f"{self.losses.share:.0%} of what should have been observed in the last day was not "

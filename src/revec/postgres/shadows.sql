@@ -87,6 +87,7 @@ SELECT o.id, o.tenant, o.place, o.weight, o.chosen, o.new_first, o.changed, o.ag
        o.again_embed, o.again_search, o.new_embed, o.new_search, o.overlap, o.rbo, o.same_first,
        o.floor_overlap, o.floor_rbo, o.floor_first, o.lost, o.gained, o.scores[2][1] AS again_score,
        o.scores[3][1] AS new_score, o.done_at > %(rung_at)s::timestamptz AS in_rung,
+       o.done_at > clock_timestamp() - interval '1 day' AS of_late,
        o.chosen <> 'tenant' OR o.place < %(rate)s AS sampled
   FROM revec.observation o
  WHERE o.collection_id = %(collection)s AND o.serving = %(serving)s AND o.candidate = %(candidate)s
