@@ -12,12 +12,13 @@ from psycopg import sql
 from revec.app import App
 from revec.migrate.check import check
 from revec.model.document import Draft, rendered
-from revec.model.index import Collection, Index
+from revec.model.index import Collection, Index, Kind
 from revec.postgres import collections, documents, indexes
 from revec.stores.upkeep import Upkeep
 from revec.work.tally import Summary
 from tests import loopback
 
+KINDS = tuple(kind for kind in Kind if kind is not Kind.NATIVE)  # of an index in this database
 OLD, NEW = "openai:fake-64", "openai:fake-b-96"
 
 

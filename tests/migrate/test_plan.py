@@ -96,7 +96,7 @@ async def test_too_many_dims_for_hnsw(app: App, loopback: Loopback, monkeypatch:
     assert (await app.plan(made, "openai:fake-4000", kind=Kind.HNSW)).kind is Kind.HNSW
 
 
-@pytest.mark.parametrize("kind", [each for each in Kind if each is not Kind.NATIVE])
+@pytest.mark.parametrize("kind", steps.KINDS)
 async def test_a_person_s_choice_stands(app: App, loopback: Loopback, kind: Kind) -> None:
     """`--index` overrides, and the reason says so, with the size beside it."""
     made = await steps.filled(app, 3)

@@ -83,7 +83,7 @@ async def test_the_database_knows_the_same_states(app: App) -> None:
     (found,) = await steps.rows(
         app,
         "SELECT pg_get_constraintdef(oid) AS rule FROM pg_constraint"
-        " WHERE conrelid = 'revec.migration'::regclass AND contype = 'c'",
+        " WHERE conrelid = 'revec.migration'::regclass AND contype = 'c' AND conname = 'migration_state_check'",
     )
     assert re.findall(r"'(\w+)'", found.rule) == [str(state) for state in State]
 

@@ -150,7 +150,7 @@ async def test_half_migrated_it_is_answered_as_the_new_index_will_be(
     await steps.assert_oracle(app, made)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", steps.KINDS)
 async def test_candidates_of_a_large_collection_are_a_few(app: App, loopback: Loopback, kind: Kind) -> None:
     """Of 300 documents the bridge finds those that the new index will show: only they are embedded."""
     made = await half(app, 300, embedded=0, kind=kind)

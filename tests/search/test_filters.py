@@ -22,7 +22,7 @@ from tests import steps
 from tests.loopback import Loopback
 
 ROOT = Path(__file__).parents[2]
-KINDS = pytest.mark.parametrize("kind", Kind)
+KINDS = pytest.mark.parametrize("kind", steps.KINDS)
 QUERY = "a question"
 LIBRARY = [  # metadata of the documents 0, 1, …
     {"lang": "en", "year": 2019},

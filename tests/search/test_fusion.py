@@ -42,7 +42,7 @@ def rrf(vectors: list[int], words: list[int]) -> dict[int, float]:
     return scores
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", steps.KINDS)
 async def test_both_legs_are_one_list(app: App, loopback: Loopback, kind: Kind) -> None:
     """Every document of either, by 1 / (60 + rank) of each; and where each leg had it."""
     await fruits(app, kind=kind)

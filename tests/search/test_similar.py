@@ -48,7 +48,7 @@ async def duplicated(app: App, **how: Any) -> Collection:
     return made
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", steps.KINDS)
 async def test_like_a_document(app: App, loopback: Loopback, kind: Kind) -> None:
     """By its stored vectors, so nothing is embedded; it is not like itself."""
     made = await steps.filled(app, 20, kind=kind)

@@ -266,7 +266,7 @@ async def test_an_index_dropped_unnoticed_spoils_no_look_up(app: App, engine: An
 
 # --- neighbours ---------------------------------------------------------------------------------------
 
-KINDS = pytest.mark.parametrize("kind", list(Kind))
+KINDS = pytest.mark.parametrize("kind", steps.KINDS)
 
 
 @KINDS

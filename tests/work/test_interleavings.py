@@ -473,7 +473,7 @@ async def test_write_and_pay(app: App, loopback: Loopback) -> None:
         async def needing(database: Database) -> None:
             site = await hands.site(app, index, database)
             pieces = await hands.read(site, claim)
-            rights.append((await site._known(pieces))[1])
+            rights.append((await site._known(claim, pieces))[1])
             async with app.database.transaction("worker") as conn:
                 await queue.release(conn, claim, blameless=True)
 
