@@ -1628,6 +1628,19 @@ MUTANTS: dict[str, Mutant] = {
     "an unsound sample proves something": Mutant(
         attribute(Evidence, "doubt", None), shadowing.test_what_is_unsound_proves_nothing
     ),
+    "where the old index failed the new one did well": Mutant(
+        attribute(Evidence, "compared", property(lambda self: self.rows)),
+        shadowing.test_where_the_old_index_fails_nothing_is_compared,
+    ),
+    "a rung rises on pairs that both failed": Mutant(
+        instead(
+            shadows.SQL,
+            "rung",
+            ("count(*) FILTER (WHERE o.again_outcome NOT IN ('error', 'timeout')) AS", "count(*) AS"),
+            ("IN ('error', 'timeout')) AS failed", "IN ('')) AS failed"),
+        ),
+        shadowing.test_a_rung_is_not_left_on_pairs_that_both_failed,
+    ),
     "a rung ends before its evidence is there": Mutant(
         attribute(evidence, "A_RUNG", 50), shadowing.test_a_migration_waits_for_its_searches
     ),
