@@ -313,9 +313,7 @@ async def test_a_rung_is_not_left_on_pairs_that_both_failed(app: App, loopback: 
     await steps.rows(app, "UPDATE revec.observation SET again_outcome = 'timeout' RETURNING 1")
     await world.tick(app, 2)
     assert await rate_of(app) == 0.02
-    await steps.rows(
-        app, "UPDATE revec.observation SET again_outcome = 'ok', new_outcome = 'ok' RETURNING 1"
-    )
+    await steps.rows(app, "UPDATE revec.observation SET again_outcome = 'ok', new_outcome = 'ok' RETURNING 1")
     await world.tick(app, 2)
     assert await rate_of(app) == 0.05
 

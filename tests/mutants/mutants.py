@@ -295,6 +295,10 @@ async def never(*_: Any) -> bool:
     return False
 
 
+async def none_of_them(*_: Any) -> list[int]:
+    return []
+
+
 async def nothing_known(*_: Any) -> dict[bytes, Any]:
     return {}
 
@@ -674,6 +678,9 @@ MUTANTS: dict[str, Mutant] = {
     "a deletion is believed": Mutant(
         attribute(upkeep.Upkeep, "_require_gone", nothing),
         away.test_a_deletion_is_believed_when_it_is_seen,
+    ),
+    "what a store has lost was never there": Mutant(
+        attribute(elsewhere.Elsewhere, "_lost", none_of_them), away.test_no_gate_passes_what_a_store_has_lost
     ),
     "the sweep takes what is being written": Mutant(
         without(

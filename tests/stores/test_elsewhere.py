@@ -18,6 +18,7 @@ from revec.model.document import Draft
 from revec.model.errors import StoreUnavailable
 from revec.model.index import Collection, Index
 from revec.model.reading import Mode
+from revec.model.verdict import Outcome
 from revec.postgres import indexes
 from revec.stores import elsewhere, patient, upkeep
 from revec.stores.engines.postgresql import PostgreSQL
@@ -25,12 +26,14 @@ from revec.stores.points import Point
 from revec.work import pack
 from tests import steps
 from tests.loopback import Loopback
+from tests.migrate import world
 from tests.work import hands, test_write_protocol
 
 StoreOf = Callable[[str], str]
 ONE = Draft(key="one", title="one", body="the first text")
 EDITED = replace(ONE, body="the second text")
 WRITING = ("points_intended", "points_put", "vectors_written", "before_commit", "after_commit")
+GATES = ("completeness", "fidelity", "recall")
 TENDING = ("points_condemned", "points_deleted")
 
 
@@ -408,6 +411,49 @@ async def test_no_transaction_waits_for_the_network(
     for mode in (Mode.HYBRID, Mode.VECTOR):
         await app.retriever.search("c", "the second text", tenant="default", mode=mode)
     assert open_ones == {"put": [], "delete": [], "fetch": [], "nearest": []}
+
+
+async def test_no_gate_passes_what_a_store_has_lost(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One point, then all of them: each gate says what it saw of it. Whole, and empty, they pass."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    for gate in GATES:
+        assert (await world.judged(app, gate, index)).outcome is Outcome.PASSED, f"{gate} of an empty index"
+    await steps.put(app, made, steps.drafts(20))
+    await steps.drain(app)
+    for gate in GATES:
+        assert (await world.judged(app, gate, index)).outcome is Outcome.PASSED, gate
+    points = [row.point_id for row in await steps.rows(app, f"SELECT point_id FROM revec.vectors_{index.id}")]
+    for lost in (1, 20):
+        await app.store_at(index.place.store).delete(index.place.name, points[:lost])
+        told = {gate: await world.judged(app, gate, index) for gate in GATES}
+        assert told["completeness"].why == f"of 20 documents: {lost} missing"
+        assert told["fidelity"].why == f"the store has lost {lost} of 20 sampled vectors"
+        assert {told["completeness"].outcome, told["fidelity"].outcome} == {Outcome.FAILED}
+        assert told["recall"].outcome is not Outcome.PASSED
+        assert told["recall"].evidence["lost"] == lost
+
+
+async def test_what_is_replaced_meanwhile_is_not_lost(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit between the table's answer and the store's: none is held against the store, and none passes."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, [ONE])
+    await steps.drain(app)
+    fetch = PostgreSQL.fetch
+
+    async def fetch_late(store: PostgreSQL, place: str, ids: Sequence[UUID]) -> Any:
+        await steps.rows(app, f"UPDATE revec.vectors_{index.id} SET point_id = gen_random_uuid() RETURNING 1")
+        await store.delete(place, ids)
+        return await fetch(store, place, ids)
+
+    monkeypatch.setattr(PostgreSQL, "fetch", fetch_late)
+    sample = await app.store.sample(app.database, index, 10)
+    assert (sample.rows, sample.drawn, sample.lost) == ([], 1, 0)
+    for gate in ("fidelity", "recall"):
+        assert (await world.judged(app, gate, index)).outcome is Outcome.INCONCLUSIVE
 
 
 # --- hands ----------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ class Asking:
 
     async def ranked(self, queries: Sequence[Vector]) -> Answered:
         """Every chunk that counts is fetched, once for all queries: exact, and as long as there are many."""
+        if not queries:
+            return Answered({})
         ranking = Ranking(queries, self.limit)
         after: UUID | None = None
         while rows := await self._passing(after, BLOCK):
