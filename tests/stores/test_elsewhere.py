@@ -263,6 +263,21 @@ async def test_a_backfill_waits_for_the_store_that_it_copies_from(
     await hands.assert_oracle(app, home)
 
 
+async def test_a_backfill_does_not_wait_for_what_a_store_has_lost(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers, and knows the index no more: it will never have those vectors, so they are paid for."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, steps.drafts(10))
+    await steps.drain(app)
+    home, _ = await indexed(app, monkeypatch, "pg", "home")
+    await steps.put(app, home, steps.drafts(10))
+    await steps.rows(app, "UPDATE revec.work SET lane = 2 RETURNING 1")
+    await app.store_at(index.place.store).drop(index.place.name)
+    summary = await steps.drain_soon(app)
+    assert (summary.embedded, await hands.work(app)) == (10, [])
+
+
 async def test_what_is_put_after_its_deletion_is_found(
     app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

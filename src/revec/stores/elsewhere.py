@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from revec.model.errors import NotFound, StoreUnavailable
+from revec.model.errors import NotFound, StoreLost, StoreUnavailable
 from revec.model.filter import Filter, Operator
 from revec.model.index import Index
 from revec.model.place import Place
@@ -139,8 +139,8 @@ class Elsewhere:
         for index, points in of.values():
             try:
                 vectors |= await self._at(index).fetched(points)
-            except NotFound:
-                continue  # dropped since
+            except (NotFound, StoreLost):
+                continue  # dropped since, or gone for good: whoever moves away from there pays for the texts
         return {
             text_hash: half(vectors[point_id])
             for text_hash, (_, point_id) in located.items()
