@@ -10,18 +10,20 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from revec.app import App
 from revec.migrate.check import check
 from revec.model.document import Draft
-from revec.model.errors import StoreUnavailable
+from revec.model.errors import NotFound, StoreUnavailable
 from revec.model.index import Collection, Index
 from revec.model.reading import Mode
 from revec.model.verdict import Outcome
 from revec.postgres import indexes
 from revec.stores import elsewhere, patient, upkeep
 from revec.stores.engines.postgresql import PostgreSQL
+from revec.stores.near import Asking
 from revec.stores.points import Point
 from revec.work import pack
 from tests import steps
@@ -392,6 +394,44 @@ async def test_a_search_of_a_store_that_is_away_is_by_words(
     assert not reading.degraded
 
 
+@pytest.mark.parametrize("error", [psycopg.errors.ReadOnlySqlTransaction("x"), KeyError("ids")])
+async def test_whatever_an_engine_stumbles_over_is_a_store_that_is_away(
+    error: Exception, app: App, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rests, and no worker ends by it; one that says that it has no such index is well."""
+    store = app.store_at(store_of("postgresql"))
+
+    async def failing(*_: Any) -> None:
+        raise error
+
+    with pytest.raises(NotFound):
+        await store.count("nothing")
+    assert not store.rests
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgreSQL, "count", failing)
+        with pytest.raises(StoreUnavailable, match=type(error).__name__):
+            await store.count("nothing")
+    assert store.rests
+
+
+@pytest.mark.parametrize("slow", ["store", "table"])
+async def test_a_search_that_ran_out_of_time_blames_whom_it_asked(
+    slow: str, app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store rests if it was the one; it does not where the table here kept the search waiting."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, steps.drafts(3))
+    await steps.drain(app)
+    store = app.store_at(index.place.store)
+    vector = (await app.store.sample(app.database, index, 1)).rows[0][2]
+    store.reading = 0.5
+    monkeypatch.setattr(PostgreSQL, "nearest", none_near)
+    monkeypatch.setattr(*((PostgreSQL, "fetch") if slow == "store" else (Asking, "_joined")), never)
+    with pytest.raises(StoreUnavailable):
+        await app.store.ahead(index, [vector], limit=5, tenant="default")
+    assert store.rests == (slow == "store")
+
+
 async def test_no_transaction_waits_for_the_network(
     app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +520,10 @@ async def gone(*_: Any, **__: Any) -> Any:
 
 async def never(*_: Any, **__: Any) -> Any:
     await asyncio.Event().wait()
+
+
+async def none_near(*_: Any, **__: Any) -> list[Any]:
+    return []
 
 
 async def said_and_not_done(*_: Any) -> None:

@@ -89,9 +89,7 @@ def of_error(error: BaseException, *, late: bool) -> How | None:
             return How.LATE if late else None
         case ProviderUnavailable(trouble=Trouble.TIMEOUT) | TimeoutError() | psycopg.errors.QueryCanceled():
             return How.LATE
-        case InputRefused():
-            return None
-        case ProviderError() | MissingExtra() | StoreUnavailable():
+        case ProviderError() | MissingExtra() | StoreUnavailable() if not isinstance(error, InputRefused):
             return How.FAILED
         case psycopg.Error():
             return None if is_gone(error) else How.FAILED
