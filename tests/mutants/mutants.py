@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -36,6 +36,7 @@ from revec.model.errors import (
     AnswerInvalid,
     BadInput,
     InputRefused,
+    NotFound,
     ProviderUnavailable,
     Refused,
     StoreUnavailable,
@@ -92,6 +93,7 @@ from revec.statistics import guards, margins, paired, samples, sequences
 from revec.statistics.guards import RateWatch
 from revec.stores import base, elsewhere, pgvector, upkeep
 from revec.stores.base import ChunkSet
+from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.routes import documents as pushed
@@ -681,6 +683,14 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "what a store has lost was never there": Mutant(
         attribute(elsewhere.Elsewhere, "_lost", none_of_them), away.test_no_gate_passes_what_a_store_has_lost
+    ),
+    "a store that kept a search waiting is asked again": Mutant(
+        attribute(Asking, "_blamed", lambda *_: nullcontext()),
+        away.test_a_search_that_ran_out_of_time_blames_whom_it_asked,
+    ),
+    "what a store has lost is waited for": Mutant(
+        attribute(elsewhere, "StoreLost", NotFound),
+        away.test_a_backfill_does_not_wait_for_what_a_store_has_lost,
     ),
     "the sweep takes what is being written": Mutant(
         without(
