@@ -13,7 +13,16 @@ from revec.app import App
 from revec.migrate import guard, rates
 from revec.migrate.canary import Wanted
 from revec.migrate.deadman import DeadMan
-from revec.model.errors import AnswerInvalid, BadInput, ProviderUnavailable, Refused, Trouble
+from revec.model.errors import (
+    AnswerInvalid,
+    BadInput,
+    InputRefused,
+    ProviderUnavailable,
+    Refused,
+    StoreUnavailable,
+    Trouble,
+    Unavailable,
+)
 from revec.model.index import Collection
 from revec.model.migration import State
 from revec.model.reading import How
@@ -364,6 +373,9 @@ async def test_what_is_served_is_counted(
         (ProviderUnavailable("x"), False, How.FAILED),
         (AnswerInvalid("x"), False, How.FAILED),
         (BadInput("x"), False, None),
+        (InputRefused("x"), False, None),
+        (StoreUnavailable("x"), False, How.FAILED),
+        (Unavailable("x"), False, None),
         (KeyError("x"), False, How.FAILED),
     ],
 )

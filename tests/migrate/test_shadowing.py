@@ -178,6 +178,22 @@ async def test_what_only_the_new_index_gets_wrong_fails(
     assert (await judged(monkeypatch, errors, seen(both))).outcome is Outcome.PASSED
 
 
+@pytest.mark.parametrize("outcome", ["error", "timeout"])
+async def test_where_the_old_index_fails_nothing_is_compared(
+    outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a question is neither good nor bad; where they are more than one in twenty, nothing can be told."""
+    some = rows(3_000, again_outcome=lambda n: outcome if n % 20 == 0 else "ok")
+    verdict = await judged(monkeypatch, errors, seen(some))
+    assert (verdict.outcome, verdict.evidence["n"]) == (Outcome.PASSED, 2_850)
+    more = rows(3_000, again_outcome=lambda n: outcome if n % 19 == 0 else "ok")
+    verdict = await judged(monkeypatch, errors, seen(more))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the comparison itself fails" in verdict.why
+    dead = rows(3_000, again_outcome=outcome, new_outcome=outcome)
+    assert (await judged(monkeypatch, errors, seen(dead))).outcome is Outcome.INCONCLUSIVE
+
+
 async def test_variance_is_required_of_one_space_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """In another space it is reported; in one, what neither a tie nor the approximation explains fails."""
     other = seen(rows(3_000, overlap=0.4, lost={"model": 6}, gained={"model": 6}))
@@ -212,6 +228,9 @@ def test_a_rung_ends_on_evidence() -> None:
     assert rung(SETTING, A_RUNG, 0).proven
     assert not rung(SETTING, A_RUNG, 2).proven
     assert rung(SETTING, 1_000, 20).proven
+    assert rung(SETTING, 1_000, 20, failed=52).proven
+    broken = rung(SETTING, 1_000, 20, failed=53)
+    assert (broken.proven, "the comparison itself fails" in broken.told) == (False, True)
 
 
 # --- the whole way -------------------------------------------------------------------------------------------
@@ -297,6 +316,18 @@ async def test_a_rung_with_errors_is_not_left(app: App, loopback: Loopback) -> N
     await world.tick(app)
     assert "gate errors FAILED" in (await world.look(app, made)).next
     assert await rate_of(app) == 0.02
+
+
+async def test_a_rung_is_not_left_on_pairs_that_both_failed(app: App, loopback: Loopback) -> None:
+    """A database that fails them both says nothing of what more load does to it."""
+    await shadowing(app)
+    await plant(app, 300, bad=300)
+    await steps.rows(app, "UPDATE revec.observation SET again_outcome = 'timeout' RETURNING 1")
+    await world.tick(app, 2)
+    assert await rate_of(app) == 0.02
+    await steps.rows(app, "UPDATE revec.observation SET again_outcome = 'ok', new_outcome = 'ok' RETURNING 1")
+    await world.tick(app, 2)
+    assert await rate_of(app) == 0.05
 
 
 async def test_without_it_shadowing_is_skipped(app: App, loopback: Loopback) -> None:

@@ -18,6 +18,7 @@ from revec.model.index import Collection, Kind
 from revec.model.migration import State
 from revec.model.verdict import Outcome, Verdict, together
 from revec.postgres import indexes, migrations
+from revec.stores.base import Sample
 from revec.work import queue
 from tests import loopback as fake
 from tests import steps
@@ -457,8 +458,9 @@ async def test_recall_is_decided_by_its_lower_bound(
     (index,) = await steps.rows(app, "SELECT id FROM revec.index")
     asked = iter(range(10_000))
 
-    async def sample(*_: Any) -> list[Any]:
-        return [(n, b"", np.ones(64)) for n in range(recall.QUERIES)]
+    async def sample(*_: Any) -> Sample:
+        rows = [(n, b"", np.ones(64)) for n in range(recall.QUERIES)]
+        return Sample(rows, len(rows))
 
     async def exact(*_: Any, **__: Any) -> list[tuple[int, float]]:
         return [(n, 0.9) for n in range(10)]

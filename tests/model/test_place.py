@@ -18,6 +18,7 @@ from revec.model.place import HERE, address, new_place
         ("qdrant://10.0.0.5:6333", False, "10_0_0_5"),
         ("qdrant:/folder", True, ""),
         ("postgresql://me@db.internal:5432/vectors?sslmode=verify-full", False, "db_internal"),
+        ("postgresql://me@127.0.0.1/vectors", True, "127_0_0_1"),
         ("postgresql://127.0.0.1.evil.org/db", False, "127_0_0_1_evil_org"),
     ],
 )
@@ -36,6 +37,8 @@ def test_what_is_not_on_this_machine_is_reached_by_tls(text: str, safe: bool, ke
         "postgresql://me@host/db?sslmode=require&sslpassword=s3cret",
         "chroma://host?token=s3cret",
         "qdrant://host?api_key=s3cret",
+        "qdrant://s3cret@host:6333",
+        "chroma://s3cret@host",
     ],
 )
 def test_a_secret_is_refused_and_not_repeated(text: str) -> None:

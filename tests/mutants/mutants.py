@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -36,6 +36,7 @@ from revec.model.errors import (
     AnswerInvalid,
     BadInput,
     InputRefused,
+    NotFound,
     ProviderUnavailable,
     Refused,
     StoreUnavailable,
@@ -92,6 +93,7 @@ from revec.statistics import guards, margins, paired, samples, sequences
 from revec.statistics.guards import RateWatch
 from revec.stores import base, elsewhere, pgvector, upkeep
 from revec.stores.base import ChunkSet
+from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.routes import documents as pushed
@@ -293,6 +295,10 @@ def of_everybody(pool: comparison.Pool, *of: Any) -> Any:
 
 async def never(*_: Any) -> bool:
     return False
+
+
+async def none_of_them(*_: Any) -> list[int]:
+    return []
 
 
 async def nothing_known(*_: Any) -> dict[bytes, Any]:
@@ -674,6 +680,17 @@ MUTANTS: dict[str, Mutant] = {
     "a deletion is believed": Mutant(
         attribute(upkeep.Upkeep, "_require_gone", nothing),
         away.test_a_deletion_is_believed_when_it_is_seen,
+    ),
+    "what a store has lost was never there": Mutant(
+        attribute(elsewhere.Elsewhere, "_lost", none_of_them), away.test_no_gate_passes_what_a_store_has_lost
+    ),
+    "a store that kept a search waiting is asked again": Mutant(
+        attribute(Asking, "_blamed", lambda *_: nullcontext()),
+        away.test_a_search_that_ran_out_of_time_blames_whom_it_asked,
+    ),
+    "what a store has lost is waited for": Mutant(
+        attribute(elsewhere, "StoreLost", NotFound),
+        away.test_a_backfill_does_not_wait_for_what_a_store_has_lost,
     ),
     "the sweep takes what is being written": Mutant(
         without(
@@ -1627,6 +1644,19 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "an unsound sample proves something": Mutant(
         attribute(Evidence, "doubt", None), shadowing.test_what_is_unsound_proves_nothing
+    ),
+    "where the old index failed the new one did well": Mutant(
+        attribute(Evidence, "compared", property(lambda self: self.rows)),
+        shadowing.test_where_the_old_index_fails_nothing_is_compared,
+    ),
+    "a rung rises on pairs that both failed": Mutant(
+        instead(
+            shadows.SQL,
+            "rung",
+            ("count(*) FILTER (WHERE o.again_outcome NOT IN ('error', 'timeout')) AS", "count(*) AS"),
+            ("IN ('error', 'timeout')) AS failed", "IN ('')) AS failed"),
+        ),
+        shadowing.test_a_rung_is_not_left_on_pairs_that_both_failed,
     ),
     "a rung ends before its evidence is there": Mutant(
         attribute(evidence, "A_RUNG", 50), shadowing.test_a_migration_waits_for_its_searches

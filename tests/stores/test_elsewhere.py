@@ -10,27 +10,32 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from revec.app import App
 from revec.migrate.check import check
 from revec.model.document import Draft
-from revec.model.errors import StoreUnavailable
+from revec.model.errors import NotFound, StoreUnavailable
 from revec.model.index import Collection, Index
 from revec.model.reading import Mode
+from revec.model.verdict import Outcome
 from revec.postgres import indexes
 from revec.stores import elsewhere, patient, upkeep
 from revec.stores.engines.postgresql import PostgreSQL
+from revec.stores.near import Asking
 from revec.stores.points import Point
 from revec.work import pack
 from tests import steps
 from tests.loopback import Loopback
+from tests.migrate import world
 from tests.work import hands, test_write_protocol
 
 StoreOf = Callable[[str], str]
 ONE = Draft(key="one", title="one", body="the first text")
 EDITED = replace(ONE, body="the second text")
 WRITING = ("points_intended", "points_put", "vectors_written", "before_commit", "after_commit")
+GATES = ("completeness", "fidelity", "recall")
 TENDING = ("points_condemned", "points_deleted")
 
 
@@ -260,6 +265,21 @@ async def test_a_backfill_waits_for_the_store_that_it_copies_from(
     await hands.assert_oracle(app, home)
 
 
+async def test_a_backfill_does_not_wait_for_what_a_store_has_lost(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers, and knows the index no more: it will never have those vectors, so they are paid for."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, steps.drafts(10))
+    await steps.drain(app)
+    home, _ = await indexed(app, monkeypatch, "pg", "home")
+    await steps.put(app, home, steps.drafts(10))
+    await steps.rows(app, "UPDATE revec.work SET lane = 2 RETURNING 1")
+    await app.store_at(index.place.store).drop(index.place.name)
+    summary = await steps.drain_soon(app)
+    assert (summary.embedded, await hands.work(app)) == (10, [])
+
+
 async def test_what_is_put_after_its_deletion_is_found(
     app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +394,44 @@ async def test_a_search_of_a_store_that_is_away_is_by_words(
     assert not reading.degraded
 
 
+@pytest.mark.parametrize("error", [psycopg.errors.ReadOnlySqlTransaction("x"), KeyError("ids")])
+async def test_whatever_an_engine_stumbles_over_is_a_store_that_is_away(
+    error: Exception, app: App, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rests, and no worker ends by it; one that says that it has no such index is well."""
+    store = app.store_at(store_of("postgresql"))
+
+    async def failing(*_: Any) -> None:
+        raise error
+
+    with pytest.raises(NotFound):
+        await store.count("nothing")
+    assert not store.rests
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgreSQL, "count", failing)
+        with pytest.raises(StoreUnavailable, match=type(error).__name__):
+            await store.count("nothing")
+    assert store.rests
+
+
+@pytest.mark.parametrize("slow", ["store", "table"])
+async def test_a_search_that_ran_out_of_time_blames_whom_it_asked(
+    slow: str, app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store rests if it was the one; it does not where the table here kept the search waiting."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, steps.drafts(3))
+    await steps.drain(app)
+    store = app.store_at(index.place.store)
+    vector = (await app.store.sample(app.database, index, 1)).rows[0][2]
+    store.reading = 0.5
+    monkeypatch.setattr(PostgreSQL, "nearest", none_near)
+    monkeypatch.setattr(*((PostgreSQL, "fetch") if slow == "store" else (Asking, "_joined")), never)
+    with pytest.raises(StoreUnavailable):
+        await app.store.ahead(index, [vector], limit=5, tenant="default")
+    assert store.rests == (slow == "store")
+
+
 async def test_no_transaction_waits_for_the_network(
     app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +468,49 @@ async def test_no_transaction_waits_for_the_network(
     assert open_ones == {"put": [], "delete": [], "fetch": [], "nearest": []}
 
 
+async def test_no_gate_passes_what_a_store_has_lost(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One point, then all of them: each gate says what it saw of it. Whole, and empty, they pass."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    for gate in GATES:
+        assert (await world.judged(app, gate, index)).outcome is Outcome.PASSED, f"{gate} of an empty index"
+    await steps.put(app, made, steps.drafts(20))
+    await steps.drain(app)
+    for gate in GATES:
+        assert (await world.judged(app, gate, index)).outcome is Outcome.PASSED, gate
+    points = [row.point_id for row in await steps.rows(app, f"SELECT point_id FROM revec.vectors_{index.id}")]
+    for lost in (1, 20):
+        await app.store_at(index.place.store).delete(index.place.name, points[:lost])
+        told = {gate: await world.judged(app, gate, index) for gate in GATES}
+        assert told["completeness"].why == f"of 20 documents: {lost} missing"
+        assert told["fidelity"].why == f"the store has lost {lost} of 20 sampled vectors"
+        assert {told["completeness"].outcome, told["fidelity"].outcome} == {Outcome.FAILED}
+        assert told["recall"].outcome is not Outcome.PASSED
+        assert told["recall"].evidence["lost"] == lost
+
+
+async def test_what_is_replaced_meanwhile_is_not_lost(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit between the table's answer and the store's: none is held against the store, and none passes."""
+    made, index = await indexed(app, monkeypatch, store_of("postgresql"))
+    await steps.put(app, made, [ONE])
+    await steps.drain(app)
+    fetch = PostgreSQL.fetch
+
+    async def fetch_late(store: PostgreSQL, place: str, ids: Sequence[UUID]) -> Any:
+        await steps.rows(app, f"UPDATE revec.vectors_{index.id} SET point_id = gen_random_uuid() RETURNING 1")
+        await store.delete(place, ids)
+        return await fetch(store, place, ids)
+
+    monkeypatch.setattr(PostgreSQL, "fetch", fetch_late)
+    sample = await app.store.sample(app.database, index, 10)
+    assert (sample.rows, sample.drawn, sample.lost) == ([], 1, 0)
+    for gate in ("fidelity", "recall"):
+        assert (await world.judged(app, gate, index)).outcome is Outcome.INCONCLUSIVE
+
+
 # --- hands ----------------------------------------------------------------------------------------
 
 
@@ -419,6 +520,10 @@ async def gone(*_: Any, **__: Any) -> Any:
 
 async def never(*_: Any, **__: Any) -> Any:
     await asyncio.Event().wait()
+
+
+async def none_near(*_: Any, **__: Any) -> list[Any]:
+    return []
 
 
 async def said_and_not_done(*_: Any) -> None:

@@ -78,7 +78,7 @@ class Shelf:
             return await self.store.known(conn, self.index.space, [hashed(text) for text in texts])
 
     async def sample(self, size: int) -> list[tuple[int, bytes, np.ndarray]]:
-        return await self.store.sample(self.app.database, self.index, size)
+        return (await self.store.sample(self.app.database, self.index, size)).rows
 
     async def everything(self) -> dict[int, list[np.ndarray]]:
         """doc_id → its chunks' vectors, in no order, by the port alone."""

@@ -169,7 +169,7 @@ async def _sample(database: Database, store: Store, found: Between) -> None:
     one, other = (side.index for side in found.sides)
     wrong = {doc_id for side in found.sides for doc_id in side.causes}
     for mine, theirs in ((one, other), (other, one)):
-        rows = [row for row in await store.sample(database, mine, SAMPLE) if row[0] not in wrong]
+        rows = [row for row in (await store.sample(database, mine, SAMPLE)).rows if row[0] not in wrong]
         ids = sorted({doc_id for doc_id, *_ in rows})
         there = await store.vectors(database, theirs, ids, tenant=None)
         compared = {

@@ -31,7 +31,9 @@ BROKEN = 0.001  # p of a sample that is none
 SAME = 0.9  # overlap of the old index with itself, below which the harness is broken
 CELLS = 4  # of the lowest rate, in which questions have to lie alike
 EXPECTED = 5  # in each cell, or its p is no p
-BAD = {Outcome.ERROR, Outcome.TIMEOUT, Outcome.EMPTY}
+FAILED = {Outcome.ERROR, Outcome.TIMEOUT}
+BAD = {*FAILED, Outcome.EMPTY}
+MOST_FAILED = 0.05  # of the questions may fail with the old index asked again, or nothing is compared
 EXPLAINED = {Cause.ANN, Cause.TIE, Cause.CHANGED}  # by which indexes of one space may differ
 
 
@@ -67,6 +69,11 @@ class Evidence:
     def unchanged(self) -> list[Any]:
         """Without those in which a document was written between the arms."""
         return [row for row in self.rows if not row.changed]
+
+    @property
+    def compared(self) -> list[Any]:
+        """Those that the old index answered when it was asked again: the others are no units."""
+        return [row for row in self.rows if row.again_outcome not in FAILED]
 
     @property
     def in_rung(self) -> list[Any]:
@@ -127,15 +134,25 @@ def next_rung(rate: float) -> float | None:
     return next((rung for rung in RUNGS if rung > rate), None)
 
 
-def rung(setting: Setting, questions: int, bad: int) -> Rung:
-    """A step of load, no proof of quality: what was seen since the rate was set."""
+def fails_itself(failed: int, questions: int) -> bool:
+    """Whether the comparison does: the old index asked again gave no answer to too many of the questions."""
+    return failed > MOST_FAILED * questions
+
+
+def rung(setting: Setting, questions: int, bad: int, failed: int = 0) -> Rung:
+    """A step of load, no proof of quality: what was seen since the rate was set.
+
+    failed: questions beside those, which the old index did not answer when it was asked again.
+    """
     upper = next_rung(setting.rate)
     bound = binomial_upper_bound(bad, questions)
-    proven = questions >= A_RUNG and bound <= RUNG_BAD
+    proven = questions >= A_RUNG and bound <= RUNG_BAD and not fails_itself(failed, questions + failed)
     told = (
         f"{questions:,} of {A_RUNG:,} questions at {setting.rate:.0%}, "
         f"at most {bound:.1%} go wrong with the new index alone"
     )
+    if fails_itself(failed, questions + failed):
+        told += f"; the comparison itself fails: {failed:,} more fail with the old index asked again"
     return Rung(setting.rate, upper, proven, told)
 
 

@@ -56,7 +56,7 @@ def carried(pairs: Sequence[Pair], threshold: float) -> float | None:
 
 async def _pairs(database: Database, store: Store, old: Index, new: Index) -> list[Pair]:
     chance = random.Random(old.collection_id)  # noqa: S311 - a sample, no secret
-    sampled = await store.sample(database, old, PROBES)
+    sampled = (await store.sample(database, old, PROBES)).rows
     async with database.transaction("worker") as conn:
         probes = await documents.hydrate(conn, sorted({doc_id for doc_id, *_ in sampled}), None)
     found: dict[tuple[int, int], Pair] = {}

@@ -10,6 +10,7 @@ RevecError
 ├── TooMuch               the caller's purse is empty: later again
 ├── Unavailable           the database or a server cannot be reached
 │   └── StoreUnavailable      a store of vectors does not answer: try later
+│       └── StoreLost             it answers, and has lost a whole index: restore it, or move away
 ├── MissingExtra          a package of an optional extra is not installed
 └── ProviderError         something went wrong between us and an embedding model
     ├── ProviderUnavailable   the provider's fault: try later, burn no attempt
@@ -65,6 +66,10 @@ class Unavailable(RevecError):
 
 class StoreUnavailable(Unavailable):
     """A store of vectors elsewhere does not answer, or not as it should."""
+
+
+class StoreLost(StoreUnavailable):
+    """A store elsewhere answers, and no longer knows an index that should live there."""
 
 
 class MissingExtra(RevecError):

@@ -12,6 +12,7 @@ from revec.model.errors import BadInput
 
 PG = "pg"
 LOCAL = "localhost"
+WITH_USER = "postgresql"  # the engine that knows users: to the others a name before the host is a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,11 @@ def address(store: str) -> Address:
         port = parts.port
     except ValueError:
         raise BadInput("that is no address of a store: write chroma://host:8000") from None
-    if parts.password is not None or _holds_password(parts):
+    if _holds_secret(parts):
         host = parts.hostname or "HOST"
         name = re.sub(r"[^A-Z0-9]", "_", host.upper())
         raise BadInput(
-            "an address of a store is kept and shown, so it holds no password: "
+            "an address of a store is kept and shown, so it holds no password and no key: "
             f"leave it out, and set REVEC_STORE_KEYS__{name}"
         )
     if not parts.scheme or not (parts.hostname or parts.path) or store != store.strip():
@@ -88,7 +89,8 @@ def address(store: str) -> Address:
     return Address(parts.scheme, parts.hostname or "", port, parts.path, parts.username, parts.query)
 
 
-def _holds_password(parts: SplitResult) -> bool:
-    return (
-        re.search(r"(^|&)(password|sslpassword|api_?key|token|key)=", parts.query, re.IGNORECASE) is not None
-    )
+def _holds_secret(parts: SplitResult) -> bool:
+    if parts.password is not None or (parts.username is not None and parts.scheme != WITH_USER):
+        return True
+    asked = re.search(r"(^|&)(password|sslpassword|api_?key|token|key)=", parts.query, re.IGNORECASE)
+    return asked is not None

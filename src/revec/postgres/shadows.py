@@ -146,12 +146,14 @@ async def seen(conn: Connection, pair: Pair, setting: Setting) -> list[Any]:
     return await (await conn.execute(SQL.seen, asked)).fetchall()
 
 
-async def rung(conn: Connection, pair: Pair, setting: Setting) -> tuple[int, int]:
-    """Questions since the rate was set, and those that went wrong with the candidate alone."""
+async def rung(conn: Connection, pair: Pair, setting: Setting) -> tuple[int, int, int]:
+    """Questions compared since the rate was set, those that went wrong with the candidate alone, and
+    beside them those that the serving index did not answer when it was asked again.
+    """
     asked = {**pair.asked, "rung_at": setting.rung_at, "rate": setting.rate}
     row = await (await conn.execute(SQL.rung, asked)).fetchone()
     assert row is not None
-    return row.questions, row.bad
+    return row.questions, row.bad, row.failed
 
 
 async def losses(conn: Connection, pair: Pair) -> Losses:

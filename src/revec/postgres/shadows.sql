@@ -95,8 +95,10 @@ SELECT o.id, o.tenant, o.place, o.weight, o.chosen, o.new_first, o.changed, o.ag
  ORDER BY o.done_at, o.id;
 
 -- name: rung
-SELECT count(*) AS questions,
-       count(*) FILTER (WHERE o.new_outcome <> 'ok' AND o.again_outcome = 'ok') AS bad
+-- Where the old index asked again failed as well, nothing was compared.
+SELECT count(*) FILTER (WHERE o.again_outcome NOT IN ('error', 'timeout')) AS questions,
+       count(*) FILTER (WHERE o.new_outcome <> 'ok' AND o.again_outcome = 'ok') AS bad,
+       count(*) FILTER (WHERE o.again_outcome IN ('error', 'timeout')) AS failed
   FROM revec.observation o
  WHERE o.collection_id = %(collection)s AND o.serving = %(serving)s AND o.candidate = %(candidate)s
    AND o.done_at > %(rung_at)s::timestamptz AND (o.chosen <> 'tenant' OR o.place < %(rate)s);

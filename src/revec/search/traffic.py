@@ -12,7 +12,15 @@ from contextlib import suppress
 
 import psycopg
 
-from revec.model.errors import MissingExtra, ProviderError, ProviderUnavailable, RevecError, Trouble
+from revec.model.errors import (
+    InputRefused,
+    MissingExtra,
+    ProviderError,
+    ProviderUnavailable,
+    RevecError,
+    StoreUnavailable,
+    Trouble,
+)
 from revec.model.index import Index
 from revec.model.reading import How, Reading
 from revec.postgres import traffic
@@ -81,7 +89,7 @@ def of_error(error: BaseException, *, late: bool) -> How | None:
             return How.LATE if late else None
         case ProviderUnavailable(trouble=Trouble.TIMEOUT) | TimeoutError() | psycopg.errors.QueryCanceled():
             return How.LATE
-        case ProviderError() | MissingExtra():
+        case ProviderError() | MissingExtra() | StoreUnavailable() if not isinstance(error, InputRefused):
             return How.FAILED
         case psycopg.Error():
             return None if is_gone(error) else How.FAILED

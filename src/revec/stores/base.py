@@ -37,6 +37,15 @@ class ChunkSet:
     points: Sequence[UUID] = ()  # of each chunk, once it is staged; none in this database
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Random rows of an index. Those drawn beyond these and the lost ones were replaced meanwhile."""
+
+    rows: list[tuple[int, bytes, Vector]]  # (doc_id, text_hash, vector)
+    drawn: int  # rows of the table here; none: it is empty
+    lost: int = 0  # of them, whose vectors a store elsewhere should have and has not
+
+
 Scored = list[tuple[int, float]]  # (doc_id, cosine similarity), best first, each document once
 Located = Mapping[bytes, tuple[Index, UUID]]  # text hash → whose point has its vector
 
@@ -160,8 +169,7 @@ class Store(Protocol):
     ) -> dict[int, list[Vector]]:
         """What is stored of these documents of a tenant (None: anybody's), each chunk's in their order."""
 
-    async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
-        """Random (doc_id, text_hash, vector) rows."""
+    async def sample(self, database: Database, index: Index, size: int) -> Sample: ...
 
     async def lost(self, index: Index) -> list[int]:
         """Documents of which a store elsewhere does not have all that it should."""

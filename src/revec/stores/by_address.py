@@ -11,7 +11,7 @@ from revec.model.place import Place
 from revec.model.space import Space
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import Statement
-from revec.stores.base import Build, ChunkSet, Here, Located, Scored, Searching, Store, Vector
+from revec.stores.base import Build, ChunkSet, Here, Located, Sample, Scored, Searching, Store, Vector
 
 
 class ByAddress:
@@ -78,7 +78,7 @@ class ByAddress:
     ) -> dict[int, list[Vector]]:
         return await self._of(index.place).vectors(database, index, doc_ids, tenant=tenant)
 
-    async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+    async def sample(self, database: Database, index: Index, size: int) -> Sample:
         return await self._of(index.place).sample(database, index, size)
 
     async def lost(self, index: Index) -> list[int]:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from revec.model.errors import NotFound, StoreUnavailable
+from revec.model.errors import NotFound, StoreLost, StoreUnavailable
 from revec.model.filter import Filter, Operator
 from revec.model.index import Index
 from revec.model.place import Place
@@ -23,7 +23,7 @@ from revec.postgres import indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection, Database, role_of
 from revec.postgres.queries import beside
-from revec.stores.base import Build, ChunkSet, Located, Vector, half
+from revec.stores.base import Build, ChunkSet, Located, Sample, Vector, half
 from revec.stores.near import Answered, Asking
 from revec.stores.patient import Patient
 from revec.stores.placed import Placed
@@ -139,8 +139,8 @@ class Elsewhere:
         for index, points in of.values():
             try:
                 vectors |= await self._at(index).fetched(points)
-            except NotFound:
-                continue  # dropped since
+            except (NotFound, StoreLost):
+                continue  # dropped since, or gone for good: whoever moves away from there pays for the texts
         return {
             text_hash: half(vectors[point_id])
             for text_hash, (_, point_id) in located.items()
@@ -173,16 +173,18 @@ class Elsewhere:
                 found.setdefault(row.doc_id, []).append(half(vectors[row.point_id]))
         return found
 
-    async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+    async def sample(self, database: Database, index: Index, size: int) -> Sample:
         placed = self._at(index)
         async with database.transaction("worker") as conn:
             rows = await placed.rows(conn, SQL.sample, {"size": size})
         vectors = await placed.fetched([row.point_id for row in rows])
-        return [
+        there = [
             (row.doc_id, row.text_hash, half(vectors[row.point_id]))
             for row in rows
             if row.point_id in vectors
         ]
+        missing = [row.point_id for row in rows if row.point_id not in vectors]
+        return Sample(there, len(rows), len(await self._lost(placed, missing)))
 
     async def lost(self, index: Index) -> list[int]:
         placed = self._at(index)
@@ -196,10 +198,16 @@ class Elsewhere:
             points = [row.point_id for row in rows]
             after = points[-1]
             there = await placed.fetched(points)
-            if missing := [point_id for point_id in points if point_id not in there]:
-                async with self._database.transaction("worker") as conn:  # unless they were replaced since
-                    rows = await placed.rows(conn, SQL.of_points, {"points": missing})
-                documents |= {row.doc_id for row in rows}
+            missing = [point_id for point_id in points if point_id not in there]
+            documents.update(await self._lost(placed, missing))
+
+    async def _lost(self, placed: Placed, missing: Sequence[UUID]) -> list[int]:
+        """Of each point that the store has not its document, unless it was replaced since it was named."""
+        if not missing:
+            return []
+        async with self._database.transaction("worker") as conn:
+            rows = await placed.rows(conn, SQL.of_points, {"points": list(missing)})
+        return [row.doc_id for row in rows]
 
     async def strays(self, index: Index, *, bury: bool) -> int:
         found = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -75,39 +76,53 @@ class Asking:
         """By the store; here, where that is less work or the only way to enough."""
         seconds = self.placed.store.reading
         try:
-            async with asyncio.timeout(len(queries) * seconds):
-                return Answered({query.tobytes(): await self._near(query) for query in queries})
+            async with asyncio.timeout(len(queries) * seconds) as until:
+                return Answered({query.tobytes(): await self._near(query, until) for query in queries})
         except TimeoutError as error:
             raise StoreUnavailable(f"{self.placed.store.name} did not answer within {seconds:g} s") from error
 
-    async def ranked(self, queries: Sequence[Vector]) -> Answered:
+    async def ranked(self, queries: Sequence[Vector], until: asyncio.Timeout | None = None) -> Answered:
         """Every chunk that counts is fetched, once for all queries: exact, and as long as there are many."""
+        if not queries:
+            return Answered({})
         ranking = Ranking(queries, self.limit)
         after: UUID | None = None
         while rows := await self._passing(after, BLOCK):
-            vectors = await self.placed.fetched([row.point_id for row in rows])
+            with self._blamed(until):
+                vectors = await self.placed.fetched([row.point_id for row in rows])
             there = [row for row in rows if row.point_id in vectors]
             ranking.add([row.doc_id for row in there], [vectors[row.point_id] for row in there])
             after = rows[-1].point_id
         return Answered({query.tobytes(): best for query, best in zip(queries, ranking.best(), strict=True)})
 
-    async def _near(self, query: Vector) -> Scored:
+    @contextmanager
+    def _blamed(self, until: asyncio.Timeout | None) -> Iterator[None]:
+        """A store that is being asked when the time is up rests: nobody else is to wait as long."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if until is not None and until.expired():
+                self.placed.store.rest()
+            raise
+
+    async def _near(self, query: Vector, until: asyncio.Timeout) -> Scored:
         if self.where is not None and len(await self._passing(None, FEW + 1)) <= FEW:
-            return await self._ranked_here(query)
+            return await self._ranked_here(query, until)
         wanted, found = self.limit + SPARE, list[tuple[int, float]]()
         store, place = self.placed.store, self.placed.index.place.name
         while wanted <= MOST_NEAR:
-            near = await self.placed.there(store.nearest(place, query, limit=wanted, tenant=self.tenant))
+            with self._blamed(until):
+                near = await self.placed.there(store.nearest(place, query, limit=wanted, tenant=self.tenant))
             found = await self._joined(near)
             if len(found) >= self.limit:
                 return found[: self.limit]
             if len(near) < wanted:
                 break  # there are no more; but an approximate index may say so and be wrong
             wanted *= DEEPER
-        return await self._ranked_here(query) if await self._are_more(found) else found
+        return await self._ranked_here(query, until) if await self._are_more(found) else found
 
-    async def _ranked_here(self, query: Vector) -> Scored:
-        return (await self.ranked([query])).found[query.tobytes()]
+    async def _ranked_here(self, query: Vector, until: asyncio.Timeout) -> Scored:
+        return (await self.ranked([query], until)).found[query.tobytes()]
 
     async def _are_more(self, found: Scored) -> bool:
         """Whether a document counts that is not among those found."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
-from revec.model.errors import StoreUnavailable
+from revec.model.errors import NotFound, StoreUnavailable
 from revec.stores.base import Vector
 from revec.stores.points import Near, Point, Points
 
@@ -71,21 +71,29 @@ class Patient:
     async def close(self) -> None:
         await self.points.close()
 
+    def rest(self) -> None:
+        """It failed: searches leave it alone for a while, the longer the oftener it fails."""
+        first, longest = REST
+        self._until = time.monotonic() + min(first * 2**self._failures, longest)
+        self._failures += 1
+
     async def _asked(self, asking: Awaitable[Answer], seconds: float) -> Answer:
         try:
             async with asyncio.timeout(seconds):
                 answer = await asking
         except TimeoutError as error:
-            self._rest()
+            self.rest()
             raise StoreUnavailable(f"{self.name} did not answer within {seconds:g} s") from error
-        except StoreUnavailable:
-            self._rest()
+        except NotFound:
             raise
+        except StoreUnavailable:
+            self.rest()
+            raise
+        except Exception as error:  # whatever an engine stumbles over: no worker ends by it
+            self.rest()
+            raise StoreUnavailable(
+                f"{self.name} answered what we cannot use ({type(error).__name__})"
+            ) from error
         self._failures = 0
         self._until = 0.0
         return answer
-
-    def _rest(self) -> None:
-        first, longest = REST
-        self._until = time.monotonic() + min(first * 2**self._failures, longest)
-        self._failures += 1

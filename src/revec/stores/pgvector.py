@@ -21,7 +21,7 @@ from revec.postgres import filters, graphs, indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection, Database, role_of
 from revec.postgres.queries import Statement, beside
-from revec.stores.base import Build, ChunkSet, InThisDatabase, Scored, Vector, half
+from revec.stores.base import Build, ChunkSet, InThisDatabase, Sample, Scored, Vector, half
 
 SQL = beside(__file__)
 PLAIN_DIMS = 4_000  # a longer halfvec does not fit a page beside its row
@@ -171,10 +171,10 @@ class PgVector(InThisDatabase):
             found.setdefault(row.doc_id, []).append(row.embedding.to_numpy())
         return found
 
-    async def sample(self, database: Database, index: Index, size: int) -> list[tuple[int, bytes, Vector]]:
+    async def sample(self, database: Database, index: Index, size: int) -> Sample:
         async with database.transaction("worker") as conn:
             drawn = await self._drawn(conn, index, size, SQL.sample, SQL.sample_blocks)
-        return [(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in drawn]
+        return Sample([(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in drawn], len(drawn))
 
     async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
         return [row.doc_id for row in await self._drawn(conn, index, size, SQL.some, SQL.some_blocks)]

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from revec.model.errors import NotFound, StoreUnavailable
+from revec.model.errors import NotFound, StoreLost
 from revec.model.index import Index
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
@@ -65,7 +65,8 @@ class Placed:
 
         Raises:
             NotFound: the index was dropped, here too.
-            StoreUnavailable: it does not answer, or it alone has lost the index.
+            StoreUnavailable: it does not answer.
+            StoreLost: it alone has lost the index.
         """
         try:
             return await asking
@@ -76,7 +77,7 @@ class Placed:
             assert row is not None
             if not row.there_is:
                 raise self.dropped() from error
-            raise StoreUnavailable(
+            raise StoreLost(
                 f"{self.store.name} has lost {self.index.place.name}, which {self.index.name} lives in: "
                 "restore it there, or start a migration to another store"
             ) from error

@@ -58,6 +58,7 @@ async def judge(case: Case) -> Verdict:
     after = 0
     while after < LAST_ID:
         after = await _count_chunk(database, index, tally, asked | {"after": after})
+    tally.missing += len(await case.tools.store.lost(index))  # known here, and not there
     evidence = asdict(tally) | {"horizon": horizon}
     figures = Figures(now=tally.wrong, limit=0, n=tally.documents)
     async with database.transaction("worker") as conn:

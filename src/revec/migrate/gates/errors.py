@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from revec.migrate.evidence import ERRORS, Evidence
+from revec.migrate.evidence import BAD, ERRORS, Evidence, fails_itself
 from revec.migrate.gates.base import Case, shadowed
 from revec.model.verdict import Outcome, Verdict
 from revec.statistics.rates import binomial_upper_bound
@@ -23,6 +23,12 @@ async def judge(case: Case) -> Verdict:
     from revec.statistics.guards import guard, proof_below
 
     alone, shown = _alone(seen), counted(seen)
+    if fails_itself(shown["not compared"], len(seen.rows)):
+        why = (
+            "the comparison itself fails: the old index asked again gave no answer to "
+            f"{shown['not compared']:,} of {len(seen.rows):,} questions"
+        )
+        return Verdict(ERRORS, Outcome.INCONCLUSIVE, why, shown)
     told = (
         f"{shown['new alone']} of {len(alone):,} went wrong with the new index alone, "
         f"at most {shown['bound']:.1%} do; {shown['old']} with the old one"
@@ -41,6 +47,7 @@ def counted(seen: Evidence) -> dict[str, Any]:
     alone = _alone(seen)
     return {
         "n": len(alone),
+        "not compared": len(seen.rows) - len(alone),
         "old": sum(seen.bad("again")),
         "new": sum(seen.bad("new")),
         "new alone": sum(alone),
@@ -51,9 +58,8 @@ def counted(seen: Evidence) -> dict[str, Any]:
 
 
 def _alone(seen: Evidence) -> list[bool]:
-    """Of each question whether the new index alone got it wrong."""
-    pairs = zip(seen.bad("again"), seen.bad("new"), strict=True)
-    return [new and not old for old, new in pairs]
+    """Of each question that the old index answered whether the new one alone got it wrong."""
+    return [row.new_outcome in BAD and row.again_outcome not in BAD for row in seen.compared]
 
 
 def _outcomes(rows: list[Any], arm: str) -> dict[str, int]:

@@ -30,15 +30,19 @@ async def judge(case: Case) -> Verdict:
     try:
         if drift := await sentinels.drift(tools.database, provider, index):
             return Verdict(FIDELITY, Outcome.FAILED, drift)
-        cosines, duplicates, different = await _sampled(tools, provider, index)
+        sample = await tools.store.sample(tools.database, index, tools.limits.sample)
+        if sample.lost:
+            why = f"the store has lost {sample.lost:,} of {sample.drawn:,} sampled vectors"
+            return Verdict(FIDELITY, Outcome.FAILED, why, {"sample": sample.drawn, "lost": sample.lost})
+        cosines, duplicates, different = await _embedded_again(tools, provider, index, sample.rows)
     except AnswerInvalid as error:
         return Verdict(FIDELITY, Outcome.FAILED, str(error))
     except ProviderError as error:
         return Verdict(FIDELITY, Outcome.INCONCLUSIVE, str(error))
-    return _fidelity(cosines, duplicates, different)
+    return _fidelity(cosines, duplicates, different, drawn=sample.drawn)
 
 
-def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
+def _fidelity(cosines: list[float], duplicates: int, different: int, *, drawn: int) -> Verdict:
     bad = sum(each < sentinels.SAME_COSINE for each in cosines)
     evidence = {
         "sample": len(cosines),
@@ -54,7 +58,7 @@ def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
     if bad or alike:
         why = f"{bad} of {len(cosines)} differ from a fresh embedding, {duplicates} share a vector"
         return Verdict(FIDELITY, Outcome.FAILED, why, evidence, figures)
-    if different and not cosines:
+    if drawn and not cosines:
         why = "no sampled vector is of its document's present text: nothing could be compared"
         return Verdict(FIDELITY, Outcome.INCONCLUSIVE, why, evidence, figures)
     if not cosines:
@@ -64,9 +68,10 @@ def _fidelity(cosines: list[float], duplicates: int, different: int) -> Verdict:
     return Verdict(FIDELITY, Outcome.PASSED, f"0 of {len(cosines)} differ, {rest}", evidence, figures)
 
 
-async def _sampled(tools: Tools, provider: Provider, index: Index) -> tuple[list[float], int, int]:
+async def _embedded_again(
+    tools: Tools, provider: Provider, index: Index, rows: list[Row]
+) -> tuple[list[float], int, int]:
     """Cosines of stored and fresh vectors; of how many different texts one has another's vector."""
-    rows = await tools.store.sample(tools.database, index, tools.limits.sample)
     async with tools.database.transaction("worker") as conn:
         sized = await documents.measured(conn, {doc_id for doc_id, *_ in rows})
     cosines: list[float] = []
