@@ -24,6 +24,7 @@ from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
 from revec.migrate import backfill, conductor, decide, evidence, outlook, sample, switch
+from revec.migrate import canary as showing
 from revec.migrate import compare as comparison
 from revec.migrate import orders as ordering
 from revec.migrate import thresholds as carrying
@@ -1735,6 +1736,9 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a canary on what was proven before the rehearsal": Mutant(
         attribute(switch.Switch, "still_proven", nothing), users.test_a_gate_that_fails_while_it_is_rehearsed
+    ),
+    "a canary on a route that somebody moved": Mutant(
+        attribute(showing, "_require_unmoved", lambda *_, **__: None), users.test_who_takes_users_back_wins
     ),
     "answers of another epoch are quiet ones": Mutant(
         without(canaries.SQL, "answered", " AND epoch = %(epoch)s"), users.test_no_step_while_a_guard_holds

@@ -76,6 +76,7 @@ async def test_a_mutant_is_noticed(
         "goal": 60,
         "gate": errors,
         "what": "too much was shed",
+        "who": "a person",
     }
     asked = inspect.signature(mutant.scenario).parameters
     for fixture, make in WORLDS.items():

@@ -139,9 +139,11 @@ class Conductor:
 
     async def _widen(self, migration: Migration, why: str) -> None:
         async with self._database.transaction() as conn:
-            wanted = await next_step(conn, migration)
-        if wanted is not None:
-            await Canary(self._switch).show(await self._collection(migration), wanted, why=why)
+            step = await next_step(conn, migration)
+        if step is not None:
+            wanted, epoch = step
+            collection = await self._collection(migration)
+            await Canary(self._switch).show(collection, wanted, why=why, seen=epoch)
 
     async def _collection(self, migration: Migration) -> Collection:
         async with self._database.transaction() as conn:
