@@ -183,6 +183,41 @@ async def test_a_dead_old_model_is_an_alarm(
     assert "standby model" not in await known(app, made)
 
 
+async def test_an_alarm_rolls_back_once_it_can(
+    live: world.At, loopback: Loopback, alarms: list[events.Alarmed]
+) -> None:
+    """Told once while the old model was gone, and nobody moved; rolled back when it is there again."""
+    app, made = live
+    await steps.rows(app, "UPDATE revec.migration SET old_model_gone = 'no answer' RETURNING 1")
+    await fault(app, "errors")
+    await tick(app, made, 3)
+    assert await world.state(app, made) is State.LIVE
+    assert sorted((each.guard, each.action) for each in alarms) == [
+        ("errors", "alarm"),
+        ("standby model", "alarm"),
+    ]
+    await steps.rows(app, "UPDATE revec.migration SET old_model_gone = NULL RETURNING 1")
+    await tick(app, made, 2)
+    assert await world.state(app, made) is State.READY
+    assert [(each.guard, each.action) for each in alarms][2:] == [("errors", "rolled back")]
+
+
+async def test_no_step_after_an_alarm_that_took_nobody_back(ready: world.At, loopback: Loopback) -> None:
+    """Quiet answers or not: a canary waits until a person has looked, and then goes on."""
+    app, made = ready
+    await reach(app, made, State.CANARY)
+    await app.commands.canary.show(made, Wanted(share=0.5, steps=[1.0], quiet=1), why="test")
+    await steps.rows(app, "UPDATE revec.migration SET guarded_back_at = now() RETURNING 1")
+    await fault(app, "errors")
+    await tick(app, made)
+    await world.tick(app, 3)
+    assert await steps.rows(app, "SELECT share FROM revec.route") == [(0.5,)]
+    assert "guard errors has fired" in (await world.look(app, made)).next
+    assert "the alarm of guard errors" in "; ".join(await app.commands.resume(made))
+    await world.tick(app, 3)
+    assert await steps.rows(app, "SELECT share FROM revec.route") == [(1.0,)]
+
+
 async def known(app: App, made: Collection) -> dict[str, guards.Kept]:
     async with app.database.transaction() as conn:
         return await guards.of(conn, await world.migration(app, made))
