@@ -6,13 +6,16 @@ import asyncio
 import re
 import time
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from revec.app import App
 from revec.migrate import guard, rates
 from revec.migrate.canary import Wanted
+from revec.migrate.conductor import Conductor
 from revec.migrate.deadman import DeadMan
+from revec.migrate.guarding import Guarding
 from revec.model.errors import AnswerInvalid, BadInput, ProviderUnavailable, Refused, Trouble
 from revec.model.index import Collection
 from revec.model.migration import State
@@ -281,8 +284,33 @@ async def test_the_breaker_is_dumb(
     assert "60 of 80 requests" in (await world.migration(app, made)).hold
 
 
-async def test_the_conductor_guards(ready: world.At, loopback: Loopback) -> None:
-    """In its tick, before anything else is moved on: no step of a canary comes before a rollback."""
+async def test_it_guards_while_the_conductor_is_busy(
+    ready: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verification of minutes, or a store that does not answer: users are taken back all the same."""
+    app, made = ready
+    await reach(app, made, State.LIVE)
+    busy = asyncio.Event()
+
+    async def endless(_: Conductor) -> None:
+        busy.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Conductor, "_sweep", endless)
+    conductor = asyncio.create_task(Conductor(app.tools, uuid4()).tick())
+    await busy.wait()
+    await fault(app, "errors")
+    guarding = Guarding(app.tools, uuid4())
+    await guarding.tick()
+    conductor.cancel()
+    await asyncio.wait([conductor])
+    await guarding.leave()
+    assert await world.state(app, made) is State.READY
+    assert Guarding.tick in [getattr(duty, "__func__", None) for duty in app.worker()._duties]
+
+
+async def test_no_step_comes_before_a_rollback(ready: world.At, loopback: Loopback) -> None:
+    """Who counts quiet answers has looked at them: a canary is not widened on what fires a guard."""
     app, made = ready
     await reach(app, made, State.CANARY)
     await app.commands.canary.show(made, Wanted(share=0.5, steps=[1.0], quiet=1), why="test")
