@@ -186,23 +186,20 @@ async def test_a_dead_old_model_is_an_alarm(
     assert "standby model" not in await known(app, made)
 
 
-async def test_an_alarm_rolls_back_once_it_can(
-    live: world.At, loopback: Loopback, alarms: list[events.Alarmed]
-) -> None:
+async def test_an_alarm_rolls_back_once_it_can(live: world.At, loopback: Loopback) -> None:
     """Told once while the old model was gone, and nobody moved; rolled back when it is there again."""
     app, made = live
     await steps.rows(app, "UPDATE revec.migration SET old_model_gone = 'no answer' RETURNING 1")
     await fault(app, "errors")
     await tick(app, made, 3)
     assert await world.state(app, made) is State.LIVE
-    assert sorted((each.guard, each.action) for each in alarms) == [
-        ("errors", "alarm"),
-        ("standby model", "alarm"),
-    ]
+    said = [row.evidence["guard"] for row in await world.history(app, made) if row.who == "guard"]
+    assert sorted(said) == ["errors", "standby model"]
     await steps.rows(app, "UPDATE revec.migration SET old_model_gone = NULL RETURNING 1")
     await tick(app, made, 2)
     assert await world.state(app, made) is State.READY
-    assert [(each.guard, each.action) for each in alarms][2:] == [("errors", "rolled back")]
+    last = [row for row in await world.history(app, made) if row.who == "guard"][2:]
+    assert [(row.evidence["guard"], row.became) for row in last] == [("errors", "ready")]
 
 
 async def test_no_step_after_an_alarm_that_took_nobody_back(ready: world.At, loopback: Loopback) -> None:
