@@ -19,6 +19,7 @@ from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
 from revec.migrate.deadman import DeadMan
 from revec.migrate.gates.base import Tools
+from revec.migrate.guarding import Guarding
 from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.migrate.telling import Teller
@@ -277,7 +278,7 @@ class App:
         return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are the projector, the tenants' query, batches, the conductor and folds."""
+        """A worker whose duties are projector, tenants' query, batches, conductor, guard and folds."""
         holder = uuid4()
         concurrency = pace.get("concurrency") or self.settings.concurrency
         memory = Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency)
@@ -290,6 +291,7 @@ class App:
             lease=self.settings.lease,
         )
         ticking = Conductor(self.tools, holder)
+        guarding = Guarding(self.tools, holder)
         telling = Teller(self.database, self._hook(), holder, lease=self.settings.conductor_lease)
         worker = Worker(
             database=self.database,
@@ -301,6 +303,7 @@ class App:
                 batcher.tick,
                 lexical.Folder(self.database).tick,
                 ticking.tick,
+                guarding.tick,
                 Upkeep(self.database, self.store_at).tick,
                 telling.tick,
             ],
@@ -316,6 +319,7 @@ class App:
             id=holder,
         )
         worker.on_leave(ticking.leave)
+        worker.on_leave(guarding.leave)
         worker.on_leave(batcher.leave)
         worker.on_leave(telling.leave)
         return worker

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from revec.app import App
-from revec.migrate.canary import Wanted
+from revec.migrate.canary import Canary, Wanted
+from revec.migrate.guard import Guard
+from revec.migrate.switch import Switch
 from revec.model.errors import BadInput, GateNotMet, Refused, RevecError
 from revec.model.index import Collection
-from revec.model.migration import State
+from revec.model.migration import ABORTABLE, EARLY, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import migrations, overrides
+from revec.postgres import indexes, migrations, overrides
 from tests import steps
 from tests.loopback import Loopback
 from tests.migrate import world
@@ -222,6 +224,60 @@ async def test_a_failure_seen_during_a_canary_is_kept(ready: world.At, loopback:
         await show(app, made, share=0.5)
 
 
+@pytest.mark.parametrize("who", ["a person", "the conductor"])
+async def test_who_takes_users_back_wins(
+    ready: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """While a wider canary is proven, a person says 0%: nobody is shown the new index after that."""
+    app, made = ready
+    await show(app, made, share=0.1, steps=[0.5], quiet=5)
+    await answered(app, 5)
+    await tick_guard(app, made)
+    proven = Switch.proven
+    taken = []
+
+    async def overtaken(self: Switch, *how: object) -> object:
+        found = await proven(self, *how)  # type: ignore[arg-type]
+        taken.append(await show(app, made, share=0.0))
+        return found
+
+    monkeypatch.setattr(Switch, "proven", overtaken)
+    if who == "a person":
+        with pytest.raises(Refused, match=r"somebody moved users meanwhile, the route is at epoch \d+"):
+            await show(app, made, share=0.5)
+    else:
+        await world.tick(app, 3)
+    assert len(taken) == 1
+    assert await share(app) == 0.0
+
+
+async def test_to_take_users_back_is_never_too_late(
+    ready: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The complement: 0% takes everybody back, though a step came between its look and its act."""
+    app, made = ready
+    await show(app, made, share=0.1)
+    take = Canary._take
+    stepped = []
+
+    async def overtaken(self: Canary, *how: object) -> None:
+        if not stepped:
+            stepped.append(0)
+            await steps.rows(app, "UPDATE revec.route SET share = 0.5, epoch = epoch + 1 RETURNING 1")
+        await take(self, *how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Canary, "_take", overtaken)
+    await show(app, made, share=0.0)
+    assert await share(app) == 0.0
+    stepped.clear()
+    with pytest.raises(Refused, match="somebody moved users meanwhile"):
+        await show(app, made, tenants=["default"])
+
+
+async def tick_guard(app: App, made: Collection) -> None:
+    await Guard(app.tools).tick(await world.migration(app, made))
+
+
 async def test_less_of_a_canary_needs_no_proof(ready: world.At, loopback: Loopback) -> None:
     """The complement: to take users back is always right."""
     app, made = ready
@@ -366,11 +422,16 @@ async def test_the_route_is_one_read_by_indexes(ready: world.At, loopback: Loopb
     async with app.database.transaction() as conn:
         for table in ("collection", "route", "override", "index", "space"):
             await conn.execute(f"ANALYZE revec.{table}")
-        from revec.postgres.indexes import EARLY, SQL
-
         explained = await conn.execute(
-            "EXPLAIN (FORMAT TEXT) " + SQL.route.as_string(conn),
-            {"collection": "c", "tenant": "acme", "sticky": "u", "early": [*map(str, EARLY)]},
+            "EXPLAIN (FORMAT TEXT) " + indexes.SQL.route.as_string(conn),
+            {
+                "collection": "c",
+                "tenant": "acme",
+                "sticky": "u",
+                "reverse": indexes.REVERSE,
+                "early": [*map(str, EARLY)],
+                "abortable": [*map(str, ABORTABLE)],
+            },
         )
         plan = "\n".join(row[0] for row in await explained.fetchall())
     for table in ("collection", "route", "override"):

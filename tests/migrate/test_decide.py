@@ -43,6 +43,7 @@ snapshots = st.builds(
     | st.builds(Rung, st.just(0.02), st.none() | st.just(0.05), st.booleans(), st.just("at 2%")),
     old_probe_due=st.booleans(),
     hold=st.none() | st.just("errors rose"),
+    fired=st.none() | st.just("guard errors has fired: errors rose"),
     order=st.none() | st.just("ada ordered the cutover"),
     order_seconds=st.none() | st.sampled_from([-1.0, 0.0, 90.0]),
     canary=st.just("10% of the users see the new index"),
@@ -85,16 +86,31 @@ def test_users_see_a_new_index_only_after_a_person_said_so(seen: Snapshot) -> No
         assert (seen.state in {State.READY, State.CANARY}, passed(seen), seen.hold) == (True, True, None)
         assert seen.order_seconds is not None
         assert seen.order_seconds <= 0
+        assert seen.fired is None
     elif action.to in PERSONS:
         assert seen.first_fill
     if action.do is Do.WIDEN:
         assert (seen.state, passed(seen), seen.hold) == (State.CANARY, True, None)
+        assert seen.fired is None
         assert seen.canary_steps
         assert seen.canary_quiet
     if action.do is Do.DROP:
         assert seen.state is State.FINISHING
         assert seen.drop_seconds is not None
         assert seen.drop_seconds <= 0
+
+
+@everything
+@given(snapshots, st.sampled_from([{"canary_steps": True, "canary_quiet": True}, {"order": "ada ordered"}]))
+def test_what_a_guard_could_not_take_back_waits_for_a_person(seen: Snapshot, wish: dict[str, object]) -> None:
+    """It says which guard, why, and the way on; with none that has fired the wish is kept."""
+    verdicts = dict.fromkeys(GATES, Outcome.PASSED)
+    free = {"hold": None, "old_probe_due": False, "order": None, "order_seconds": 0.0} | wish
+    seen = replace(seen, state=State.CANARY, required=GATES, verdicts=verdicts, **UNHINDERED)
+    action = decide(replace(seen, **free, fired="guard errors has fired: errors rose"))
+    assert (action.do, action.wait_for) == (Do.WAIT, For.PERSON)
+    assert "guard errors has fired: errors rose (`revec resume c`" in action.why
+    assert decide(replace(seen, **free, fired=None)).do in {Do.WIDEN, Do.KEEP_ORDER}
 
 
 @everything

@@ -6,13 +6,16 @@ import asyncio
 import re
 import time
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from revec.app import App
 from revec.migrate import guard, rates
 from revec.migrate.canary import Wanted
+from revec.migrate.conductor import Conductor
 from revec.migrate.deadman import DeadMan
+from revec.migrate.guarding import Guarding
 from revec.model.errors import (
     AnswerInvalid,
     BadInput,
@@ -192,6 +195,38 @@ async def test_a_dead_old_model_is_an_alarm(
     assert "standby model" not in await known(app, made)
 
 
+async def test_an_alarm_rolls_back_once_it_can(live: world.At, loopback: Loopback) -> None:
+    """Told once while the old model was gone, and nobody moved; rolled back when it is there again."""
+    app, made = live
+    await steps.rows(app, "UPDATE revec.migration SET old_model_gone = 'no answer' RETURNING 1")
+    await fault(app, "errors")
+    await tick(app, made, 3)
+    assert await world.state(app, made) is State.LIVE
+    said = [row.evidence["guard"] for row in await world.history(app, made) if row.who == "guard"]
+    assert sorted(said) == ["errors", "standby model"]
+    await steps.rows(app, "UPDATE revec.migration SET old_model_gone = NULL RETURNING 1")
+    await tick(app, made, 2)
+    assert await world.state(app, made) is State.READY
+    last = [row for row in await world.history(app, made) if row.who == "guard"][2:]
+    assert [(row.evidence["guard"], row.became) for row in last] == [("errors", "ready")]
+
+
+async def test_no_step_after_an_alarm_that_took_nobody_back(ready: world.At, loopback: Loopback) -> None:
+    """Quiet answers or not: a canary waits until a person has looked, and then goes on."""
+    app, made = ready
+    await reach(app, made, State.CANARY)
+    await app.commands.canary.show(made, Wanted(share=0.5, steps=[1.0], quiet=1), why="test")
+    await steps.rows(app, "UPDATE revec.migration SET guarded_back_at = now() RETURNING 1")
+    await fault(app, "errors")
+    await tick(app, made)
+    await world.tick(app, 3)
+    assert await steps.rows(app, "SELECT share FROM revec.route") == [(0.5,)]
+    assert "guard errors has fired" in (await world.look(app, made)).next
+    assert "the alarm of guard errors" in "; ".join(await app.commands.resume(made))
+    await world.tick(app, 3)
+    assert await steps.rows(app, "SELECT share FROM revec.route") == [(1.0,)]
+
+
 async def known(app: App, made: Collection) -> dict[str, guards.Kept]:
     async with app.database.transaction() as conn:
         return await guards.of(conn, await world.migration(app, made))
@@ -255,8 +290,33 @@ async def test_the_breaker_is_dumb(
     assert "60 of 80 requests" in (await world.migration(app, made)).hold
 
 
-async def test_the_conductor_guards(ready: world.At, loopback: Loopback) -> None:
-    """In its tick, before anything else is moved on: no step of a canary comes before a rollback."""
+async def test_it_guards_while_the_conductor_is_busy(
+    ready: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verification of minutes, or a store that does not answer: users are taken back all the same."""
+    app, made = ready
+    await reach(app, made, State.LIVE)
+    busy = asyncio.Event()
+
+    async def endless(_: Conductor) -> None:
+        busy.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Conductor, "_sweep", endless)
+    conductor = asyncio.create_task(Conductor(app.tools, uuid4()).tick())
+    await busy.wait()
+    await fault(app, "errors")
+    guarding = Guarding(app.tools, uuid4())
+    await guarding.tick()
+    conductor.cancel()
+    await asyncio.wait([conductor])
+    await guarding.leave()
+    assert await world.state(app, made) is State.READY
+    assert Guarding.tick in [getattr(duty, "__func__", None) for duty in app.worker()._duties]
+
+
+async def test_no_step_comes_before_a_rollback(ready: world.At, loopback: Loopback) -> None:
+    """Who counts quiet answers has looked at them: a canary is not widened on what fires a guard."""
     app, made = ready
     await reach(app, made, State.CANARY)
     await app.commands.canary.show(made, Wanted(share=0.5, steps=[1.0], quiet=1), why="test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import AsyncIterator
@@ -125,6 +126,37 @@ async def test_a_receiver_that_is_not_there_stops_nothing(ready: world.At, loopb
     assert said == ["the webhook at 127.0.0.1 failed: ConnectError"]
 
 
+async def test_a_receiver_that_never_ends_its_answer(
+    ready: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is no answer: the message is told again, and the worker goes on."""
+    app, made = ready
+    await emptied(app)
+    await app.commands.switch.cutover(made, why="test")
+    monkeypatch.setattr(webhooks, "PATIENCE", 0.3)
+
+    gone = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                writer.write(b"y")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with asyncio.timeout(10):
+        await Teller(app.database, webhooks.hook(url, SECRET), uuid4(), lease=1.0).tick()
+        await gone.wait()
+    server.close()
+    said = [row.trouble for row in await steps.rows(app, "SELECT trouble FROM revec.outbox")]
+    assert said == ["the webhook at 127.0.0.1 failed: TimeoutError"]
+
+
 async def test_without_a_webhook_nothing_piles_up(ready: world.At, loopback: Loopback) -> None:
     """What nobody is to hear of goes after an hour."""
     app, _ = ready
@@ -138,6 +170,9 @@ async def test_without_a_webhook_nothing_piles_up(ready: world.At, loopback: Loo
     [
         ("http://hooks.example/x", SECRET, "write https://"),
         ("ftp://hooks.example/x", SECRET, "is no address"),
+        ("https://hooks:99999", SECRET, "is no address"),
+        ("https://hooks:many/x", SECRET, "is no address"),
+        ("https://[::1", SECRET, "is no address"),
         ("https://hooks.example/x", None, "without REVEC_WEBHOOK_SECRET"),
     ],
 )

@@ -12,6 +12,7 @@ from uuid import uuid4
 from revec.app import App
 from revec.migrate.conductor import Conductor
 from revec.migrate.gates import base as gates
+from revec.migrate.guarding import Guarding
 from revec.migrate.status import Status, status
 from revec.model.index import Collection, Index
 from revec.model.migration import Migration, State
@@ -79,8 +80,24 @@ async def judged(app: App, gate: str, index: Index, **limits: Any) -> Verdict:
     return verdict
 
 
-def conductor(app: App) -> Conductor:
-    return Conductor(app.tools, uuid4())
+class Steady:
+    """What a worker ticks for migrations, in turn: the guard, and the conductor."""
+
+    def __init__(self, app: App) -> None:
+        holder = uuid4()
+        self._guarding, self._conductor = Guarding(app.tools, holder), Conductor(app.tools, holder)
+
+    async def tick(self) -> bool:
+        await self._guarding.tick()
+        return await self._conductor.tick()
+
+    async def leave(self) -> None:
+        await self._guarding.leave()
+        await self._conductor.leave()
+
+
+def conductor(app: App) -> Steady:
+    return Steady(app)
 
 
 async def tick(app: App, times: int = 1) -> None:

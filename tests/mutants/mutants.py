@@ -24,7 +24,10 @@ from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
 from revec.migrate import backfill, conductor, decide, evidence, outlook, sample, switch
+from revec.migrate import canary as showing
 from revec.migrate import compare as comparison
+from revec.migrate import guard as guard_ticks
+from revec.migrate import guarding as guarding_round
 from revec.migrate import orders as ordering
 from revec.migrate import thresholds as carrying
 from revec.migrate.evidence import Evidence
@@ -1766,6 +1769,9 @@ MUTANTS: dict[str, Mutant] = {
     "a canary on what was proven before the rehearsal": Mutant(
         attribute(switch.Switch, "still_proven", nothing), users.test_a_gate_that_fails_while_it_is_rehearsed
     ),
+    "a canary on a route that somebody moved": Mutant(
+        attribute(showing, "_require_unmoved", lambda *_, **__: None), users.test_who_takes_users_back_wins
+    ),
     "answers of another epoch are quiet ones": Mutant(
         without(canaries.SQL, "answered", " AND epoch = %(epoch)s"), users.test_no_step_while_a_guard_holds
     ),
@@ -1780,6 +1786,14 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a guard rolls back again and again": Mutant(
         attribute(migrations, "guarded_back", nothing), guarding.test_a_flapping_metric_rolls_back_once
+    ),
+    "a guard waits for the conductor's lease": Mutant(
+        attribute(guarding_round, "LEASE", conductor.LEASE),
+        guarding.test_it_guards_while_the_conductor_is_busy,
+    ),
+    "an alarm is told and never acted on": Mutant(
+        attribute(guard_ticks, "_can_roll_back", lambda *_: False),
+        guarding.test_an_alarm_rolls_back_once_it_can,
     ),
     "a guard does not hold": Mutant(
         attribute(migrations, "latch", nothing), guarding.test_a_flapping_metric_rolls_back_once

@@ -78,6 +78,7 @@ async def test_a_mutant_is_noticed(
         "what": "too much was shed",
         "outcome": "timeout",
         "slow": "store",
+        "who": "a person",
     }
     asked = inspect.signature(mutant.scenario).parameters
     for fixture, make in WORLDS.items():

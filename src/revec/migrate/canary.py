@@ -60,8 +60,10 @@ class Wanted:
 class Canary:
     switch: Switch
 
-    async def show(self, collection: Collection, wanted: Wanted, *, why: str) -> int:
+    async def show(self, collection: Collection, wanted: Wanted, *, why: str, seen: int | None = None) -> int:
         """Move these users, and nobody else; the route's new epoch.
+
+        `seen`: the epoch that this was wished for; None: the present one.
 
         Raises:
             BadInput: a tenant that has no document.
@@ -73,7 +75,8 @@ class Canary:
             _require_state(collection, migration, wanted)
             if unknown := await overrides.unknown(conn, collection.id, [*wanted.tenants, *wanted.hold]):
                 raise BadInput(f"{collection.name} has no document of tenant {unknown[0]!r}")
-            widens = wanted.widens(await indexes.route_of(conn, collection.id))
+            route = await indexes.route_of(conn, collection.id)
+            widens, seen = wanted.widens(route), route.epoch if seen is None else seen
         evidence: dict[str, Any] = {"users": wanted.said}
         if widens and migration.state is not State.LIVE:
             migration, proofs = await self.switch.proven(collection, "a canary")
@@ -82,6 +85,7 @@ class Canary:
             await self._take(conn, migration, why, evidence)
             if widens:  # the row is ours now: what was said while we rehearsed counts
                 await self.switch.still_proven(conn, migration)
+            _require_unmoved(await indexes.route_of(conn, collection.id), seen, wanted, widens=widens)
             epoch = await self._flip(conn, migration, wanted)
             await migrations.note(conn, migration, {"epoch": epoch})
         return epoch
@@ -136,10 +140,16 @@ def _require_state(collection: Collection, migration: Migration, wanted: Wanted)
         raise Refused(f"{name} is {state}, a canary needs {State.READY}: {way_on(state, name)}")
 
 
-async def next_step(conn: Connection, migration: Migration) -> Wanted | None:
-    """What the conductor may do once it was quiet; None where a person decides."""
+def _require_unmoved(route: Route, seen: int, wanted: Wanted, *, widens: bool) -> None:
+    """Who is taken back is taken back whatever else moved; who is to see more was reckoned from what was."""
+    if route.epoch != seen and (widens or wanted.widens(route)):
+        raise Refused(f"somebody moved users meanwhile, the route is at epoch {route.epoch}: look again")
+
+
+async def next_step(conn: Connection, migration: Migration) -> tuple[Wanted, int] | None:
+    """What the conductor may do once it was quiet, and at which epoch; None where a person decides."""
     standing = await canaries.of(conn, migration)
-    if standing is None or not standing.steps:
+    if standing is None or not standing.steps or not standing.is_quiet:
         return None
     first, *later = standing.steps
-    return Wanted(share=first, steps=later, quiet=standing.quiet)
+    return Wanted(share=first, steps=later, quiet=standing.quiet), standing.epoch

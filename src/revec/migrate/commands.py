@@ -145,10 +145,8 @@ class Commands:
             if migration and migration.paused_why:
                 await migrations.pause(conn, migration, None)
                 lifted.append(f"the pause: {migration.paused_why}")
-            if migration and migration.hold:
-                await migrations.unhold(conn, migration)
-                await guards.forget(conn, migration)
-                lifted.append(f"the hold: {migration.hold}")
+            if migration:
+                lifted += await _looked_at(conn, migration)
             if clear and not migration:
                 raise Refused(
                     f"no migration of {collection.name} is under way, so there is nothing to clear: "
@@ -242,6 +240,15 @@ class Commands:
                 for verdict in verdicts:
                     await migrations.record(conn, migration, verdict)
         return verdicts
+
+
+async def _looked_at(conn: Connection, migration: Migration) -> list[str]:
+    """A person has looked: no guard holds it, and everything is watched anew."""
+    alarms = await guards.forget(conn, migration)
+    if not migration.hold:
+        return alarms
+    await migrations.unhold(conn, migration)
+    return [f"the hold: {migration.hold}"]
 
 
 async def _forget_previous(conn: Connection, migration: Migration) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +18,9 @@ from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
 from revec.migrate.evidence import next_rung
 from revec.migrate.gates.base import Case, Tools, judged
-from revec.migrate.guard import Guard
 from revec.migrate.orders import Orders
 from revec.migrate.switch import Switch, require_nobody_on_the_old
+from revec.migrate.under_way import apart
 from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError, StoreUnavailable
 from revec.model.index import Collection, Index, Kind
@@ -52,7 +51,6 @@ class Conductor:
         self._switch = Switch(tools, CONDUCTOR)
         self._sweep_at = 0.0
         self._builds: dict[int, asyncio.Task[None]] = {}  # by migration
-        self._guard = Guard(tools)
         self._bridging = Bridging(tools.database, tools.store)
 
     async def tick(self) -> bool:
@@ -64,11 +62,9 @@ class Conductor:
             await watch(self._database, self._provider_for)
             async with self._database.transaction() as conn:
                 under_way = await migrations.active(conn)
-            for migration in under_way:
-                await self._beside("the guard", self._guard.tick, migration)
             moved = [await self._step(migration) for migration in under_way]
             for migration in under_way:
-                await self._beside("the bridge", self._bridging.tick, migration)
+                await apart("the bridge", self._bridging.tick, migration)
             return any(moved)
 
     async def _step(self, migration: Migration) -> bool:
@@ -89,17 +85,6 @@ class Conductor:
                 raise
             events.emit(events.TryAgain(f"migration {migration.id}: {first_line(error)}"))
             return False
-
-    async def _beside(
-        self, what: str, tick: Callable[[Migration], Awaitable[object]], migration: Migration
-    ) -> None:
-        """Nothing waits for it, and its trouble stops nothing."""
-        try:
-            await tick(migration)
-        except (RevecError, psycopg.Error) as error:
-            if isinstance(error, psycopg.Error) and is_gone(error):
-                raise
-            events.emit(events.TryAgain(f"{what} of migration {migration.id}: {first_line(error)}"))
 
     async def _act(self, migration: Migration, action: Action) -> bool:
         match action.do:
@@ -139,9 +124,11 @@ class Conductor:
 
     async def _widen(self, migration: Migration, why: str) -> None:
         async with self._database.transaction() as conn:
-            wanted = await next_step(conn, migration)
-        if wanted is not None:
-            await Canary(self._switch).show(await self._collection(migration), wanted, why=why)
+            step = await next_step(conn, migration)
+        if step is not None:
+            wanted, epoch = step
+            collection = await self._collection(migration)
+            await Canary(self._switch).show(collection, wanted, why=why, seen=epoch)
 
     async def _collection(self, migration: Migration) -> Collection:
         async with self._database.transaction() as conn:

@@ -79,6 +79,7 @@ class Snapshot:
     old_probe_due: bool = False
     drop_seconds: float | None = None  # until the old index may go; None: nobody asked
     hold: str | None = None  # why a guard holds it
+    fired: str | None = None  # which guard has fired and why, though it may hold nothing
     order: str | None = None  # what is to be said of a cutover that was ordered
     order_seconds: float | None = None  # until it is done; None: it is not, or wants an approval
     canary: str = ""  # who sees the new index
@@ -230,6 +231,8 @@ def _canary(seen: Snapshot) -> Action:
 
 
 def _of_steps(seen: Snapshot) -> Action:
+    if seen.fired:
+        return _wait(f"{_of_guards(seen)}; {seen.canary}", For.PERSON)
     if not seen.canary_steps:
         return _wait(f"{seen.canary}; {way_on(seen.state, seen.collection)}", For.PERSON)
     if seen.canary_quiet:
@@ -242,9 +245,16 @@ def _of_order(seen: Snapshot) -> Action | None:
         return None
     if seen.order_seconds is None or seen.hold:
         return _wait(seen.order, For.PERSON)
+    if seen.fired:
+        return _wait(f"{_of_guards(seen)}; {seen.order}", For.PERSON)
     if seen.order_seconds > 0:
         return _wait(seen.order, For.CLOCK, seen.order_seconds)
     return Action(Do.KEEP_ORDER, seen.order, to=State.LIVE)
+
+
+def _of_guards(seen: Snapshot) -> str:
+    """Where a guard could not take users back, nobody follows them by itself."""
+    return f"{seen.fired} (`revec resume {seen.collection}` once you have looked)"
 
 
 def _live(seen: Snapshot) -> Action:
@@ -289,7 +299,7 @@ def _until_passed(seen: Snapshot, required: tuple[str, ...] | None = None) -> Ac
     """What stands between the required gates, or some of them, and a pass; None where they all passed."""
     outcomes = _outcomes(seen, required)
     unproven = [gate for gate, outcome in outcomes.items() if outcome is not Outcome.PASSED]
-    if outcomes and not unproven:
+    if seen.required and not unproven:
         return None
     if why := _for_a_person(seen, outcomes):
         return _wait(why, For.PERSON)

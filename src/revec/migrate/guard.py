@@ -59,7 +59,8 @@ class Guard:
                 await guards.mended(conn, migration, name)
         acted = False
         for alarm in alarms:
-            if not (alarm.guard in kept and kept[alarm.guard].told):
+            told = alarm.guard in kept and kept[alarm.guard].told
+            if not told or _can_roll_back(migration, alarm, old):
                 acted = await self._act(migration, alarm, old) or acted
         return acted
 
@@ -136,7 +137,7 @@ class Guard:
                 await migrations.latch(conn, migration, why)
                 await migrations.pause(conn, migration, why)
             return "paused"
-        if migration.guarded_back_at or old.fault or migration.old_model_gone:
+        if not _can_roll_back(migration, alarm, old):
             return await self._alarm(migration, alarm, evidence)
         await self._switch.guarded_back(migration, f"guard {alarm.guard}: {alarm.why}", evidence)
         return "rolled back"
@@ -145,6 +146,12 @@ class Guard:
         async with self._tools.database.transaction() as conn:
             await migrations.tell(conn, migration, who=GUARD, why=f"alarm: {alarm.why}", evidence=evidence)
         return "alarm"
+
+
+def _can_roll_back(migration: Migration, alarm: Alarm, old: Index) -> bool:
+    """An alarm was told while it could not; once it can, it does."""
+    lost = migration.hold or migration.guarded_back_at or migration.old_model_gone or old.fault
+    return alarm.mends and not lost and migration.state in SEEN_BY_USERS
 
 
 async def _as_kept(conn: Connection, migration: Migration, alarm: Alarm) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from revec.migrate.evidence import TRAFFIC
 from revec.model.index import Route
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
-from revec.postgres import canaries, collections, indexes, judgements, migrations, orders, overrides, shadows
+from revec.postgres import (
+    canaries,
+    collections,
+    guards,
+    indexes,
+    judgements,
+    migrations,
+    orders,
+    overrides,
+    shadows,
+)
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
 from revec.postgres.shadows import Pair
@@ -111,6 +121,8 @@ async def _of_users(conn: Connection, migration: Migration, name: str) -> dict[s
         said["canary"] = seen_by(migration, route, apart)
     if migration.state not in {State.READY, State.CANARY}:
         return said
+    if fired := [each for each in (await guards.of(conn, migration)).values() if each.fired]:
+        said["fired"] = "; ".join(sorted(f"guard {each.name} has fired: {each.why}" for each in fired))
     if (order := await orders.of(conn, migration)) and not order.has_lapsed:
         whole = order.is_whole(migration.approvals)
         second = "" if whole else f", once another person says `revec approve {name}`"

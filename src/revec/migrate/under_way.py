@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from revec.model.errors import Refused
+from collections.abc import Awaitable, Callable
+
+import psycopg
+
+from revec.model.errors import Refused, RevecError
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
+from revec.observe import events
 from revec.postgres import migrations
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, first_line, is_gone
 
 
 async def found(conn: Connection, collection: Collection) -> Migration | None:
@@ -27,3 +32,13 @@ async def active(conn: Connection, collection: Collection, *, rolling_back: bool
         f"no migration of {collection.name} is under way: "
         f"`revec start {collection.name} --to MODEL` begins one"
     )
+
+
+async def apart(what: str, tick: Callable[[Migration], Awaitable[object]], migration: Migration) -> None:
+    """Nothing waits for it, and its trouble stops nothing."""
+    try:
+        await tick(migration)
+    except (RevecError, psycopg.Error) as error:
+        if isinstance(error, psycopg.Error) and is_gone(error):
+            raise
+        events.emit(events.TryAgain(f"{what} of migration {migration.id}: {first_line(error)}"))

@@ -7,11 +7,12 @@ reckons the same, compares in constant time, refuses what is older than some min
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from revec.model.errors import BadInput, MissingExtra, Unavailable
 
@@ -44,13 +45,14 @@ class Hook:
         }
         try:
             async with (
+                asyncio.timeout(PATIENCE),  # the client's own is for each byte
                 httpx2.AsyncClient(
                     follow_redirects=False, timeout=PATIENCE, trust_env=self.host not in HERE
                 ) as client,
                 client.stream("POST", self.url, content=body, headers=headers) as response,
             ):
                 status = response.status_code
-        except httpx2.HTTPError as error:
+        except Exception as error:  # noqa: BLE001 - nothing that a receiver does ends the worker
             raise Unavailable(f"the webhook at {self.host} failed: {type(error).__name__}") from None
         if not 200 <= status < 300:  # noqa: PLR2004 - what HTTP calls success
             raise Unavailable(f"the webhook at {self.host} answered {status}")
@@ -69,8 +71,8 @@ def hook(url: str | None, secret: str | None) -> Hook | None:
     """
     if not url:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _parts(url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise BadInput("REVEC_WEBHOOK is no address: write https://hooks.example/revec")
     if parts.scheme == "http" and parts.hostname not in HERE:
         raise BadInput(f"REVEC_WEBHOOK would go to {parts.hostname} for everybody to read: write https://…")
@@ -79,8 +81,19 @@ def hook(url: str | None, secret: str | None) -> Hook | None:
             "REVEC_WEBHOOK without REVEC_WEBHOOK_SECRET (or REVEC_WEBHOOK_SECRET_FILE): nobody could tell "
             "our messages from another's"
         )
-    _httpx2()
     return Hook(url, secret)
+
+
+def _parts(url: str) -> SplitResult | None:
+    """None: nobody could be asked there; the client itself looks at a port only when it connects."""
+    httpx2 = _httpx2()
+    try:
+        httpx2.URL(url)
+        parts = urlsplit(url)
+        is_there = parts.port != 0
+    except (httpx2.InvalidURL, ValueError):
+        return None
+    return parts if is_there else None
 
 
 def _httpx2() -> Any:

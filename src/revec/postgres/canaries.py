@@ -17,6 +17,7 @@ class Steps:
     steps: list[float]  # shares, 0 to 1, that are still to come
     quiet: int  # answers of the new index that each share takes
     answered: int  # at the present share
+    epoch: int  # of the route, since that share
 
     @property
     def is_quiet(self) -> bool:

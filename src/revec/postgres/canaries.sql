@@ -6,7 +6,7 @@ ON CONFLICT (migration_id) DO UPDATE
 
 -- name: of_migration
 -- What is still to come, at the present epoch of the route.
-SELECT k.steps, k.quiet, k.answered
+SELECT k.steps, k.quiet, k.answered, k.epoch
   FROM revec.canary k JOIN revec.migration m ON m.id = k.migration_id
        JOIN revec.route r ON r.collection_id = m.collection_id AND r.epoch = k.epoch
  WHERE k.migration_id = %(id)s;

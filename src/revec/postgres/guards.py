@@ -64,8 +64,10 @@ async def mended(conn: Connection, migration: Migration, name: str) -> None:
     await conn.execute(SQL.mended, {"id": migration.id, "name": name})
 
 
-async def forget(conn: Connection, migration: Migration) -> None:
-    await conn.execute(SQL.forget, {"id": migration.id})
+async def forget(conn: Connection, migration: Migration) -> list[str]:
+    """What had fired."""
+    rows = await (await conn.execute(SQL.forget, {"id": migration.id})).fetchall()
+    return [f"the alarm of guard {row.name}: {row.why}" for row in rows if row.fired]
 
 
 async def waits(conn: Connection, index_ids: Sequence[int]) -> dict[int, float]:

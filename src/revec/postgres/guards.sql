@@ -31,7 +31,7 @@ DELETE FROM revec.guard WHERE migration_id = %(id)s AND name = %(name)s;
 
 -- name: forget
 -- A person has looked: everything is watched anew.
-DELETE FROM revec.guard WHERE migration_id = %(id)s;
+DELETE FROM revec.guard WHERE migration_id = %(id)s RETURNING name, why, fired_at IS NOT NULL AS fired;
 
 -- name: waits
 -- How long the oldest document waits for each index; those of paused tenants wait for a person.

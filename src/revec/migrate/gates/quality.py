@@ -76,8 +76,8 @@ async def _judge(case: Case, migration: Migration, quality: Quality) -> Verdict:
     if not queries:
         why = f"no query of {quality.judged!r} has a good answer: `revec judgements add {collection.name}`"
         return Verdict(QUALITY, Outcome.INCONCLUSIVE, why)
-    if why := _unanswerable(queries, there, collection.name):
-        return Verdict(QUALITY, Outcome.INCONCLUSIVE, why)
+    if gone := _unanswerable(queries, there, collection.name):
+        return Verdict(QUALITY, Outcome.INCONCLUSIVE, gone)
     upon = {
         "set": quality.judged,
         "set_hash": fingerprint(queries),
