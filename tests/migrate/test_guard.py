@@ -370,6 +370,22 @@ async def test_a_dead_guard(
     assert "dead" not in await known(app, made)
 
 
+async def test_a_dead_guard_leads_nobody_to_a_dead_model(
+    live: world.At, loopback: Loopback, alarms: list[events.Alarmed]
+) -> None:
+    """Whatever was wished for: the old index could embed no query."""
+    app, made = live
+    await tick(app, made)
+    await steps.rows(
+        app,
+        "UPDATE revec.migration SET guard_dead = 'rollback', old_model_gone = 'switched off' RETURNING 1",
+    )
+    await steps.rows(app, "UPDATE revec.guard_beat SET at = at - interval '31 s' RETURNING 1")
+    await DeadMan(app.tools, silence=30).look()
+    assert ("dead", "alarm") in [(each.guard, each.action) for each in alarms]
+    assert await world.state(app, made) is State.LIVE
+
+
 async def test_through_a_pooler_and_as_a_plain_owner(
     any_app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:

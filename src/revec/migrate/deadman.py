@@ -52,7 +52,8 @@ class DeadMan:
     async def _speak(self, migration: Migration, seconds: float) -> None:
         why = f"no guard has watched for {seconds:.0f} s: run `revec worker`"
         action = "alarm"
-        if migration.guard_dead == "rollback" and migration.guarded_back_at is None:
+        may = migration.guarded_back_at is None and not migration.old_model_gone
+        if migration.guard_dead == "rollback" and may:
             try:
                 switch = Switch(self._tools, NOBODY)
                 await switch.guarded_back(migration, why, {"guard": DEAD, "why": why})
