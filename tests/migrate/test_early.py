@@ -134,7 +134,7 @@ async def looks(app: App, count: int = 5) -> int:
     steady, before = world.conductor(app), (await steps.rows(app, "SELECT version FROM revec.bridge"))[0]
     for _ in range(count):
         await steady.tick()
-        if (fitting := steady._bridging._fitting) is not None:
+        if (fitting := steady._conductor._bridging._fitting) is not None:
             await fitting
     await steady.leave()
     return int((await steps.rows(app, "SELECT version FROM revec.bridge"))[0].version - before.version)

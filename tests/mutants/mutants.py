@@ -361,7 +361,7 @@ async def as_they_come(site: Worksite, claim: Claim, pieces: list[Piece], vector
         events.emit(events.TryAgain(str(error)))
 
 
-async def one_look(site: Worksite, pieces: list[Piece]) -> tuple[dict[bytes, Any], queue.Payment]:
+async def one_look(site: Worksite, _: Claim, pieces: list[Piece]) -> tuple[dict[bytes, Any], queue.Payment]:
     wanted = sorted({text_hash for piece in pieces for text_hash in piece.hashes})
     async with site.database.transaction("worker") as conn:
         vectors = await site.store.known(conn, site.index.space, wanted)
@@ -923,6 +923,7 @@ MUTANTS: dict[str, Mutant] = {
     "a tenant may ask about another's document": Mutant(
         both(
             instead(documents.SQL, "of_key", ("d.tenant = %(tenant)s", "true")),
+            without(pgvector.SQL, "vectors", " AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"),
             one_layer,
         ),
         alike.test_a_tenant_finds_its_own_and_starts_from_its_own,
@@ -967,7 +968,10 @@ MUTANTS: dict[str, Mutant] = {
         tuned.test_of_two_who_tune_one_is_told,
     ),
     "pairs are of two tenants": Mutant(
-        without(documents.SQL, "mates", " AND tenant = %(tenant)s"),
+        both(
+            without(documents.SQL, "mates", " AND tenant = %(tenant)s"),
+            without(pgvector.SQL, "vectors", " AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"),
+        ),
         carried.test_pairs_are_of_one_tenant_and_in_both_indexes,
     ),
     # acknowledging

@@ -32,6 +32,7 @@ from tests.migrate import world
 from tests.work import hands, test_write_protocol
 
 StoreOf = Callable[[str], str]
+HELD = 0.3  # seconds: what somebody else begins and ends meanwhile waits for no network
 ONE = Draft(key="one", title="one", body="the first text")
 EDITED = replace(ONE, body="the second text")
 WRITING = ("points_intended", "points_put", "vectors_written", "before_commit", "after_commit")
@@ -443,12 +444,14 @@ async def test_no_transaction_waits_for_the_network(
         was = getattr(PostgreSQL, name)
 
         async def watching(self: PostgreSQL, *arguments: Any, **more: Any) -> Any:
+            await asyncio.sleep(HELD)
             open_ones.setdefault(name, []).extend(
                 await steps.rows(
                     app,
                     "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND xact_start IS NOT NULL AND pid <> pg_backend_pid() AND query NOT LIKE '%%autovacuum%%'",
-                    none=None,
+                    " AND xact_start < clock_timestamp() - make_interval(secs => %(held)s)"
+                    " AND pid <> pg_backend_pid() AND query NOT LIKE '%%autovacuum%%'",
+                    held=HELD,
                 )
             )
             return await was(self, *arguments, **more)
