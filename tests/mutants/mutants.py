@@ -971,6 +971,7 @@ MUTANTS: dict[str, Mutant] = {
         both(
             without(documents.SQL, "mates", " AND tenant = %(tenant)s"),
             without(pgvector.SQL, "vectors", " AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"),
+            one_layer,
         ),
         carried.test_pairs_are_of_one_tenant_and_in_both_indexes,
     ),
