@@ -65,10 +65,7 @@ async def gathered(conn: Connection, collection: str, migration: Migration) -> d
 
 
 async def _shadowed(conn: Connection, migration: Migration) -> dict[str, Any] | None:
-    """How many observations there are, where reads were shadowed."""
-    there = await (await conn.execute(SQL.shadowed)).fetchone()
-    if there is None or not there.there:
-        return None
+    """What the dual reads of the two indexes come to."""
     row = await (await conn.execute(SQL.observations, {"id": migration.id})).fetchone()
     return None if row is None else row._asdict()
 

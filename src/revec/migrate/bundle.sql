@@ -3,9 +3,6 @@
 SELECT at, gate, outcome, why, evidence, cleared_at, cleared_reason
   FROM revec.verdict WHERE migration_id = %(id)s ORDER BY id;
 
--- name: shadowed
-SELECT to_regclass('revec.observation') IS NOT NULL AS there;
-
 -- name: observations
 -- Of this migration's new index beside its old one.
 SELECT count(*) AS queries, coalesce(sum(o.weight), 0)::bigint AS requests, avg(o.overlap) AS overlap,
