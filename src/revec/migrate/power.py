@@ -8,6 +8,7 @@ from datetime import timedelta
 from statistics import NormalDist
 from typing import Any
 
+from revec.migrate.evidence import A_RUNG, RUNGS
 from revec.migrate.gates.base import Tools
 from revec.model.errors import BadInput
 from revec.model.index import Collection, Index
@@ -17,9 +18,6 @@ from revec.statistics.margins import queries_needed
 
 ALPHA, POWER = 0.05, 0.8
 ALIKE = 0.5  # correlation of two models' figures of one query that is reckoned with before both are known
-RUNGS = (0.02, 0.05, 0.10)  # of the traffic that a shadow reads
-# Distinct queries with which an equally fast index passes at a margin of 1.10 in half of all cases.
-EACH_RUNG = 1_350
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +86,11 @@ class Traffic:
     @property
     def seconds(self) -> dict[float, float | None]:
         """Rung → how long it lasts, if no query is asked twice."""
-        return {
-            rung: EACH_RUNG / (self.per_second * rung) if self.per_second else None for rung in self.rungs
-        }
+        return {rung: A_RUNG / (self.per_second * rung) if self.per_second else None for rung in self.rungs}
 
     @property
     def told(self) -> str:
-        each = f"{EACH_RUNG:,} different queries to a rung"
+        each = f"{A_RUNG:,} different queries to a rung"
         if not self.per_second:
             return f"no searches were seen in the last minutes, so how long is unknown: {each}"
         long = ", ".join(
@@ -108,7 +104,7 @@ class Traffic:
     def facts(self) -> dict[str, Any]:
         return {
             "searches_per_second": self.per_second,
-            "queries_to_a_rung": EACH_RUNG,
+            "queries_to_a_rung": A_RUNG,
             "seconds": {str(rung): seconds for rung, seconds in self.seconds.items()},
         }
 
