@@ -13,6 +13,7 @@ from revec.app import App
 from revec.migrate import sample
 from revec.migrate.check import check
 from revec.migrate.compare import Advice, Compared, Pool
+from revec.migrate.evidence import A_RUNG
 from revec.migrate.power import Power, Traffic
 from revec.model.errors import BadInput, ProviderError
 from revec.model.index import Collection
@@ -152,8 +153,8 @@ def test_traffic_says_how_long_a_rung_takes() -> None:
     """Of each rung, or that nobody knows."""
     assert Traffic(None).told.startswith("no searches were seen")
     seconds = Traffic(1.0).seconds
-    assert seconds == {0.02: 67_500, 0.05: 27_000, 0.10: 13_500}
-    assert "2% 18:45:00" in Traffic(1.0).told
+    assert seconds == pytest.approx({0.02: A_RUNG / 0.02, 0.05: A_RUNG / 0.05, 0.10: A_RUNG / 0.10})
+    assert "2% 1:23:20" in Traffic(1.0).told
 
 
 async def test_traffic_is_read_off_the_searches(app: App, loopback: Loopback) -> None:
