@@ -33,7 +33,7 @@ from revec.model.document import Draft, text_hash
 from revec.model.index import Collection, Kind
 from revec.postgres import collections
 from tests import servers, steps
-from tests.conftest import TRIALS, settings_for
+from tests.conftest import LOOK_AGAIN, TRIALS, settings_for
 from tests.copies import Copies
 from tests.forked import Forked
 from tests.loopback import Loopback
@@ -50,7 +50,9 @@ COMMAND = "import sys; from revec.cli.main import main; main()"
 SMALL_PAGES = (
     f"from revec.migrate import backfill; backfill.PAGE, backfill.WINDOW = {PAGE}, {2 * PAGE}; "
     "from revec.stores import upkeep; upkeep.LEASE = 1.0; "
-    "from revec.work import worker; worker.BEAT_EVERY = 1.0; " + COMMAND
+    "from revec.work import worker; worker.BEAT_EVERY = 1.0; "
+    f"from revec.migrate import outlook; outlook.VERIFY_EVERY = outlook.timedelta(seconds={LOOK_AGAIN}); "
+    + COMMAND
 )
 
 _numbers = count(1)
