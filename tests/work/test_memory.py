@@ -98,7 +98,7 @@ async def assert_done(app: App, made: Collection, command: Command, dead: int = 
         app,
         "SELECT d.cause, doc.key FROM revec.dead d JOIN revec.document doc ON doc.id = d.doc_id ORDER BY doc.key DESC",
     )
-    assert len(more) == dead - 1, more
+    assert len(more) == dead - 1, [letter, *more]
     assert letter.key == "0"
     assert letter.cause.startswith("text of 104 MB is more than")
     (index,) = await steps.written(app, made)

@@ -3,14 +3,13 @@ SELECT h.*, extract(epoch FROM clock_timestamp() - h.rung_at)::float8 AS rung_se
   FROM revec.shadow h WHERE h.collection_id = %(collection)s;
 
 -- name: point
--- The salt stays, so a larger rate takes in all that a smaller one did.
+-- The salt stays, so a larger rate takes in all that a smaller one did. The rung begins anew, as after an incident.
 INSERT INTO revec.shadow AS h (collection_id, index_id, rate, set_by)
 VALUES (%(collection)s, %(index)s, %(rate)s, %(who)s)
 ON CONFLICT (collection_id) DO UPDATE
    SET index_id = excluded.index_id, rate = excluded.rate, set_by = excluded.set_by,
        since = CASE WHEN h.index_id = excluded.index_id THEN h.since ELSE now() END,
-       rung_at = CASE WHEN (h.index_id, h.rate) = (excluded.index_id, excluded.rate) THEN h.rung_at
-                      ELSE now() END;
+       rung_at = now();
 
 -- name: raised
 -- Only if it is still what the caller saw.

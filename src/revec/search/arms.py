@@ -27,6 +27,9 @@ from revec.work.calls import NotNow
 AT = 10  # hits that are compared
 DEPTH = 2 * AT  # hits that are read: what stands just below is known without another look
 TIE = 1e-6  # scores this close are one rank
+ROUNDED = (
+    5e-4  # the same of one space in two stores: numbers of 16 bits there, of 32 here; a rank of a fusion
+)
 
 Name = tuple[str, str]  # a document's source and key
 
@@ -126,6 +129,7 @@ class Side:
     has: Callable[[Any], bool]  # of a row of `looked_up`
     is_fresh: Callable[[Any], bool]
     exact: frozenset[int] | None  # documents that an exact scan shows; None: it is not known
+    tie: float = TIE
 
     def why_not(self, row: Any, name: Name, horizon: int) -> Cause:
         """Why this index does not show a document that the other one does.
@@ -144,9 +148,9 @@ class Side:
         """It is there and current, and others stand before it."""
         below = next((hit for hit in self.arm.hits[AT:] if name_of(hit) == name), None)
         if below is not None:
-            is_tied = self.arm.hits[AT - 1].score - below.score <= TIE
+            is_tied = self.arm.hits[AT - 1].score - below.score <= self.tie
             return Cause.TIE if is_tied else Cause.MODEL
-        if len(self.arm.hits) == DEPTH and self.arm.hits[AT - 1].score - self.arm.hits[-1].score <= TIE:
+        if len(self.arm.hits) == DEPTH and self.arm.hits[AT - 1].score - self.arm.hits[-1].score <= self.tie:
             return Cause.TIE  # more of them than are read: which are shown is chance
         if self.exact is None:
             return Cause.UNKNOWN

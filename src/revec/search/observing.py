@@ -115,9 +115,10 @@ class Observing:
         there, here = await asyncio.gather(
             self._exact(old, asked, again, now - was), self._exact(new, asked, candidate, was - now)
         )
+        tie = arms.ROUNDED if old.space.id == new.space.id else arms.TIE
         return (
-            Side(again, lambda row: row.in_old, lambda row: row.fresh_in_old, there),
-            Side(candidate, lambda row: row.in_new, lambda row: row.fresh_in_new, here),
+            Side(again, lambda row: row.in_old, lambda row: row.fresh_in_old, there, tie),
+            Side(candidate, lambda row: row.in_new, lambda row: row.fresh_in_new, here, tie),
         )
 
     async def _exact(
