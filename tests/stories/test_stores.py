@@ -9,11 +9,12 @@ from datetime import timedelta
 import pytest
 
 from revec.app import App
-from revec.model.errors import BadInput, Refused, StoreUnavailable
+from revec.model.errors import BadInput, GateNotMet, Refused, StoreUnavailable
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
 from revec.model.reading import Mode
-from tests import steps
+from revec.model.verdict import Outcome
+from tests import places, steps
 from tests.loopback import Loopback
 from tests.migrate import world
 
@@ -120,3 +121,17 @@ async def test_an_aborted_move_leaves_nothing_behind(app: App, loopback: Loopbac
     await steps.assert_oracle(app, made)
     await app.store_at(store).create(there.place.name, there.space.dims)
     assert await app.store_at(store).count(there.place.name) == 0
+
+
+async def test_gates_of_a_store_that_is_away_cannot_tell(app: App, loopback: Loopback) -> None:
+    """Neither a pass nor an error: the verdict says what is away, and nothing advances on it."""
+    with places.chroma() as server:
+        made = await steps.filled(app, 5)
+        await moved(app, made, server.url)
+        server.end()
+        verdicts = await app.commands.verify(made)
+        assert {each.gate for each in verdicts} == {"completeness", "fidelity", "recall"}
+        assert {each.outcome for each in verdicts} == {Outcome.INCONCLUSIVE}
+        assert all("chroma" in each.why for each in verdicts)
+        with pytest.raises(GateNotMet, match="completeness"):
+            await app.commands.switch.cutover(made, why="test")

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from revec.migrate.evidence import Evidence, of_pair
 from revec.migrate.outlook import Limits
-from revec.model.errors import BadInput
+from revec.model.errors import BadInput, StoreUnavailable
 from revec.model.index import Index
 from revec.model.migration import Migration
 from revec.model.verdict import Outcome, Verdict
@@ -88,5 +88,8 @@ async def judged(case: Case, gates: Sequence[str]) -> list[Verdict]:
     """A fresh verdict of each gate, in this order: the later ones know what the others found."""
     found: list[Verdict] = []
     for name in gates:
-        found.append(await gate(name).judge(replace(case, before=tuple(found))))
+        try:
+            found.append(await gate(name).judge(replace(case, before=tuple(found))))
+        except StoreUnavailable as error:
+            found.append(Verdict(name, Outcome.INCONCLUSIVE, str(error)))
     return found
