@@ -1213,8 +1213,12 @@ MUTANTS: dict[str, Mutant] = {
         test_calls.test_two_workers_never_take_the_same_tokens,
     ),
     "no reserve is kept for edits": Mutant(
-        function("revec.until_affordable", ("w.want + reserve * q.capacity", "w.want")),
+        function("revec.until_affordable", ("w.want + reserve * w.holds", "w.want")),
         test_calls.test_an_edit_may_dip_into_what_the_backfill_must_leave,
+    ),
+    "a share of a minute is kept of a bucket of a second": Mutant(
+        function("revec.until_affordable", ("reserve * w.holds", "reserve * q.capacity")),
+        test_calls.test_what_is_left_for_others_is_a_share_of_what_the_bucket_holds,
     ),
     "a bucket that is always full is taken for a trickle": Mutant(
         function("revec.learn", ("least(q.capacity, q.fullest)", "q.capacity")),

@@ -385,6 +385,14 @@ async def test_a_bucket_of_less_than_a_minute_makes_nobody_slower(desk: Desk) ->
     assert rate == pytest.approx(1000)
 
 
+async def test_what_is_left_for_others_is_a_share_of_what_the_bucket_holds(desk: Desk) -> None:
+    """Of two seconds' worth a twentieth, and not three seconds' worth, which is never there."""
+    await desk.declare()
+    await desk.told(await desk.ask(500), left(1_500))
+    assert (await desk.ask(1_520, at=0.1)).call is None
+    assert (await desk.ask(1_480, at=0.1)).call is not None
+
+
 async def test_a_contract_smaller_than_a_pack_is_kept(app: App, loopback: Loopback) -> None:
     """Packs are half of what the bucket holds, at most: none is refused for its size."""
     made, index = await hands.indexed(app)
