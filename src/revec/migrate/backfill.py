@@ -34,7 +34,9 @@ async def enqueue_page(database: Database, migration: Migration) -> int:
         if not locked.enumerated:
             await conn.execute(SQL.forget, asked)
             await conn.execute(SQL.enumerate, asked)
-        turn = await (await conn.execute(SQL.turn, asked)).fetchall()
+        room = await (await conn.execute(SQL.room, asked)).fetchone()
+        asked["size"] = room.documents if room else 0
+        turn = await (await conn.execute(SQL.turn, asked)).fetchall() if asked["size"] > 0 else []
         passed = await _enqueue(conn, migration, turn) if turn else 0
         await conn.execute(SQL.turned, asked | {"passed": passed})
         failpoint("backfill_page_enqueued")
@@ -79,6 +81,15 @@ async def held_up(conn: Connection, migration: Migration) -> list[str]:
         },
     )
     return [f"{row.tenant} ({row.why})" for row in await rows.fetchall()]
+
+
+async def waiting(conn: Connection, migration: Migration) -> str | None:
+    """Whom it leaves out for now, in words; None where it is everybody's."""
+    row = await (await conn.execute(SQL.waiting, {"migration": migration.id, "limit": NAMED})).fetchone()
+    if row is None or not row.tenants:
+        return None
+    more = f" and {row.tenants - NAMED:,} more" if row.tenants > NAMED else ""
+    return f"{row.documents:,} documents of tenants that it is not for yet: {', '.join(row.some)}{more}"
 
 
 async def progress(conn: Connection, migration: Migration, limit: int) -> list[Any]:
