@@ -225,9 +225,9 @@ class Trial:
         size = size_of(self.index.kind, self.index.space.dims, len(self.world.texts))
         return [
             reported(f"{self.label}: MB of the graph", row.graph / 2**20),
-            reported(f"{self.label}: MB of the graph, planned / real", graph / row.graph),
+            reported(f"{self.label}: MB of the graph, planned / real", size.graph / row.graph),
             reported(f"{self.label}: MB of the rows", row.rows / 2**20),
-            reported(f"{self.label}: MB of the rows, planned / real", vectors / row.rows),
+            reported(f"{self.label}: MB of the rows, planned / real", size.vectors / row.rows),
         ]
 
 

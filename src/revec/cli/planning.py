@@ -64,7 +64,7 @@ class Target:
 
     def typed(self) -> str:
         """The options that `start` needs again, as a person types them."""
-        again = ("index", "patient", "serve_early", "store", "shadow")
+        again = ("dims", "index", "query_model", "patient", "serve_early", "store", "shadow")
         said = [(name.replace("_", "-"), getattr(self, name)) for name in again]
         return "".join(
             f" --{name}" if value is True else f" --{name} {value}" for name, value in said if value

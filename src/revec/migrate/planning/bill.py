@@ -48,6 +48,8 @@ class Bill:
 
     @property
     def told_cost(self) -> str:
+        if self.price == 0:
+            return "nothing: the model runs here"
         cost, most = self.cost(self.tokens.value), self.cost(self.tokens.upper)
         if cost is None or most is None:
             return (
@@ -62,6 +64,8 @@ class Bill:
     @property
     def told_time(self) -> str:
         limit = "no limit of this model is known (`revec providers limit MODEL --tokens …` declares one)"
+        if self.price == 0:
+            limit = "no provider's limit"
         if self.at_limits is not None:
             limit = f"{_long(self.at_limits)} at the provider's limits"
         speed = "its speed was not measured yet"
@@ -105,16 +109,16 @@ async def reckoned(conn: Connection, provider: Provider, tokens: Tokens, proof: 
         at_limits=_at_limits(known, tokens, pack),
         measured=tokens.value / speed.tokens * speed.seconds if speed and speed.tokens else None,
         pack=pack,
-        claim=claim_size(pack, tokens.mean * tokens.rows / max(1, tokens.texts) if tokens.texts else 0),
+        claim=claim_size(pack, tokens.a_document),
     )
 
 
 def _at_limits(known: list[Any], tokens: Tokens, pack: Load) -> float | None:
-    """The bucket's content goes at once, but for what is left for queries; the rest as it flows in."""
+    """What the bucket holds goes at once, the rest as it flows in; a part of it is left for queries."""
     calls = max(tokens.value / pack.tokens, tokens.texts / pack.inputs)
     wanted = {"tokens": tokens.value, "requests": calls}
     seconds = [
-        max(0.0, wanted[row.resource] - max(0.0, row.level) * (1 - RESERVE[BACKFILL])) / row.rate
+        max(0.0, wanted[row.resource] + RESERVE[BACKFILL] * row.capacity - row.level) / row.rate
         for row in known
     ]
     return max(seconds, default=None)

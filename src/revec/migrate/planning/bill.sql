@@ -1,6 +1,6 @@
 -- name: limits
 -- What the model's buckets hold now, and what flows back in a second; those that nobody knows are as good as none.
-SELECT resource, revec.bucket(q, clock_timestamp()) AS level, q.rate FROM revec.quota q
+SELECT resource, revec.bucket(q, clock_timestamp()) AS level, q.capacity, q.rate FROM revec.quota q
  WHERE q.model = %(model)s AND q.resource IN ('tokens', 'requests') AND q.capacity < 1e12;
 
 -- name: speed

@@ -21,7 +21,7 @@ from revec.statistics.ratios import Ratio, ratio
 
 SQL = beside(__file__)
 SAMPLE = 400  # documents whose texts are read
-LONGEST_READ = 1 << 20  # bytes: a longer text is not read for a plan
+LONGEST_READ, ALL_READ = 1 << 20, 16 << 20  # bytes: of one text, and of all, that are read for a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Tokens:
     texts: int  # a document's chunks, each
     rows: int  # of vectors: also of documents with the text of another one
     mean: float  # of a text
+    a_document: float
     by: str  # how they were counted
     is_bound: bool  # no fewer than there are: the vocabulary is not public
     sampled: Sampled
@@ -50,7 +51,7 @@ class Tokens:
     @property
     def told(self) -> str:
         if not self.texts:
-            return "none: every vector is there to be copied"
+            return "none: every vector is there to be copied" if self.rows else "none: there is no text yet"
         most = "at most " if self.is_bound else ""
         between = "" if self.lower == self.upper else f" (95%: {self.lower:,} to {self.upper:,})"
         return f"{most}{self.value:,}{between} of {self.texts:,} texts, {self.by}"
@@ -86,7 +87,7 @@ async def counted(
     traits = await provider.traits()
     async with tools.database.transaction() as conn:
         drawn = await documents.sampled(conn, collection.id, SAMPLE)
-        contents = await documents.contents(conn, {d: m for d, m in drawn.items() if m.size <= LONGEST_READ})
+        contents = await documents.contents(conn, _readable(drawn))
         billed = await (await conn.execute(SQL.billed, {"model": provider.name})).fetchone()
     sampled, texts = await asyncio.to_thread(_rendered, drawn, contents, provider, space, traits.max_tokens)
     read = await _read(tools, space, drawn, texts)
@@ -105,10 +106,21 @@ async def counted(
         texts=round(once_rows * lacking),
         rows=rows,
         mean=sum(read.tokens) / max(1, sum(read.chunks)),
+        a_document=sum(read.tokens) / max(1, len(read.tokens)),
         by=f"{by}, from {len(read.bytes):,} sampled documents",
         is_bound=is_bound,
         sampled=sampled,
     )
+
+
+def _readable(drawn: Mapping[int, Measure]) -> dict[int, Measure]:
+    """As many as there is room for; what is left out is known by its bytes."""
+    chosen, room = {}, ALL_READ
+    for doc_id, each in drawn.items():
+        if each.size <= min(LONGEST_READ, room):
+            chosen[doc_id] = each
+            room -= each.size
+    return chosen
 
 
 def _scaled(found: Ratio, size: float) -> tuple[int, int, int]:
