@@ -33,7 +33,7 @@ from pgvector import HalfVector
 from psycopg import sql
 
 from bench.report import Figure, at_least, finish, print_machine, reported
-from revec.migrate.plan import bytes_of
+from revec.migrate.planning.shape import size_of
 from revec.model.index import Index, Kind
 from revec.model.space import MAX_HNSW_DIMS, QueryRecipe, Space
 from revec.postgres import collections, graphs, indexes, schema
@@ -222,12 +222,12 @@ class Trial:
         async with self.database.transaction() as conn:
             row = await (await conn.execute(SIZES, names)).fetchone()
         assert row is not None
-        vectors, graph = bytes_of(self.index.kind, self.index.space, len(self.world.texts))
+        size = size_of(self.index.kind, self.index.space.dims, len(self.world.texts))
         return [
             reported(f"{self.label}: MB of the graph", row.graph / 2**20),
-            reported(f"{self.label}: MB of the graph, planned / real", graph / row.graph),
+            reported(f"{self.label}: MB of the graph, planned / real", size.graph / row.graph),
             reported(f"{self.label}: MB of the rows", row.rows / 2**20),
-            reported(f"{self.label}: MB of the rows, planned / real", vectors / row.rows),
+            reported(f"{self.label}: MB of the rows, planned / real", size.vectors / row.rows),
         ]
 
 

@@ -21,9 +21,11 @@ from revec.migrate.deadman import DeadMan
 from revec.migrate.gates.base import Tools
 from revec.migrate.guarding import Guarding
 from revec.migrate.outlook import Limits
-from revec.migrate.plan import AS_IT_IS, Long
+from revec.migrate.planning.planned import Plan
+from revec.migrate.planning.recipe import AS_IT_IS, Long, recipe
 from revec.migrate.telling import Teller
 from revec.model import place
+from revec.model.course import STRAIGHT_ON, Course
 from revec.model.errors import BadInput, MissingExtra, StoreUnavailable
 from revec.model.index import Collection, Index, Kind
 from revec.model.judging import MARGIN, JudgedQuery, Quality
@@ -203,7 +205,8 @@ class App:
         store: str | None = None,
         judged: Quality | None = None,
         shadow: float | None = None,
-    ) -> plan.Plan:
+        course: Course = STRAIGHT_ON,
+    ) -> Plan:
         """What moving to a model or a store means; queries may be embedded by another one of its family."""
         if store not in (None, place.PG):
             await self.store_at(store).facts()  # it is there, and lets us in
@@ -211,7 +214,7 @@ class App:
         asker = await self.provider(query, dims) if query else None
         measured = await power.power(self.tools, collection, judged) if judged else None
         return await plan.plan(
-            self.database,
+            self.tools,
             collection,
             provider,
             kind=kind,
@@ -223,6 +226,7 @@ class App:
             power=measured,
             traffic=await power.traffic(self.tools, collection),
             shadow=shadow,
+            course=course,
         )
 
     async def compare(
@@ -241,40 +245,21 @@ class App:
 
         provider = await self.provider(address, dims)
         asker = await self.provider(query, dims) if query else None
-        recipe = await plan.recipe(provider, asker, long)
-        return await compare(self.tools, collection, provider, recipe, queries, margin=margin)
+        of = await recipe(provider, asker, long)
+        return await compare(self.tools, collection, provider, of, queries, margin=margin)
 
     async def start(
         self,
         collection: Collection,
         address: str,
         *,
-        dims: int | None = None,
-        kind: Kind | None = None,
-        query: str | None = None,
-        long: Long = AS_IT_IS,
-        patient: bool = False,
-        serve_early: bool = False,
-        store: str | None = None,
-        judged: Quality | None = None,
-        shadow: float | None = None,
         budget: Decimal | None = None,
         approvals: int = 1,
         guard_dead: str = "alarm",
+        **how: Any,
     ) -> Migration:
-        planned = await self.plan(
-            collection,
-            address,
-            dims=dims,
-            kind=kind,
-            query=query,
-            long=long,
-            patient=patient,
-            serve_early=serve_early,
-            store=store,
-            judged=judged,
-            shadow=shadow,
-        )
+        """Begin what `plan` plans, which takes `how`."""
+        planned = await self.plan(collection, address, **how)
         return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:

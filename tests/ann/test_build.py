@@ -21,7 +21,7 @@ from psycopg import sql
 from revec.app import App
 from revec.migrate.gates.base import RECALL
 from revec.migrate.gates.recall import NEEDED
-from revec.migrate.plan import Plan
+from revec.migrate.planning.planned import Plan
 from revec.model.document import DEFAULT_TENANT, Draft
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import State
@@ -344,7 +344,7 @@ def test_it_is_planned_when_asked_for(story: Story) -> None:
     assert story.plan.kind is Kind.HNSW
     assert story.plan.why_kind.startswith("asked for")
     assert RECALL in story.plan.gates
-    assert story.plan.bytes_ann > 0
+    assert story.plan.size.graph > 0
     assert any("USING hnsw" in statement for statement in story.plan.sql)
 
 

@@ -113,8 +113,8 @@ async def test_4096_dims_are_planned_stored_indexed_and_searched(
         assert verdict.outcome == "PASSED", json.dumps(verdict.evidence)
 
         (size,) = await steps.rows(app, SIZES)
-        assert size.signs == pytest.approx(planned.bytes_ann, rel=0.1)
-        assert size.table - size.signs == pytest.approx(planned.bytes_vectors, rel=0.1)
+        assert size.signs == pytest.approx(planned.size.graph, rel=0.1)
+        assert size.table - size.signs == pytest.approx(planned.size.vectors, rel=0.1)
 
         for tenant, limit in itertools.product(("default", None), (20, 110)):
             assert "_hnsw" in await plan_of(app, made, tenant, limit)

@@ -10,7 +10,7 @@ import pytest
 
 from revec.app import App
 from revec.migrate import early
-from revec.migrate.plan import Long
+from revec.migrate.planning.recipe import Long
 from revec.model.index import Collection
 from revec.model.migration import State
 from revec.observe import events

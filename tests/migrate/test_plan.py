@@ -8,7 +8,9 @@ import psycopg
 import pytest
 
 from revec.app import App
-from revec.migrate import plan as of
+from revec.migrate.planning import shape as of
+from revec.migrate.planning.recipe import Long
+from revec.migrate.planning.tokens import Sampled
 from revec.model.errors import BadInput, ProviderError, Refused
 from revec.model.index import Kind
 from revec.postgres import indexes
@@ -53,14 +55,14 @@ async def test_the_kind_turns_at_the_boundary(
     assert planned.kind is Kind.EXACT
     assert planned.gates == ("completeness", "fidelity")
     assert "an exact scan is quick enough and misses nothing" in planned.why_kind
-    assert planned.bytes_ann == 0
+    assert planned.size.graph == 0
 
     monkeypatch.setattr(of, "EXACT_BYTES", 20 * ROW - 1)
     planned = await app.plan(made, steps.NEW)
     assert planned.kind is Kind.HNSW
     assert planned.gates == ("completeness", "fidelity", "recall")
     assert "more than an exact scan reads in time" in planned.why_kind
-    assert planned.bytes_ann > 20 * 96 * 2
+    assert planned.size.graph > 20 * 96 * 2
 
 
 async def test_the_largest_tenant_decides_not_the_sum(
@@ -123,7 +125,7 @@ async def test_what_it_names_is_what_happens(app: App, loopback: Loopback, kind:
     made = await steps.filled(app, 20)
     facts = (await app.plan(made, steps.NEW, kind=kind)).facts
     assert (facts["from"], facts["to"], facts["dims"]) == ("openai:fake-64#1", steps.NEW, 96)
-    assert (facts["documents"], facts["bytes_vectors"]) == (20, 20 * ROW)
+    assert (facts["documents"], facts["bytes_vectors"]) == (20, of.size_of(kind, 96, 20).vectors)
     assert facts["locks"][0] == "none on your tables, at no time"
     assert any("approximate index" in lock for lock in facts["locks"])
     create, build, flip, drop = facts["sql"]
@@ -209,20 +211,20 @@ async def test_a_plan_counts_the_texts_that_are_too_long(
 
     monkeypatch.setattr(provider, "traits", traits)
     planned = await app.plan(made, steps.NEW)
-    assert planned.sampled == of.Sampled(26, 6, 100)
+    assert planned.sampled == Sampled(26, 6, 100)
     assert planned.facts["longer_than_the_model_takes"] == 6
     assert "6 of 26 sampled documents are longer than the 100 tokens" in planned.long_texts
     assert "--chunk '512 tokens, 64 overlap'" in planned.long_texts
-    planned = await app.plan(made, steps.NEW, long=of.Long(chunk="64 tokens, 8 overlap"))
+    planned = await app.plan(made, steps.NEW, long=Long(chunk="64 tokens, 8 overlap"))
     assert planned.long_texts.endswith("texts are chunked: 64 tokens, 8 overlap, sentences")
-    planned = await app.plan(made, steps.NEW, long=of.Long(truncate=90))
+    planned = await app.plan(made, steps.NEW, long=Long(truncate=90))
     assert planned.long_texts.endswith("texts are cut at 90 tokens")
     with pytest.raises(BadInput, match="takes 100 tokens at most, not 512"):
-        await app.plan(made, steps.NEW, long=of.Long(chunk="512 tokens"))
+        await app.plan(made, steps.NEW, long=Long(chunk="512 tokens"))
     with pytest.raises(BadInput, match="takes 100 tokens at most, not 101"):
-        await app.plan(made, steps.NEW, long=of.Long(truncate=101))
+        await app.plan(made, steps.NEW, long=Long(truncate=101))
     with pytest.raises(BadInput, match="either chunk or truncate"):
-        await app.plan(made, steps.NEW, long=of.Long("64 tokens", 64))
+        await app.plan(made, steps.NEW, long=Long("64 tokens", 64))
 
 
 async def test_other_chunks_are_another_space(app: App, loopback: Loopback) -> None:
@@ -230,7 +232,7 @@ async def test_other_chunks_are_another_space(app: App, loopback: Loopback) -> N
     made = await steps.filled(app, 20)
     long = [replace(each, body="A sentence of some words. " * 30) for each in steps.drafts(5)]
     await steps.put(app, made, long)
-    await app.start(made, steps.OLD, long=of.Long(chunk="32 tokens, 8 overlap"))
+    await app.start(made, steps.OLD, long=Long(chunk="32 tokens, 8 overlap"))
     summary = await steps.drain(app)
     assert summary.chunked == 5
     await app.commands.switch.cutover(made, why="test")

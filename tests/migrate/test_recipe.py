@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from revec.app import App
-from revec.migrate.plan import recipe
+from revec.migrate.planning.recipe import recipe
 from revec.migrate.sentinels import probe_old
 from revec.model.errors import BadInput, ProviderUnavailable, Refused
 from revec.model.space import QueryRecipe

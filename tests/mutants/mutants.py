@@ -33,6 +33,7 @@ from revec.migrate import thresholds as carrying
 from revec.migrate.evidence import Evidence
 from revec.migrate.gates import base as gates
 from revec.migrate.gates import freshness, latency, quality
+from revec.migrate.planning import survey
 from revec.model.access import Caller, Role
 from revec.model.chunking import Count
 from revec.model.errors import (
@@ -129,10 +130,12 @@ from tests.client import test_sync as twins
 from tests.migrate import test_backfill, test_thresholds
 from tests.migrate import test_canary as users
 from tests.migrate import test_compare as comparing
+from tests.migrate import test_course as courses
 from tests.migrate import test_early as bridging
 from tests.migrate import test_freshness as fresh
 from tests.migrate import test_guard as guarding
 from tests.migrate import test_orders as ordered
+from tests.migrate import test_plan_figures as figures
 from tests.migrate import test_quality as judging
 from tests.migrate import test_shadowing as shadowing
 from tests.migrate import test_telling as telling
@@ -1148,6 +1151,30 @@ MUTANTS: dict[str, Mutant] = {
     "a page is of all priorities": Mutant(
         instead(backfill.SQL, "turn", ("AND b.priority = (", "AND b.priority <= (")),
         pages.test_priorities_complete_in_order,
+    ),
+    "a page goes beyond the end of its course": Mutant(
+        instead(backfill.SQL, "room", ("until IS NULL", "true")),
+        courses.test_it_stops_where_it_was_told_to,
+    ),
+    "the end of a course goes over a person's word": Mutant(
+        without(migrations.SQL, "stop", " AND paused_why IS NULL AND until = %(until)s"),
+        courses.test_a_person_s_pause_stands,
+    ),
+    "nobody comes first": Mutant(
+        function("revec.backfill_turn", ("2000000 - array_position(asked, of_tenant)", "NULL::integer")),
+        courses.test_the_order_that_was_asked_for_goes_before_priorities,
+    ),
+    "a word on a tenant takes its place away": Mutant(
+        function("revec.tenant_changed", ("priority = turn.priority", "priority = NEW.priority")),
+        courses.test_a_word_on_a_tenant_leaves_its_place_in_the_order,
+    ),
+    "those who are to wait are backfilled": Mutant(
+        function("revec.backfill_turn", ("cardinality(named) > 0", "false")),
+        courses.test_only_the_named_tenants_are_backfilled,
+    ),
+    "a plan pays for equal texts twice": Mutant(
+        instead(survey.SQL, "survey", ("PARTITION BY input_hash) > 1", "PARTITION BY input_hash) < 1")),
+        figures.test_the_interval_holds_the_true_number_of_tokens,
     ),
     "a page knows no weight": Mutant(
         instead(backfill.SQL, "turn", ("coalesce(t.weight, 1)", "1")), pages.test_a_page_is_shared_by_weight

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from revec.app import App
-from revec.migrate.plan import Long
+from revec.migrate.planning.recipe import Long
 from revec.model.errors import BadInput, NotFound, Refused
 from revec.model.filter import parsed
 from revec.model.index import Collection, Index, Kind

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from revec.app import App
-from revec.migrate.plan import AS_IT_IS, Long
+from revec.migrate.planning.recipe import AS_IT_IS, Long
 from revec.model.index import Collection, Index, Kind
 from revec.model.place import PG
 from revec.postgres import documents, indexes

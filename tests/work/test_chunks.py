@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from revec.app import App
-from revec.migrate.plan import Long
+from revec.migrate.planning.recipe import Long
 from revec.model.document import Draft
 from revec.model.index import Index, Kind
 from revec.model.verdict import Outcome

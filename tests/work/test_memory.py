@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from revec.app import App
-from revec.migrate.plan import Long
+from revec.migrate.planning.recipe import Long
 from revec.model.errors import BadInput
 from revec.model.index import Collection
 from revec.work import memory

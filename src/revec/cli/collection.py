@@ -18,7 +18,7 @@ from revec.settings import FILE, CollectionTable
 if TYPE_CHECKING:
     from revec.app import App
     from revec.capture.mapping import Mapping
-    from revec.migrate.plan import Long
+    from revec.migrate.planning.recipe import Long
     from revec.model.index import Collection
     from revec.postgres.database import Connection
 
@@ -143,7 +143,7 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
     """
     from revec.capture import tenants
     from revec.capture.attach import checked
-    from revec.migrate.plan import recipe
+    from revec.migrate.planning.recipe import recipe
     from revec.postgres import collections, migrations
 
     if wanted.tenants:
@@ -160,7 +160,7 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Map
 
 def long_of(name: str, chunk: str | None = None, truncate: int | None = None) -> Long:
     """What becomes of a collection's long texts: as asked for here, else as revec.toml says."""
-    from revec.migrate.plan import Long
+    from revec.migrate.planning.recipe import Long
 
     declared = settings().collections.get(name)
     if declared is None or chunk is not None or truncate is not None:
@@ -186,7 +186,7 @@ async def create(
     name
         a-z, 0-9, _ and -, a letter first.
     """
-    from revec.migrate.plan import recipe
+    from revec.migrate.planning.recipe import recipe
     from revec.postgres import collections, indexes, migrations
 
     async with opened(may_apply=True) as app:

@@ -108,6 +108,15 @@ def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:
     if seen["spent"] or seen["budget"]:
         cap = f" of ${seen['budget']:,.2f}" if seen["budget"] is not None else ""
         yield "spent", f"${seen['spent']:,.4f}{cap}"
+    yield from came(seen["reality"])
+
+
+def came(figures: list[dict[str, Any]]) -> Iterator[Line]:
+    """What a load took beside its plan, for people."""
+    from revec.migrate.planning.reality import told
+
+    for number, each in enumerate(figures):
+        yield "" if number else "load took", told(each)
 
 
 def _of_users(seen: dict[str, Any]) -> Iterator[Line]:

@@ -5,6 +5,7 @@ The next page is of the tenants of the highest priority that are not through, sh
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from psycopg import sql
@@ -34,11 +35,24 @@ async def enqueue_page(database: Database, migration: Migration) -> int:
         if not locked.enumerated:
             await conn.execute(SQL.forget, asked)
             await conn.execute(SQL.enumerate, asked)
-        turn = await (await conn.execute(SQL.turn, asked)).fetchall()
+        room = await (await conn.execute(SQL.room, asked)).fetchone()
+        asked["size"] = room.documents if room else 0
+        turn = await (await conn.execute(SQL.turn, asked)).fetchall() if asked["size"] > 0 else []
+        if asked["size"] < PAGE:
+            turn = _within(turn, asked["size"])
         passed = await _enqueue(conn, migration, turn) if turn else 0
         await conn.execute(SQL.turned, asked | {"passed": passed})
         failpoint("backfill_page_enqueued")
     return passed
+
+
+def _within(turn: list[Any], room: int) -> list[Any]:
+    """The last page before an end: shares are rounded up, and it would go beyond."""
+    taken = accumulate((each.share for each in turn), initial=0)
+    shares = [
+        each._replace(share=min(each.share, room - before)) for each, before in zip(turn, taken, strict=False)
+    ]
+    return [each for each in shares if each.share > 0]
 
 
 async def _enqueue(conn: Connection, migration: Migration, turn: list[Any]) -> int:
@@ -79,6 +93,15 @@ async def held_up(conn: Connection, migration: Migration) -> list[str]:
         },
     )
     return [f"{row.tenant} ({row.why})" for row in await rows.fetchall()]
+
+
+async def waiting(conn: Connection, migration: Migration) -> str | None:
+    """Whom it leaves out for now, in words; None where it is everybody's."""
+    row = await (await conn.execute(SQL.waiting, {"migration": migration.id, "limit": NAMED})).fetchone()
+    if row is None or not row.tenants:
+        return None
+    more = f" and {row.tenants - NAMED:,} more" if row.tenants > NAMED else ""
+    return f"{row.documents:,} documents of tenants that it is not for yet: {', '.join(row.some)}{more}"
 
 
 async def progress(conn: Connection, migration: Migration, limit: int) -> list[Any]:

@@ -12,15 +12,24 @@ DELETE FROM revec.backfill b USING revec.migration m
 -- One pass over the cursors' index finds the tenants and counts their documents.
 WITH found AS (
     INSERT INTO revec.backfill (migration_id, tenant, documents, priority, paused)
-    SELECT %(migration)s, d.tenant, d.documents, coalesce(t.priority, 0), t.paused_why IS NOT NULL
+    SELECT %(migration)s, d.tenant, d.documents, turn.priority, turn.paused
       FROM (SELECT tenant, count(*) AS documents FROM revec.document
              WHERE collection_id = %(collection)s GROUP BY tenant) AS d
+           JOIN revec.migration m ON m.id = %(migration)s
            LEFT JOIN revec.tenant t ON t.collection_id = %(collection)s AND t.tenant = d.tenant
+           CROSS JOIN LATERAL revec.backfill_turn(m.priority, m.tenants, d.tenant, t.tier, t.priority, t.paused_why)
+                   AS turn
  RETURNING documents
 )
 UPDATE revec.migration
    SET enumerated = true, documents = (SELECT coalesce(sum(documents), 0) FROM found)
  WHERE id = %(migration)s;
+
+-- name: room
+-- How many documents the next page may have at most: none where the backfill is to stop here.
+SELECT CASE WHEN until IS NULL THEN %(size)s
+            ELSE least(%(size)s, ceil(until * documents)::bigint - seen) END AS documents
+  FROM revec.migration WHERE id = %(migration)s;
 
 -- name: turn
 -- Whose the next page is: unfinished tenants of the highest priority, those who waited longest first.
@@ -102,6 +111,14 @@ SELECT t.tenant, t.paused_why AS why FROM revec.tenant t
                     WHERE w.index_id = %(index)s AND w.tenant = t.tenant AND w.action = 'embed'))
  ORDER BY t.tenant LIMIT %(limit)s;
 
+-- name: waiting
+-- Tenants that this backfill is not for, for now, and is not through with; their documents that it has not passed.
+SELECT count(*) AS tenants, coalesce(sum(greatest(b.documents - b.seen, 0)), 0)::bigint AS documents,
+       (array_agg(b.tenant ORDER BY b.tenant))[:%(limit)s] AS some
+  FROM revec.backfill b JOIN revec.migration m ON m.id = b.migration_id
+ WHERE b.migration_id = %(migration)s AND NOT b.done
+   AND cardinality(m.tenants) > 0 AND b.tenant <> ALL (m.tenants);
+
 -- name: progress
 -- By tenant, those of the highest priority first: its documents that are through, and what died. A tenant
 -- that came while the backfill ran has no cursor; it is shown for as long as it has something open.
@@ -119,7 +136,8 @@ SELECT tenant, coalesce(t.tier, '') AS tier, coalesce(t.priority, 0) AS priority
             WHEN coalesce(c.done, true) AND open.n IS NULL THEN 'complete'
             ELSE 'active' END AS state,
        c.seen - coalesce(open.backfill, 0) AS done, greatest(c.documents, c.seen) AS "all",
-       coalesce(open.n, 0) AS open, coalesce(dead.n, 0) AS dead, dead.error, t.paused_why AS paused
+       coalesce(open.n, 0) AS open, coalesce(dead.n, 0) AS dead, dead.error,
+       coalesce(t.paused_why, CASE WHEN c.paused AND NOT c.done THEN 'it waits, the backfill is for others' END) AS paused
   FROM cursors c FULL JOIN open USING (tenant) FULL JOIN dead USING (tenant)
        LEFT JOIN (SELECT * FROM revec.tenant WHERE collection_id = %(collection)s) AS t USING (tenant)
  ORDER BY priority DESC, tenant LIMIT %(limit)s;

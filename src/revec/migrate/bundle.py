@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from revec.migrate.page import page, paragraph, table
+from revec.migrate.planning import reality
 from revec.model.errors import BadInput
 from revec.model.migration import Migration
 from revec.postgres import guards, indexes, migrations, orders
@@ -27,11 +28,6 @@ from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 EVIDENCE, REPORT, MANIFEST, SIGNED = "evidence.json", "report.html", "MANIFEST.sha256", "MANIFEST.hmac"
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}td,th{border:1px solid #ccc;padding:.3rem "
-    ".5rem;text-align:left;vertical-align:top}th{background:#f3f3f3}code{white-space:pre-wrap;font-size:12px}"
-)
 
 
 async def gathered(conn: Connection, collection: str, migration: Migration) -> dict[str, Any]:
@@ -53,7 +49,8 @@ async def gathered(conn: Connection, collection: str, migration: Migration) -> d
             for each in sides
         ],
         "route": asdict(await indexes.route_of(conn, migration.collection_id)),
-        "plan": next((move["evidence"] for move in moves if move["why"] == "started"), {}),
+        "plan": reality.planned(moves),
+        "reality": [each.facts for each in reality.compared(moves)],
         "moves": moves,
         "verdicts": [row._asdict() for row in verdicts],
         "guards": [asdict(each) for each in (await guards.of(conn, migration)).values()],
@@ -73,7 +70,7 @@ async def _shadowed(conn: Connection, migration: Migration) -> dict[str, Any] | 
 def files(evidence: Mapping[str, Any], key: str | None) -> dict[str, bytes]:
     """The bundle's files by their names."""
     told = json.dumps(evidence, default=str, ensure_ascii=False, indent=1, sort_keys=True).encode()
-    parts = {EVIDENCE: told, REPORT: page(evidence).encode()}
+    parts = {EVIDENCE: told, REPORT: report(evidence).encode()}
     manifest = "".join(f"{sha256(data).hexdigest()}  {name}\n" for name, data in parts.items()).encode()
     parts[MANIFEST] = manifest
     if key:
@@ -102,34 +99,32 @@ def write(parts: Mapping[str, bytes], to: Path) -> None:
         raise BadInput(f"{to} cannot be written: {error.strerror or error}") from error
 
 
-def page(evidence: Mapping[str, Any]) -> str:
-    """One page that needs nothing but itself; whatever stands in the evidence is text in it."""
+def report(evidence: Mapping[str, Any]) -> str:
+    """What `evidence.json` holds, for the eye."""
     migration = evidence["migration"]
-    title = f"Migration {migration['id']} of {evidence['collection']} to {migration['target']}"
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p>It is <b>{_text(migration['state'])}</b>. Gathered {_text(evidence['gathered_at'])}.</p>",
-        _table("Plan", ["what", "value"], evidence["plan"].items()),
-        _table(
+        paragraph(f"It is {migration['state']}. Gathered {evidence['gathered_at']}."),
+        table("Plan", ["what", "value"], evidence["plan"].items()),
+        table(
+            "Plan and reality",
+            ["what", "planned", "came", "difference", "in words"],
+            ([r["what"], r["planned"], r["came"], r["difference"], r["told"]] for r in evidence["reality"]),
+        ),
+        table(
             "Gates",
             ["at", "gate", "verdict", "why", "evidence"],
             ([v["at"], v["gate"], v["outcome"], v["why"], v["evidence"]] for v in evidence["verdicts"]),
         ),
-        _table("Moves", ["at", "who", "move", "why", "evidence"], map(_move, evidence["moves"])),
-        _table(
-            "Guard events", ["at", "who", "move", "why", "evidence"], map(_move, evidence["guard_events"])
-        ),
-        _table(
+        table("Moves", ["at", "who", "move", "why", "evidence"], map(_move, evidence["moves"])),
+        table("Guard events", ["at", "who", "move", "why", "evidence"], map(_move, evidence["guard_events"])),
+        table(
             "Flips",
             ["at", "who", "epoch"],
             ([m["at"], m["who"], m["evidence"]["epoch"]] for m in evidence["flips"]),
         ),
-        _table("Shadowed reads", ["what", "value"], (evidence["shadow"] or {"observations": "none"}).items()),
+        table("Shadowed reads", ["what", "value"], (evidence["shadow"] or {"observations": "none"}).items()),
     ]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(title)}</title>'
-        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
+    return page(f"Migration {migration['id']} of {evidence['collection']} to {migration['target']}", *parts)
 
 
 def _move(move: Mapping[str, Any]) -> Sequence[Any]:
@@ -141,19 +136,3 @@ def _move(move: Mapping[str, Any]) -> Sequence[Any]:
         move["why"],
         move["evidence"],
     ]
-
-
-def _table(title: str, heads: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    head = "".join(f"<th>{_text(each)}</th>" for each in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(each)}</td>' for each in row)}</tr>" for row in rows)
-    return f"<h2>{_text(title)}</h2><table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return f"<code>{_text(json.dumps(value, default=str, ensure_ascii=False, indent=1))}</code>"
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    return escape(str(value))

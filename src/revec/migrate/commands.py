@@ -11,15 +11,19 @@ from revec.migrate.canary import Canary
 from revec.migrate.decide import way_on
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, Case, Tools, judged
 from revec.migrate.orders import Orders
-from revec.migrate.plan import Plan
+from revec.migrate.planning.planned import Plan
+from revec.migrate.planning.reality import STARTED
+from revec.migrate.planning.survey import require_documents
 from revec.migrate.shadow import Shadowing
 from revec.migrate.switch import Switch
+from revec.model.course import ALL, STRAIGHT_ON, Course
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.postgres import bridges, collections, guards, indexes, migrations, tenants
 from revec.postgres.database import Connection
+from revec.work import control
 from revec.work.prices import price
 
 JUDGED = (State.VERIFYING, State.SHADOWING, State.READY, State.CANARY, State.LIVE)  # verdicts are kept
@@ -88,10 +92,13 @@ class Commands:
                 place=plan.place,
                 judged=plan.power.quality if plan.power else None,
                 shadow=plan.shadow,
+                course=plan.course,
                 approvals=approvals,
                 guard_dead=guard_dead,
             )
-            await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
+            if plan.course.batch_size:
+                await control.throttle(conn, plan.collection, claim=plan.course.batch_size, who=self.who)
+            await migrations.tell(conn, migration, who=self.who, why=STARTED, evidence=plan.facts)
         return migration
 
     async def pause(self, collection: Collection, why: str) -> Migration:
@@ -131,9 +138,11 @@ class Commands:
         clear: str | None = None,
         reason: str = "",
         budget: Decimal | None = None,
+        course: Course = STRAIGHT_ON,
     ) -> list[str]:
         """Lift a pause, an index's fault, and one failed gate, and set a budget; what was lifted.
 
+        `course`: where its backfill goes on to, or whose it is as well (ALL: everybody's).
         A guard's hold goes only where nothing else is asked for: who gives money has not looked at it.
         """
         lifted = []
@@ -145,26 +154,51 @@ class Commands:
             migration = await under_way.found(conn, collection)
             if budget is not None:
                 lifted.append(await self._give_money(conn, collection, migration, budget))
+            if course != STRAIGHT_ON:
+                lifted += await self._go_on(conn, collection, migration, course)
             if migration and migration.paused_why:
                 await migrations.pause(conn, migration, None)
                 lifted.append(f"the pause: {migration.paused_why}")
-            if migration and clear is None and budget is None:
+            if migration and clear is None and budget is None and course is None:
                 lifted += await _looked_at(conn, migration)
-            if clear and not migration:
-                raise Refused(
-                    f"no migration of {collection.name} is under way, so there is nothing to clear: "
-                    f"`revec start {collection.name} --to MODEL` begins one"
-                )
-            if migration and clear:
-                if not await migrations.clear(conn, migration, clear, reason):
-                    raise Refused(
-                        f"gate {clear} has no failed verdict to clear: "
-                        f"`revec status {collection.name}` lists the gates"
-                    )
-                lifted.append(f"the failed verdict of {clear}: {reason}")
-                await self._judge_again(conn, migration, clear)
+            if clear:
+                lifted.append(await self._clear(conn, collection, migration, clear, reason))
             if migration and lifted:
                 await migrations.tell(conn, migration, who=self.who, why="; ".join(lifted))
+        return lifted
+
+    async def _clear(
+        self, conn: Connection, collection: Collection, migration: Migration | None, gate: str, reason: str
+    ) -> str:
+        if migration is None:
+            raise Refused(
+                f"no migration of {collection.name} is under way, so there is nothing to clear: "
+                f"`revec start {collection.name} --to MODEL` begins one"
+            )
+        if not await migrations.clear(conn, migration, gate, reason):
+            raise Refused(
+                f"gate {gate} has no failed verdict to clear: "
+                f"`revec status {collection.name}` lists the gates"
+            )
+        await self._judge_again(conn, migration, gate)
+        return f"the failed verdict of {gate}: {reason}"
+
+    async def _go_on(
+        self, conn: Connection, collection: Collection, migration: Migration | None, course: Course
+    ) -> list[str]:
+        if migration is None or migration.cursor_done:
+            raise Refused(f"no backfill of {collection.name} is under way that could go on to somewhere")
+        lifted = []
+        if course.until is not None:
+            await migrations.set_until(conn, migration, course.until)
+            lifted.append(f"the backfill's end: it is to stop at {100 * course.until:g}%")
+        if course.tenants and migration.tenants:
+            everybody = ALL in course.tenants
+            if not everybody:
+                await require_documents(conn, collection, course.tenants)
+            now = () if everybody else (*migration.tenants, *course.tenants)
+            await migrations.set_tenants(conn, migration, tuple(dict.fromkeys(now)))
+            lifted.append(f"the wait of tenants: the backfill is for {', '.join(now) or 'all of them'}")
         return lifted
 
     async def _give_money(

@@ -19,6 +19,7 @@ from revec.migrate.early import Bridging
 from revec.migrate.evidence import next_rung
 from revec.migrate.gates.base import Case, Tools, judged
 from revec.migrate.orders import Orders
+from revec.migrate.planning import reality
 from revec.migrate.switch import Switch, require_nobody_on_the_old
 from revec.migrate.under_way import apart
 from revec.migrate.watch import watch
@@ -93,9 +94,8 @@ class Conductor:
                 return False
             case Do.REGISTER:
                 await self._register(migration, action.why)
-            case Do.ENQUEUE:
-                await backfill.enqueue_page(self._database, migration)
-                await self._sample_progress(migration)
+            case Do.ENQUEUE | Do.STOP:
+                await self._fill(migration, action)
             case Do.BUILD:
                 return self._begin_build(migration)
             case Do.VERIFY:
@@ -122,6 +122,16 @@ class Conductor:
             case _:
                 await self._widen(migration, action.why)
 
+    async def _fill(self, migration: Migration, action: Action) -> None:
+        """The next page, or a pause where the course ends."""
+        if action.do is Do.STOP:
+            async with self._database.transaction() as conn:
+                if await migrations.stop(conn, migration, action.why):
+                    await migrations.tell(conn, migration, who=CONDUCTOR, why=f"paused: {action.why}")
+            return
+        await backfill.enqueue_page(self._database, migration)
+        await self._sample_progress(migration)
+
     async def _widen(self, migration: Migration, why: str) -> None:
         async with self._database.transaction() as conn:
             step = await next_step(conn, migration)
@@ -142,6 +152,8 @@ class Conductor:
                 await self._require_enumerated(conn, migration)
             if action.to is State.VERIFYING and migration.new_index is not None:
                 await indexes.hold(conn, migration.new_index, held=False)
+                came = await reality.measured(conn, self._store, migration)
+                await migrations.note(conn, migration, {reality.REALITY: came})
             if action.to is State.SHADOWING and migration.new_index is not None and migration.shadow:
                 await shadows.point(
                     conn, migration.collection_id, migration.new_index, migration.shadow, CONDUCTOR

@@ -20,6 +20,7 @@ class Do(StrEnum):
     CUT_OVER = "serve the first index"
     KEEP_ORDER = "cut over, as it was ordered"
     WIDEN = "show the new index to more users"
+    STOP = "pause where its course ends"
     PROBE_OLD = "ask whether the old model still answers"
     DROP = "drop the old index"
     WAIT = "wait"
@@ -58,6 +59,8 @@ class Snapshot:
     being_read: tuple[str, ...] = ()  # sources in a full pass
     held_back: tuple[str, ...] = ()  # which sources a person paused, and why
     cursor_done: bool = False  # of every tenant that is not paused
+    until: str | None = None  # it is to stop here: how far it is, in words
+    waiting: str | None = None  # whom the backfill leaves out for now
     backfill_open: int = 0  # theirs
     window: int = 1
     batched: int = 0  # of those documents, with the provider in batches
@@ -148,13 +151,21 @@ def _unread(seen: Snapshot) -> Action | None:
 def _backfilling(seen: Snapshot) -> Action:
     if seen.fault:
         return _wait(seen.fault, For.PERSON)
-    if not seen.cursor_done and seen.backfill_open < seen.window:
+    if not seen.cursor_done and not seen.until and seen.backfill_open < seen.window:
         return Action(Do.ENQUEUE, "the window has room")
     if seen.backfill_open:
         return _embedding(seen)
-    if seen.tenants_paused:
-        return _wait(_of_paused(seen), For.PERSON)
-    return _move(State.INDEXING, "every document was enumerated and its work is done")
+    if seen.until and not seen.cursor_done:
+        return Action(Do.STOP, seen.until)
+    return _held_up(seen) or _move(State.INDEXING, "every document was enumerated and its work is done")
+
+
+def _held_up(seen: Snapshot) -> Action | None:
+    """Tenants that a person has wait."""
+    if seen.waiting:
+        way = f"`revec resume {seen.collection} --tenants all`, or some of them"
+        return _wait(f"left are {seen.waiting} ({way})", For.PERSON)
+    return _wait(_of_paused(seen), For.PERSON) if seen.tenants_paused else None
 
 
 def _embedding(seen: Snapshot) -> Action:

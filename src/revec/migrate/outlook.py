@@ -78,6 +78,8 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             being_read=tuple(source.name for source in sources if source.scan),
             held_back=tuple(f"{s.name} is paused: {s.paused_why}" for s in sources if s.paused_why),
             cursor_done=not await backfill.can_go_on(conn, migration),
+            until=_stop(migration),
+            waiting=await backfill.waiting(conn, migration) if migration.tenants else None,
             backfill_open=open_work.backfill - open_work.paused_backfill,
             window=backfill.PATIENT_WINDOW if migration.patient else backfill.WINDOW,
             batched=sum(each.documents for each in at_provider),
@@ -99,6 +101,14 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             hold=migration.hold,
             **await _of_users(conn, migration, name),
         )
+
+
+def _stop(migration: Migration) -> str | None:
+    """How far the backfill is, where that is as far as a person wanted it to go."""
+    share, seen, whole = migration.until, migration.seen, migration.documents
+    if share is None or not migration.enumerated or seen < share * whole:
+        return None
+    return f"{seen:,} of {whole:,} documents are through: it was to stop at {100 * share:g}%"
 
 
 async def _rung(conn: Connection, migration: Migration) -> Rung | None:

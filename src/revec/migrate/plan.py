@@ -1,200 +1,33 @@
-"""The plan: what a migration would do, take and need. Writes nothing."""
+"""The plan: what a migration would do, take, cost and need. Writes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from datetime import date
 
 from revec.migrate.decide import way_on
-from revec.migrate.early import obstacle, shortage
 from revec.migrate.evidence import ERRORS, LATENCY, VARIANCE, require_rate
-from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL
+from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL, Tools
 from revec.migrate.outlook import QUALITY
+from revec.migrate.planning import advice, bill, shape, survey, tokens
+from revec.migrate.planning.planned import Plan, fate_of_long_texts, is_copy
+from revec.migrate.planning.recipe import AS_IT_IS, Long, recipe
 from revec.migrate.power import Power, Traffic
-from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
-from revec.model.errors import BadInput, Refused
+from revec.model.course import STRAIGHT_ON, Course
+from revec.model.errors import Refused, RevecError
 from revec.model.index import Collection, Index, Kind
-from revec.model.place import HERE, PG, Place, new_place
-from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
-from revec.postgres import documents, graphs, indexes, migrations
-from revec.postgres.database import Database
-from revec.providers.base import Provider, Traits
+from revec.model.place import HERE, PG, new_place
+from revec.model.space import QueryRecipe, Space
+from revec.postgres import documents, indexes, migrations
+from revec.postgres.database import Connection
+from revec.providers.base import Provider
 from revec.search import fusion
+from revec.work import queue
 from revec.work.gather import require_batches
-
-EXACT_BYTES = 30 << 20  # a tenant's vectors that one exact scan reads in about 20 ms
-ROW_BYTES = 280  # header, keys, tenant, two hashes, their index entries and the slack of pages
-MANY_SIGNS = 1_024  # dims from which on a graph of signs finds nearly all
-SAMPLE = 200  # documents whose texts are measured
-PAGE, ROOM = 8_192, 8_160  # bytes of a page, and what elements may fill of it
-NEIGHBOURS = 300  # bytes that a graph keeps of one vector beside itself: where its neighbours and rows are
-
-
-@dataclass(frozen=True, slots=True)
-class Long:
-    """What becomes of long texts: chunks by a recipe, or a cut at so many tokens."""
-
-    chunk: str | None = None
-    truncate: int | None = None
-
-    @property
-    def chunking(self) -> str:
-        """As a space has it.
-
-        Raises:
-            BadInput: there is no such way to chunk.
-        """
-        return str(chunking(self.chunk or NONE) or NONE)
-
-    @property
-    def truncation(self) -> str:
-        return f"at {self.truncate} tokens" if self.truncate else BY_THE_MODEL
-
-
-AS_IT_IS = Long()
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """How many of the sampled documents are longer than the model takes; 0 where it takes any."""
-
-    documents: int
-    longer: int
-    max_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    collection: Collection
-    old: Index | None
-    space: Space
-    query: QueryRecipe
-    documents: int
-    largest_tenant: int
-    kind: Kind
-    why_kind: str
-    bytes_vectors: int
-    bytes_ann: int
-    gates: tuple[str, ...]
-    sampled: Sampled
-    patient: bool = False
-    fusion: str | None = None  # what becomes of it at the cutover; None: nothing
-    serve_early: bool = False
-    place: Place = HERE
-    power: Power | None = None  # what the declared judgements can decide; None: none were declared
-    traffic: Traffic | None = None  # None: there is no old index to compare a new one with
-    shadow: float | None = None  # the first rate of dual reads; None: none before it is ready
-
-    @property
-    def copies(self) -> bool:
-        """Whether its vectors are those of the index that serves: nothing is embedded."""
-        return self.old is not None and self.old.space.id == self.space.id
-
-    @property
-    def long_texts(self) -> str:
-        """How many texts the model does not take whole, and what becomes of them."""
-        sampled, space = self.sampled, self.space
-        if space.chunking != NONE:
-            fate = f"texts are chunked: {space.chunking}"
-        elif space.truncation != BY_THE_MODEL:
-            fate = f"texts are cut {space.truncation}"
-        else:
-            fate = "it cuts or refuses those: --chunk '512 tokens, 64 overlap' or --truncate TOKENS"
-        if sampled.max_tokens is None:
-            whole = "the model names no longest text"
-            return whole if self.space.chunking == NONE else f"{whole}; {fate}"
-        counted = (
-            f"{sampled.longer:,} of {sampled.documents:,} sampled documents are longer than the "
-            f"{sampled.max_tokens:,} tokens that the model takes"
-        )
-        return counted if not sampled.longer and space.chunking == NONE else f"{counted}; {fate}"
-
-    @property
-    def early(self) -> str:
-        """Whether its model may answer before the backfill is over."""
-        if not self.serve_early:
-            return "no: `--serve-early` lets the new model answer before the backfill is over"
-        if why := obstacle(self.old, self.space, self.place) or shortage(self.documents):
-            return f"refused: {why}"
-        return "as soon as a sample of the documents shows that it would find what the old model finds"
-
-    @property
-    def locks(self) -> list[str]:
-        built = (
-            ""
-            if not self._build_sql
-            else (
-                "the approximate index is built on a table that nobody reads or writes meanwhile; "
-                "new work for it waits, the serving index goes on"
-            )
-        )
-        return [
-            "none on your tables, at no time",
-            "registering: revec.document waits for its writers in flight, at most 2 s a try",
-            *([built] if built else []),
-            "cutover and rollback: one row of revec.route",
-        ]
-
-    @property
-    def sql(self) -> list[str]:
-        """The statements that change more than rows; N is the index's number."""
-        vectors = "revec.vectors_N"
-        held = f"embedding halfvec({self.space.dims})" if self.place.is_here else "point_id uuid"
-        table = (
-            f"CREATE TABLE {vectors} (doc_id bigint, chunk_no integer, tenant text, input_hash bytea, "
-            f"text_hash bytea, chunk_count integer, {held}, PRIMARY KEY (doc_id, chunk_no))"
-        )
-        return [
-            table,
-            *self._build_sql,
-            "UPDATE revec.route SET serving = N, previous = … WHERE collection_id = … AND epoch = …",
-            *([f"DROP TABLE revec.vectors_{self.old.id}"] if self.old else []),
-        ]
-
-    @property
-    def _build_sql(self) -> list[str]:
-        if not (self.kind.is_approximate and self.place.is_here):
-            return []
-        elements = graphs.elements(self.kind, self.space.dims).as_string()
-        return [f"CREATE INDEX vectors_N_hnsw ON revec.vectors_N USING hnsw ({elements})"]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """For programs."""
-        return {
-            "collection": self.collection.name,
-            "from": self.old.name if self.old else None,
-            "to": self.space.address,
-            "dims": self.space.dims,
-            "space": self.space.id,
-            "documents": self.documents,
-            "largest_tenant": self.largest_tenant,
-            "index": self.kind,
-            "why_index": self.why_kind,
-            "store": self.place.store,
-            "copies": self.copies,
-            "bytes_vectors": self.bytes_vectors,
-            "bytes_ann": self.bytes_ann,
-            "chunking": self.space.chunking,
-            "truncation": self.space.truncation,
-            "sampled": self.sampled.documents,
-            "longer_than_the_model_takes": self.sampled.longer,
-            "long_texts": self.long_texts,
-            "patient": self.patient,
-            "fusion": self.fusion,
-            "serve_early": self.serve_early,
-            "early": self.early,
-            "shadow": self.shadow,
-            "gates": list(self.gates),
-            "quality": self.power.facts if self.power else None,
-            "traffic": self.traffic.facts if self.traffic else None,
-            "locks": self.locks,
-            "sql": self.sql,
-        }
 
 
 async def plan(
-    database: Database,
+    tools: Tools,
     collection: Collection,
     provider: Provider,
     *,
@@ -207,6 +40,7 @@ async def plan(
     power: Power | None = None,
     traffic: Traffic | None = None,
     shadow: float | None = None,
+    course: Course = STRAIGHT_ON,
 ) -> Plan:
     """What moving the collection to the provider's model means.
 
@@ -216,37 +50,37 @@ async def plan(
         store: where the new index lives; None: where the one that serves does.
         power: of the declared judgements, which the quality gate then requires.
         shadow: live reads are compared before it is ready, at first this share of them.
+        course: whose documents the backfill takes first, whose at all, and how far it goes.
 
     Raises:
         Refused: another migration is under way, or the space is the one that serves.
         BadInput: the kind of index cannot hold the dims, `query` is of another space, the model cannot
-            hold the chunks, or takes no batches.
+            hold the chunks, or takes no batches; or a tenant has no documents.
         ProviderError: the model does not answer.
     """
     space, asking = await recipe(provider, query, long)
     if patient:
         await require_batches(provider)
-    async with database.transaction() as conn:
+    async with tools.database.transaction() as conn:
+        await _require_idle(conn, collection)
         route = await indexes.route_of(conn, collection.id)
         old = None if route.serving is None else await indexes.by_id(conn, route.serving)
-        active = await migrations.active(conn, collection.id)
         fused = await fusion.after(conn, collection.name, old, space, asking)
         total = await documents.count(conn, collection.id)
         largest = await documents.largest_tenant(conn, collection.id)
-    if active:
-        raise Refused(
-            f"{collection.name} is being migrated to {active[0].target} ({active[0].state}): "
-            f"{way_on(active[0].state, collection.name)}"
-        )
+        await survey.require_documents(conn, collection, course.tenants)
+        turns = await survey.turns(conn, collection, course)
+        workers = len(await queue.workers(conn))
     at = store or (old.place.store if old else PG)
-    same = old is not None and (old.space.id, old.query, old.place.store) == (space.id, asking, at)
-    if old and same and kind in (None, old.kind):
-        raise Refused(
-            f"{collection.name} is served by {space.address} already, by the same recipe: "
-            f"there is nothing to migrate; `revec verify {collection.name}` judges it"
-        )
-    chosen, why = _kind(space, largest, kind) if at == PG else _native(at, kind)
-    bytes_vectors, bytes_ann = bytes_of(chosen, space, total)
+    if old and (old.space.id, old.query, old.place.store) == (space.id, asking, at):
+        _require_other_kind(collection, old, kind)
+    chosen, why = shape.kind_of(space, largest, kind) if at == PG else shape.native(at, kind)
+    async with tools.database.transaction("worker") as conn:
+        seen = await survey.survey(conn, collection, old, total)
+    counted = await tokens.counted(tools, collection, provider, space, seen, copies=is_copy(old, space))
+    async with tools.database.transaction() as conn:
+        reckoned = await bill.reckoned(conn, provider, counted, tools.limits.sample)
+        now = await tools.store.bytes_stored(conn, old) if old else 0
     optional = [*([RECALL] if chosen.is_approximate else []), *([QUALITY] if power else [])]
     return Plan(
         collection=collection,
@@ -257,10 +91,23 @@ async def plan(
         largest_tenant=largest,
         kind=chosen,
         why_kind=why,
-        bytes_vectors=bytes_vectors,
-        bytes_ann=bytes_ann,
         gates=(COMPLETENESS, FIDELITY, *optional, *_of_traffic(collection, old, space, asking, shadow)),
-        sampled=await _sampled(database, collection, provider),
+        seen=seen,
+        bill=reckoned,
+        size=shape.size_of(chosen, space.dims, counted.rows),
+        turns=turns,
+        risks=advice.risks(
+            collection.name,
+            seen,
+            reckoned,
+            old=old,
+            gone=(await _gone(tools, old), (await provider.traits()).shutdown),
+            long_texts=fate_of_long_texts(counted.sampled, space) if counted.sampled.longer else None,
+            workers=workers,
+            two_layers=tools.database.two_layers,
+        ),
+        course=course,
+        now_bytes=round(now / seen.embedded, 1) if now and seen.embedded else None,
         patient=patient,
         fusion=fused,
         serve_early=serve_early,
@@ -269,6 +116,31 @@ async def plan(
         traffic=traffic if old else None,
         shadow=shadow,
     )
+
+
+async def _require_idle(conn: Connection, collection: Collection) -> None:
+    if active := await migrations.active(conn, collection.id):
+        raise Refused(
+            f"{collection.name} is being migrated to {active[0].target} ({active[0].state}): "
+            f"{way_on(active[0].state, collection.name)}"
+        )
+
+
+def _require_other_kind(collection: Collection, old: Index, kind: Kind | None) -> None:
+    if kind in {None, old.kind}:
+        raise Refused(
+            f"{collection.name} is served by {old.space.address} already, by the same recipe: "
+            f"there is nothing to migrate; `revec verify {collection.name}` judges it"
+        )
+
+
+async def _gone(tools: Tools, old: Index | None) -> date | None:
+    """When the model that serves is switched off, as far as its engine is here to say so."""
+    if old is not None:
+        with suppress(RevecError):
+            provider = await tools.provider_for(old.space.address, old.space.dims)
+            return (await provider.traits()).shutdown
+    return None
 
 
 def _of_traffic(
@@ -284,107 +156,3 @@ def _of_traffic(
         )
     is_same = (old.space.id, old.query) == (space.id, query)
     return (LATENCY, ERRORS, *([VARIANCE] if is_same else []))
-
-
-async def recipe(
-    provider: Provider, query: Provider | None = None, long: Long = AS_IT_IS
-) -> tuple[Space, QueryRecipe]:
-    """The space that the model makes by default, and how queries reach it.
-
-    Args:
-        query: embeds the queries instead; a model of the same family, at the same dims.
-
-    Raises:
-        BadInput: `query` is of another space, or long texts cannot be dealt with in that way.
-    """
-    traits = await provider.traits()
-    engine, _, model = provider.name.partition(":")
-    space = Space(
-        provider=engine,
-        model=model,
-        revision=traits.revision,
-        dims=traits.dims,
-        normalise=traits.normalised,
-        prefix=traits.document.prefix,
-        task=traits.document.task,
-        family=traits.family,
-        chunking=long.chunking,
-        truncation=long.truncation,
-    )
-    _require_fit(space, traits, long)
-    asker = query or provider
-    asking = await asker.traits()
-    together = asking.family and (asking.family, asking.dims) == (traits.family, traits.dims)
-    if asker.name != provider.name and not together:
-        raise BadInput(
-            f"{asker.name} does not share the space of {provider.name}: "
-            f"leave --query-model out, or name a model of the same family at {traits.dims} dims"
-        )
-    return space, QueryRecipe(asker.name, prefix=asking.query.prefix, task=asking.query.task)
-
-
-def _require_fit(space: Space, traits: Traits, long: Long) -> None:
-    most, made = traits.max_tokens, chunking(space.chunking)
-    if made and long.truncate:
-        raise BadInput("chunked texts are not cut as well: take either chunk or truncate")
-    if most and (asked := made.tokens if made else long.truncate or 0) > most:
-        raise BadInput(f"{space.address} takes {most:,} tokens at most, not {asked:,}: ask for fewer")
-
-
-async def _sampled(database: Database, collection: Collection, provider: Provider) -> Sampled:
-    """Only texts that may or may not be too long are read: a token has 1 to LONGEST bytes or so."""
-    most = (await provider.traits()).max_tokens
-    async with database.transaction() as conn:
-        drawn = await documents.sampled(conn, collection.id, SAMPLE)
-        if most is None:
-            return Sampled(len(drawn), 0, None)
-        doubtful = {d: each for d, each in drawn.items() if most < each.size <= most * LONGEST}
-        contents = await documents.contents(conn, doubtful)
-    counts = provider.count([f"{content.title}\n{content.body}" for content in contents.values()])
-    longer = sum(count > most for count in counts)
-    longer += sum(each.size > most * LONGEST for each in drawn.values())
-    return Sampled(len(drawn), longer, most)
-
-
-def bytes_of(kind: Kind, space: Space, rows: int) -> tuple[int, int]:
-    """What the rows of vectors and the graph over them take on disk."""
-    if kind is Kind.NATIVE:
-        return rows * ROW_BYTES, 0
-    vectors = rows * (space.dims * BYTES_PER_DIM + ROW_BYTES)
-    if not kind.is_approximate:
-        return vectors, 0
-    on_a_page = max(1, ROOM // (kind.bytes_in_graph(space.dims) + NEIGHBOURS))  # an element is never on two
-    return vectors, -(-rows // on_a_page) * PAGE
-
-
-def _native(store: str, asked: Kind | None) -> tuple[Kind, str]:
-    if asked not in (None, Kind.NATIVE):
-        raise BadInput(f"{store} has its own way to find what is near: leave --index out")
-    return Kind.NATIVE, f"{store} has its own"
-
-
-def _kind(space: Space, largest: int, asked: Kind | None) -> tuple[Kind, str]:
-    tenant, _ = bytes_of(Kind.EXACT, space, largest)
-    size = f"the largest tenant's vectors are {tenant / 2**20:,.1f} MB"
-    if asked is Kind.NATIVE:
-        raise BadInput(
-            "native is a store's own index: say --store with its address, or --index exact or hnsw"
-        )
-    if asked is Kind.HNSW and space.dims > MAX_HNSW_DIMS:
-        raise BadInput(
-            f"an HNSW index holds at most {MAX_HNSW_DIMS:,} dims and {space.address} has "
-            f"{space.dims:,}: take --index binary or exact, or fewer dims with --dims"
-        )
-    if asked is Kind.BINARY and space.dims < MANY_SIGNS:
-        return asked, f"asked for; {size}; {space.dims} signs tell little: the recall gate may well fail"
-    if asked is not None:
-        return asked, f"asked for; {size}"
-    if tenant <= EXACT_BYTES:
-        return Kind.EXACT, f"{size}: an exact scan is quick enough and misses nothing"
-    late = f"{size}, more than an exact scan reads in time"
-    if space.dims > MAX_HNSW_DIMS:
-        return Kind.BINARY, (
-            f"{late}, and an HNSW index holds at most {MAX_HNSW_DIMS:,} dims: a graph of the signs, a bit "
-            "a dim, finds candidates, and the vectors themselves rank those"
-        )
-    return Kind.HNSW, late

@@ -10,6 +10,8 @@ from revec.capture import projector
 from revec.migrate import guard, outlook
 from revec.migrate.decide import decide
 from revec.migrate.outlook import Limits
+from revec.migrate.planning import reality
+from revec.migrate.way_back import NOTHING_LOST, way_back
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
@@ -75,6 +77,7 @@ class Status:
     order: str | None = None  # a cutover that waits for its hour, or for a second person
     guard: list[str] = field(default_factory=list)  # what each one knows
     rollback: str = ""
+    reality: list[dict[str, Any]] = field(default_factory=list)  # what the load took, beside its plan
 
 
 async def status(database: Database, store: Store, collection: Collection, limits: Limits) -> Status:
@@ -175,6 +178,7 @@ async def _migration(database: Database, migration: Migration, collection: Colle
     async with database.transaction() as conn:
         verdicts = await migrations.verdicts(conn, migration)
         per_second = await migrations.rate(conn, migration)
+        moves = [row._asdict() for row in await migrations.events(conn, migration)]
         backfill = 0
         early = await _early(conn, migration, collection) if migration.serve_early else None
         at_provider = await batches.under_way(conn, [migration.new_index] if migration.new_index else [])
@@ -198,6 +202,7 @@ async def _migration(database: Database, migration: Migration, collection: Colle
         "early": early,
         "batches": [batches.told(each) for each in at_provider],
         "verdicts": {gate: f"{v.outcome}: {v.why}" for gate, (v, _) in verdicts.items()},
+        "reality": [each.facts for each in reality.compared(moves)],
         "gates": _gates(migration, {gate: verdict for gate, (verdict, _) in verdicts.items()}),
     }
 
@@ -247,18 +252,13 @@ def _over(migration: Migration, collection: Collection) -> str:
 
 
 def _rollback(migration: Migration, collection: Collection, written: list[IndexStatus]) -> str:
-    if migration.is_first_fill or migration.state.is_final:
-        return "nothing to roll back to"
-    if migration.old_model_gone:
-        return f"rollback lost: {migration.old_model_gone}"
-    if fault := next((each.fault for each in written if each.role == "previous" and each.fault), None):
-        return f"the old index is not written, a rollback would miss what came since: {fault}"
-    if migration.state is State.FINISHING:
-        return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
-    if migration.state.can_roll_back:
+    lost = NOTHING_LOST
+    if not migration.is_first_fill and not migration.state.is_final:
+        if migration.old_model_gone:
+            return f"rollback lost: {migration.old_model_gone}"
         old = next((each for each in written if each.role == "previous"), None)
-        lost = "nothing is lost"
+        if old is not None and old.fault:
+            return f"the old index is not written, a rollback would miss what came since: {old.fault}"
         if old is not None and old.backlog:
             lost = f"it would miss {old.backlog:,} documents for now ({old.oldest_seconds:.0f} s)"
-        return f"`revec rollback {collection.name}`, {lost}, until the old index is dropped"
-    return "not needed: the old index serves"
+    return way_back(migration.state, collection.name, first_fill=migration.is_first_fill, lost=lost)

@@ -128,6 +128,9 @@ class Migration:
     serve_early: bool  # its model answers before the backfill is over, where that is no loss
     judged: Quality | None  # what the quality gate looks at; None: no judgements were declared
     shadow: float | None  # the first rate of its dual reads; None: `shadowing` is skipped
+    priority: tuple[str, ...]  # tenants, or tiers of them, whose backfill comes first
+    tenants: tuple[str, ...]  # whose alone it is for now; none named: all
+    until: float | None  # the share of the documents at which it pauses; None: it does not
     old_model_gone: str | None
     old_model_seen: datetime | None
     approvals: int  # people that a cutover takes

@@ -13,6 +13,11 @@ from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 
+PAGE, ROOM = 8_192, 8_160  # bytes of a page, and what elements may fill of it
+NEIGHBOURS = 300  # bytes that a graph keeps of one vector beside itself: where its neighbours and rows are
+OVERHEAD, IN_MEMORY = 400, 1.6  # bytes, and times, that an element takes while the graph is built
+BUILD_MEMORY = (64 << 20, 4 << 30)  # bytes: least and most maintenance_work_mem
+
 
 def elements(kind: Kind, dims: int) -> sql.Composed:
     """What stands between the parentheses of CREATE INDEX … USING hnsw."""
@@ -26,3 +31,18 @@ def distance(kind: Kind, dims: int, other: sql.Composable) -> sql.Composed:
     if kind is Kind.BINARY:
         return SQL.between_signs.format(other=other, dims=dims)
     return SQL.between_vectors.format(other=other)
+
+
+def bytes_of(kind: Kind, dims: int, rows: int) -> int:
+    """What the graph takes on disk: an element is never on two pages."""
+    if not kind.bytes_in_graph(dims):
+        return 0
+    on_a_page = max(1, ROOM // (kind.bytes_in_graph(dims) + NEIGHBOURS))
+    return -(-rows // on_a_page) * PAGE
+
+
+def build_memory(kind: Kind, dims: int, rows: int) -> int:
+    """Bytes of memory that building it asks for: the graph should fit."""
+    least, most = BUILD_MEMORY
+    graph = rows * (kind.bytes_in_graph(dims) + OVERHEAD) * IN_MEMORY
+    return int(min(max(graph, least), most))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from revec.model.course import STRAIGHT_ON, Course
 from revec.model.errors import Refused
 from revec.model.index import Kind
 from revec.model.judging import Quality
@@ -42,6 +43,7 @@ async def create(
     place: Place = HERE,
     judged: Quality | None = None,
     shadow: float | None = None,
+    course: Course = STRAIGHT_ON,
     approvals: int = 1,
     guard_dead: str = "alarm",
 ) -> Migration:
@@ -65,6 +67,9 @@ async def create(
         "place": place.name,
         "judged": None if judged is None else Jsonb(asdict(judged)),
         "shadow": shadow,
+        "priority": list(course.priority),
+        "tenants": list(course.tenants),
+        "until": course.until,
         "approvals": approvals,
         "guard_dead": guard_dead,
     }
@@ -196,6 +201,22 @@ async def pause(conn: Connection, migration: Migration, why: str | None) -> None
     await conn.execute(SQL.pause, {"id": migration.id, "why": why})
 
 
+async def stop(conn: Connection, migration: Migration, why: str) -> bool:
+    """Pause where its course ends; False where a person paused it, or gave it another end, meanwhile."""
+    row = await conn.execute(SQL.stop, {"id": migration.id, "why": why, "until": migration.until})
+    return row.rowcount > 0
+
+
+async def set_until(conn: Connection, migration: Migration, until: float | None) -> None:
+    await conn.execute(SQL.until, {"id": migration.id, "until": until})
+
+
+async def set_tenants(conn: Connection, migration: Migration, tenants: Sequence[str]) -> None:
+    """Whose backfill it is from the next page on; none named: everybody's."""
+    await conn.execute(SQL.tenants, {"id": migration.id, "tenants": list(tenants)})
+    await conn.execute(SQL.turns, {"id": migration.id})
+
+
 async def set_budget(conn: Connection, migration: Migration, budget: Decimal) -> None:
     await conn.execute(SQL.budget, {"id": migration.id, "budget": budget})
 
@@ -281,9 +302,10 @@ async def rate(conn: Connection, migration: Migration) -> float | None:
 def _migration(row: Any) -> Migration:
     fields = {name: getattr(row, name) for name in Migration.__dataclass_fields__}
     judged = row.judged and Quality(**row.judged | {"mode": Mode(row.judged["mode"])})
+    lists = {name: tuple(fields[name]) for name in ("gates", "priority", "tenants")}
     overridden = {gate: said["reason"] for gate, said in row.overridden.items()}
-    told = {"state": State(row.state), "gates": tuple(row.gates), "judged": judged, "overridden": overridden}
-    return Migration(**fields | told)
+    told = {"state": State(row.state), "judged": judged, "overridden": overridden}
+    return Migration(**fields | lists | told)
 
 
 def _verdict(row: Any) -> Verdict:

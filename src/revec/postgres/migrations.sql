@@ -1,10 +1,10 @@
 -- name: create
 INSERT INTO revec.migration (collection_id, old_index, target, space_id, query, index_kind, gates, budget,
                              patient, serve_early, store, place, judged, shadow,
-                             approvals, guard_dead)
+                             priority, tenants, until, approvals, guard_dead)
 VALUES (%(collection)s, %(old)s, %(target)s, %(space)s, %(query)s, %(kind)s, %(gates)s, %(budget)s,
         %(patient)s, %(serve_early)s, %(store)s, %(place)s, %(judged)s, %(shadow)s,
-        %(approvals)s, %(guard_dead)s)
+        %(priority)s, %(tenants)s, %(until)s, %(approvals)s, %(guard_dead)s)
 RETURNING id;
 
 -- name: active
@@ -66,6 +66,26 @@ UPDATE revec.migration SET new_index = %(index)s WHERE id = %(id)s;
 
 -- name: pause
 UPDATE revec.migration SET paused_why = %(why)s WHERE id = %(id)s;
+
+-- name: stop
+-- Where a person wanted the backfill to stop; the next `resume` is one without an end.
+UPDATE revec.migration SET paused_why = %(why)s, until = NULL
+ WHERE id = %(id)s AND state = 'backfilling' AND paused_why IS NULL AND until = %(until)s;
+
+-- name: until
+UPDATE revec.migration SET until = %(until)s WHERE id = %(id)s;
+
+-- name: tenants
+-- First, and its row is ours: a page in flight, or a word on a tenant, comes before or after.
+UPDATE revec.migration SET tenants = %(tenants)s WHERE id = %(id)s;
+
+-- name: turns
+UPDATE revec.backfill b SET priority = turn.priority, paused = turn.paused
+  FROM revec.migration m,
+       revec.backfill o LEFT JOIN revec.tenant t ON t.tenant = o.tenant
+           AND t.collection_id = (SELECT collection_id FROM revec.migration WHERE id = %(id)s),
+       revec.backfill_turn(m.priority, m.tenants, o.tenant, t.tier, t.priority, t.paused_why) AS turn
+ WHERE m.id = %(id)s AND o.migration_id = m.id AND b.migration_id = m.id AND b.tenant = o.tenant;
 
 -- name: budget
 UPDATE revec.migration SET budget = %(budget)s WHERE id = %(id)s;

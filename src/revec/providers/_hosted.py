@@ -94,6 +94,7 @@ class Hosted(ABC):
             query=self._ask_of("query"),
             family=facts.family if facts else "",
             shutdown=facts.shutdown if facts else None,
+            exact=bool(facts and facts.tokenizer),
         )
 
     async def embed(self, inputs: Sequence[Input], kind: Kind = "document") -> Vectors:

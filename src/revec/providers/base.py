@@ -74,6 +74,7 @@ class Traits:
     query: Ask = field(default_factory=Ask)
     family: str = ""  # models of one family, at the same dims, share a space
     shutdown: date | None = None  # announced
+    exact: bool = False  # `count` says how many tokens a text is, not how many at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,7 @@ class Local:
             normalised=True,
             max_tokens=self._card.max_tokens,
             max_request_tokens=CALL_TOKENS,
+            exact=self._card.max_tokens is not None,
         )
 
     async def embed(self, inputs: Sequence[Input], kind: Kind = "document") -> Vectors:  # noqa: ARG002 - both kinds alike

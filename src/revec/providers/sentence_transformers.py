@@ -58,6 +58,7 @@ class SentenceTransformers:
             max_tokens=model.max_seq_length,
             document=Ask(prefix=prompt(model, "document")),
             query=Ask(prefix=prompt(model, "query")),
+            exact=True,
         )
 
     async def embed(self, inputs: Sequence[Input], kind: Kind = "document") -> Vectors:

@@ -34,8 +34,6 @@ MOST_CHUNKS = 20_000  # `hnsw.max_scan_tuples`: a walk does not go further
 # among the nearest 400 by signs in 0.993 of all cases, of 4,096 dims among the nearest 100 in all.
 SIGNS_ENOUGH = 16_384
 LEAST_BY_SIGNS = 200  # chunks, however few are wanted
-GRAPH_OVERHEAD = 1.6  # an HNSW element's neighbours and headers, over its vector
-BUILD_MEMORY_KB = (64 << 10, 4 << 20)  # least and most maintenance_work_mem
 
 
 class PgVector(InThisDatabase):
@@ -196,9 +194,7 @@ class PgVector(InThisDatabase):
         await conn.execute(SQL.analyze.format(vectors=_table(index)))
         counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
         rows = int(counted.rows) if counted else 0
-        graph = rows * (index.kind.bytes_in_graph(index.space.dims) + 400) * GRAPH_OVERHEAD / 1024
-        least, most = BUILD_MEMORY_KB
-        kilobytes = str(int(min(max(graph, least), most)))
+        kilobytes = str(graphs.build_memory(index.kind, index.space.dims, rows) >> 10)
         await conn.execute(SQL.build_memory, {"kilobytes": kilobytes})
         build = SQL.build.format(
             vectors=_table(index),
