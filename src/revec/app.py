@@ -55,6 +55,7 @@ from revec.work.batches import Batcher
 from revec.work.control import Control
 from revec.work.demand import Demand
 from revec.work.memory import Memory, ceiling
+from revec.work.reconcile import Reconciler
 from revec.work.worker import Pace, Worker
 
 if TYPE_CHECKING:  # it reckons with vectors
@@ -278,7 +279,7 @@ class App:
         return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are projector, tenants' query, batches, conductor, guard and folds."""
+        """A worker whose duties are projector, tenants' query, batches, conductor, guard, folds and walks."""
         holder = uuid4()
         concurrency = pace.get("concurrency") or self.settings.concurrency
         memory = Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency)
@@ -305,6 +306,7 @@ class App:
                 ticking.tick,
                 guarding.tick,
                 Upkeep(self.database, self.store_at).tick,
+                Reconciler(self.database, self.store, every=self.settings.reconcile_every).tick,
                 telling.tick,
             ],
             outstanding=self.outstanding,
