@@ -81,6 +81,7 @@ class App:
             deadline=settings.request_deadline,
             sample=settings.fidelity_sample,
             lease=settings.conductor_lease,
+            reconcile=settings.reconcile_every,
         )
 
     async def __aenter__(self) -> Self:

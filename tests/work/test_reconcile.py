@@ -161,14 +161,14 @@ async def test_a_copy_of_an_edited_vector_is_not_copied_back(app: App) -> None:
     await healed(app, made)
 
 
-async def test_a_walk_that_is_cut_off_goes_on_where_it_was(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_walk_that_is_cut_off_goes_on_where_it_was(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off before the commit of any page: what that page found is found again, what came before is not."""
     made = await table(app)
     monkeypatch.setattr(sources, "PAGE", 5)
     monkeypatch.setattr(drift, "PAGE", 5)
-    await behind_triggers(app, "DELETE FROM app.docs WHERE id IN (2, 11)", "UPDATE app.docs SET body = 'x' WHERE id = 7")
+    await behind_triggers(
+        app, "DELETE FROM app.docs WHERE id IN (2, 11)", "UPDATE app.docs SET body = 'x' WHERE id = 7"
+    )
     pages = Counter[str]()
 
     def cut_off(name: str) -> None:
@@ -212,7 +212,9 @@ async def test_one_worker_at_a_time_looks(app: App) -> None:
     """The page of another one is left to it, and its walk too."""
     made = await table(app)
     await Reconciler(app.database, app.store, every=3600).tick()
-    await steps.rows(app, "UPDATE revec.walk SET counted_from = '-infinity' WHERE began_at IS NULL RETURNING 1")
+    await steps.rows(
+        app, "UPDATE revec.walk SET counted_from = '-infinity' WHERE began_at IS NULL RETURNING 1"
+    )
     async with app.database.transaction() as conn:
         assert await (await conn.execute(reconcile.SQL.next, {"every": 1})).fetchone()
         assert not await Reconciler(app.database, app.store, every=3600).tick()
@@ -253,7 +255,9 @@ async def test_a_switched_off_trigger_is_told_of(app: App) -> None:
         await user.execute("DELETE FROM app.docs WHERE id = 1")
         report = await walked(app, made)
         assert report.found == {"gone": 1}
-        assert report.notes == ["triggers of app.docs are gone or switched off: `revec init` makes them again"]
+        assert report.notes == [
+            "triggers of app.docs are gone or switched off: `revec init` makes them again"
+        ]
         await user.execute("ALTER TABLE app.docs ENABLE TRIGGER USER")
     await healed(app, made)
 

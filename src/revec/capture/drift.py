@@ -70,13 +70,13 @@ async def of_contents(conn: Connection, collection_id: int, after: int, upto: in
         await conn.execute(SQL.stamp_again, {"ids": [row.doc_id for row in unstamped]})
     if lost := len(rows) - len(unstamped):
         page.notes.append(
-            f"{lost:,} documents are of no source that there is: delete them, or restore its row in revec.source"
+            f"{lost:,} documents are of no source that there is: delete them, or restore their source"
         )
     return page
 
 
 async def _looked(conn: Connection, source_id: int, after: str | None, look: Any, *, heal: bool) -> Page:
-    """A source that cannot be looked at now is a note, and no drift: nothing is deleted on a failed reading."""
+    """A source that cannot be looked at now is a note and no drift: nothing goes by a failed reading."""
     state = await (await conn.execute(SQL.state, {"source": source_id, "most": MOST_OPEN})).fetchone()
     if state is None or state.mapping is None:
         return Page()  # it has no rows
@@ -139,4 +139,3 @@ async def _documents(conn: Connection, source_id: int, mapping: Mapping, after: 
 
 def _page(rows: Sequence[Any], found: list[Found]) -> Page:
     return Page(len(rows), rows[-1].key if len(rows) == PAGE else None, found)
-

@@ -1,8 +1,8 @@
 """Drift between documents and an index: what is there, is not, or is not what was written.
 
-A page of documents at a time. What is found becomes work like any other, behind the same fence, in the lane of
-the backfill: it yields to edits and to searches. A vector that cannot be right goes at once, and with it the
-copies of its text, or the worker would copy them back.
+A page of documents at a time. What is found becomes work like any other, behind the same fence, in the
+lane of the backfill: it yields to edits and to searches. A vector that cannot be right goes at once, and
+with it the copies of its text, or the worker would copy them back.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reconcile: one walk through a collection's tables, documents and indexes, for what no trigger told of.
 
-A walk goes on in pages. Each is a transaction of its own that looks, enqueues what is to be mended, and moves the
-cursor: killed anywhere, the next worker goes on there; no snapshot is older than a page. Whoever writes documents
-and vectors writes them still: a walk only says which keys to look at.
+A walk goes on in pages. Each is a transaction of its own that looks, enqueues what is to be mended, and
+moves the cursor: killed anywhere, the next worker goes on there; no snapshot is older than a page. Whoever
+writes documents and vectors writes them still: a walk only says which keys to look at.
 """
 
 from __future__ import annotations
@@ -203,7 +203,15 @@ def _walk(row: Any) -> Walk:
     part = None if row.part is None else tuple(row.part)
     found = Counter(row.found)
     return Walk(
-        row.collection_id, row.source, part, row.after, row.looked, found, row.examples, row.notes, row.began_at
+        row.collection_id,
+        row.source,
+        part,
+        row.after,
+        row.looked,
+        found,
+        row.examples,
+        row.notes,
+        row.began_at,
     )
 
 
@@ -269,7 +277,7 @@ async def _page(conn: Connection, store: Store, part: Part, walk: Walk, *, heal:
 
 
 async def _ask_store(database: Database, store: Store, walk: Walk, by: str) -> Report | None:
-    """What a store elsewhere has lost; asked while no transaction is open, so the cursor is looked at again."""
+    """What a store elsewhere has lost; asked while no transaction is open: the cursor is looked at twice."""
     lost = await _lost(database, store, walk)
     async with database.transaction() as conn:
         asked = {"collection": walk.collection_id, "by": by}
