@@ -54,6 +54,7 @@ from revec.stores.upkeep import Upkeep
 from revec.work.batches import Batcher
 from revec.work.control import Control
 from revec.work.demand import Demand
+from revec.work.inline import Inline
 from revec.work.memory import Memory, ceiling
 from revec.work.reconcile import Reconciler
 from revec.work.worker import Pace, Worker
@@ -111,6 +112,7 @@ class App:
             lease=self.settings.lease,
             per_minute=self.settings.jit_per_minute,
         )
+        self.inline = Inline(self.database, self.demand, patience=self.settings.inline_wait)
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         early = Early(self.database, self.store, queries, self.demand, patience=patience)
         self._exits.push_async_callback(early.close)

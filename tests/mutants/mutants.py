@@ -99,7 +99,6 @@ from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
-from revec.web.routes import documents as pushed
 from revec.work import (
     allowance,
     batches,
@@ -109,6 +108,7 @@ from revec.work import (
     demand,
     gather,
     health,
+    inline,
     pack,
     queue,
     reading,
@@ -1699,7 +1699,7 @@ MUTANTS: dict[str, Mutant] = {
         limits.test_on_this_machine_anybody_may_if_that_was_asked_for,
     ),
     "nobody waits": Mutant(
-        attribute(pushed, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
+        attribute(inline, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
     ),
     "a wait is for every index": Mutant(
         without(push.SQL, "standing", "w.index_id IN (coalesce(o.index_id, r.serving), r.canary) AND "),

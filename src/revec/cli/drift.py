@@ -54,8 +54,8 @@ async def reconcile(
     if json:
         show_json([{"collection": each, **asdict(report)} for each, report in reports.items()])
     else:
-        for each, report in reports.items():
-            _show(each, report, healing=not dry_run)
+        for of, report in reports.items():
+            _show(of, report, healing=not dry_run)
     needs_a_person = any(report.notes or (dry_run and report.drifted) for report in reports.values())
     return Exit.FAILED if needs_a_person else Exit.DONE
 

@@ -173,14 +173,15 @@ async def shown(conn: Connection, collection: Collection, key: str, source: str 
     if not found:
         raise NotFound(f"{collection.name} has no document {key!r}")
     if len(found) > 1:
-        names = " or ".join(row.source for row in found)
-        raise BadInput(f"several sources have a document {key!r}: say --source {names}")
+        several = " or ".join(row.source for row in found)
+        raise BadInput(f"several sources have a document {key!r}: say --source {several}")
     (document,) = found
     asked = {"doc": document.doc_id, "silence": SILENCE, "final": [*map(str, FINAL)]}
     rows = await (await conn.execute(SQL.standing.format(work=SQL.work), asked)).fetchall()
     names = {index.id: index.name for index in await indexes.writing(conn, collection.id)}
     endings = await (await conn.execute(SQL.endings, {"doc": document.doc_id})).fetchall()
-    return document._asdict() | {
+    facts: dict[str, Any] = document._asdict()
+    return facts | {
         "indexes": [_standing(row, names.get(row.index_id, "")) for row in rows],
         "timeline": sorted(_timeline(document, rows, endings), key=lambda event: event["at"]),
     }

@@ -85,12 +85,14 @@ async def claim(
     return Claim(index_id, lane, token, tuple(Job(*row) for row in jobs))
 
 
-async def claim_these(conn: Connection, index_id: int, doc_ids: Sequence[int], *, lease: float) -> Claim:
+async def claim_these(
+    conn: Connection, index_id: int, doc_ids: Sequence[int], *, lease: float, lane: int = JIT
+) -> Claim:
     """The work of these documents, as far as nobody has it and nothing holds it back."""
     token = uuid4()
     asked = {"index": index_id, "ids": BigInts(doc_ids), "lease": lease, "token": token}
     jobs = await (await conn.execute(SQL.claim_these, asked)).fetchall()
-    return Claim(index_id, JIT, token, tuple(Job(*row) for row in jobs))
+    return Claim(index_id, lane, token, tuple(Job(*row) for row in jobs))
 
 
 async def waited_for(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> tuple[int, int]:
