@@ -116,7 +116,10 @@ async def test_sync_to_queue_and_back(app: App, loopback: Loopback, tmp_path: Pa
     assert await written(app, made, range(count + 10, count + 15)) == {"searchable"}
     assert counts() == {"documents": count + 15, "done": count + 5, "waiting": 7, "excluded": 3}
     found = await app.retriever.search(
-        "articles", f"text of article-{count + 12}.", tenant="default", mode=Mode.VECTOR
+        "articles",
+        f"On article-{count + 12}\ntext of article-{count + 12}.",
+        tenant="default",
+        mode=Mode.VECTOR,
     )
     assert found.hits[0].id == f"article-{count + 12}"
 

@@ -44,7 +44,9 @@ async def test_who_writes_inline_needs_no_worker(app: App, loopback: Loopback) -
     loopback.clear()
     answer = await wrote(app, made, start=10, word="kraken")
     assert (standings(answer), answer.queued) == ({"searchable"}, None)
-    found = await app.retriever.search("c", "text of kraken 11", tenant="default", mode=Mode.VECTOR)
+    found = await app.retriever.search(
+        "c", "kraken 11\ntext of kraken 11", tenant="default", mode=Mode.VECTOR
+    )
     assert found.hits[0].id == "11"
     again = await wrote(app, made, start=10, word="kraken")
     assert standings(again) == {"searchable"}

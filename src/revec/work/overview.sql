@@ -1,6 +1,7 @@
 -- name: stats
 -- What became of a collection's documents, by index that is written. Documents that a backfill has yet to come to
--- are apart; a lease is silent when its worker's heart has stopped, and expired when nobody has taken it up again.
+-- are apart; a lease is silent when its worker's heart has stopped, and expired when it
+-- ran out as long ago and nobody has taken it up again.
 SELECT i.id AS index_id,
        (SELECT count(*) FROM revec.document d WHERE d.collection_id = i.collection_id) AS documents,
        coalesce((SELECT greatest(0, m.documents - m.seen) FROM revec.migration m
@@ -25,7 +26,7 @@ SELECT i.id AS index_id,
 SELECT w.*, k.host, k.pid, k.beat_at,
        CASE WHEN w.lease_until > now() THEN CASE WHEN k.quiet THEN 'silent' ELSE 'in hand' END
             WHEN w.not_before > now() THEN 'later'
-            WHEN w.lease_until IS NOT NULL THEN 'expired'
+            WHEN w.lease_until < now() - make_interval(secs => %(silence)s::float8) THEN 'expired'
             ELSE 'waiting' END AS state
   FROM revec.work w LEFT JOIN LATERAL (
        SELECT k.host, k.pid, k.beat_at, k.beat_at < now() - make_interval(secs => %(silence)s::float8) AS quiet
