@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import psycopg
@@ -53,6 +54,24 @@ def test_drift_is_found_told_and_healed(shell: Shell, dsn: str) -> None:
     assert shell("reconcile", "c", "--source", "app.docs").startswith("c: no drift (9 rows and documents")
     assert "drift       no drift, 0:00:" in shell("status", "c")
     assert "`revec reconcile NAME --source …`" in shell("reconcile", "--source", "app.docs", code=1)
+    assert shell.json("check") == {"breaches": []}
+
+
+def test_a_walk_that_is_killed_goes_on(shell: Shell, dsn: str) -> None:
+    """Kill -9 before the commit of its third page: the same verb again finds what was left, and no key twice."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("ALTER TABLE app.docs DISABLE TRIGGER USER")
+        conn.execute("UPDATE app.docs SET body = 'edited' WHERE id = 1")
+        conn.execute("DELETE FROM app.docs WHERE id = 3")
+        conn.execute("DELETE FROM revec.vectors_1 WHERE doc_id = (SELECT max(doc_id) FROM revec.vectors_1)")
+        conn.execute("ALTER TABLE app.docs ENABLE TRIGGER USER")
+    killed = Shell(shell.folder, **shell.environment, REVEC_FAILPOINT="walk_page:3")
+    killed.run("reconcile", "c", code=-signal.SIGKILL)
+    assert "a walk is under way" in shell("status", "c")
+    (report,) = shell.json("reconcile", "c")
+    assert report["found"] == {"changed": 1, "gone": 1, "missing": 1}
+    shell("worker", "--drain", "--quiet")
+    assert shell.json("reconcile", "c")[0]["found"] == {}
     assert shell.json("check") == {"breaches": []}
 
 

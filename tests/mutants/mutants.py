@@ -114,6 +114,7 @@ from revec.work import (
     reading,
     reconcile,
     steering,
+    walking,
     worker,
 )
 from revec.work import drift as index_drift
@@ -656,7 +657,7 @@ async def unheard(conn: Connection, event_id: int, _: str) -> None:
     await outbox.heard(conn, event_id)
 
 
-LOOK = reconcile._look
+LOOK = walking.look
 
 
 async def looking_that_heals(conn: Connection, store: Any, walk: Any, **_: Any) -> None:
@@ -688,7 +689,7 @@ MUTANTS: dict[str, Mutant] = {
         drifting.test_a_table_that_is_being_read_is_left_to_the_projector,
     ),
     "a dry run heals": Mutant(
-        attribute(reconcile, "_look", looking_that_heals),
+        attribute(walking, "look", looking_that_heals),
         drifting.test_a_dry_run_finds_the_same_and_writes_nothing,
     ),
     "rows are looked at from one side": Mutant(
@@ -719,7 +720,7 @@ MUTANTS: dict[str, Mutant] = {
         drifting.test_one_worker_at_a_time_looks,
     ),
     "what is being filled lacks something": Mutant(
-        instead(reconcile.SQL, "parts", ("NOT m.cursor_done AND", "false AND")),
+        instead(walking.SQL, "parts", ("NOT m.cursor_done AND", "false AND")),
         drifting.test_an_index_that_is_being_filled_lacks_nothing,
     ),
     "a living worker's leases are taken": Mutant(
