@@ -111,6 +111,25 @@ async def test_what_the_projector_will_see_to_is_no_drift(app: App) -> None:
     await healed(app, made)
 
 
+async def test_metadata_is_compared_as_it_is_kept(app: App) -> None:
+    """A number of more digits than JSON's readers keep is no drift for ever; another number is drift."""
+    async with people.connected(app.database.dsn) as user:
+        await user.execute("CREATE SCHEMA app")
+        await user.execute(
+            "CREATE TABLE app.docs (id bigint PRIMARY KEY, title text, body text, price numeric)"
+        )
+        await user.execute(
+            "INSERT INTO app.docs VALUES (1, 'a', 'b', 0.12345678901234567890123), (2, 'c', 'd', 3.50)"
+        )
+    made = await steps.collection(app)
+    await people.attached(app, made, DOCS, metadata=("price",))
+    await steps.drain(app)
+    assert (await walked(app, made)).found == {}
+    await behind_triggers(app, "UPDATE app.docs SET price = 3.51 WHERE id = 2")
+    assert (await walked(app, made)).found == {"changed": 1}
+    await healed(app, made)
+
+
 async def test_what_was_found_is_not_found_twice(app: App) -> None:
     """It is on its way as soon as the page is committed."""
     made = await table(app)

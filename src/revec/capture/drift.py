@@ -15,7 +15,7 @@ import psycopg
 from revec.capture import projector
 from revec.capture.mapping import Mapping
 from revec.postgres import documents
-from revec.postgres.database import Connection, first_line, is_gone
+from revec.postgres.database import Connection, is_gone
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
@@ -29,6 +29,8 @@ UNSEEN, MOVED, CHANGED, GONE, UNSTAMPED, SOURCELESS = CAUSES = (
     "unstamped",  # a document that was written past its own triggers
     "sourceless",  # a document of a source that there is not
 )
+
+METADATA = "metadata"  # perhaps: a number of many digits is another one once it went through the projector
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,10 @@ async def _looked(conn: Connection, source_id: int, after: str | None, look: Any
         async with conn.transaction():
             await _require_all_rows(conn, mapping)
             page: Page = await look(conn, source_id, mapping, after)
-    except psycopg.Error as error:
+    except (psycopg.Error, ValueError) as error:  # ValueError: a number in JSON beyond Python's
         if isinstance(error, psycopg.OperationalError) and is_gone(error):
             raise
-        return Page(notes=[f"{state.name} was not looked at: {first_line(error)}"])
+        return Page(notes=[f"{state.name} was not looked at: {projector.cause_of(error)}"])
     page.found = [Found(each.cause, state.name, each.key) for each in page.found]
     if heal and page.found:
         keys = [each.key for each in page.found]
@@ -123,7 +125,14 @@ async def _rows(conn: Connection, source_id: int, mapping: Mapping, after: str |
     query = SQL.rows.format(rows=mapping.page(), open=SQL.open)
     asked = {"source": source_id, "after": after, "limit": PAGE}
     rows = await (await conn.execute(query, asked)).fetchall()
-    return _page(rows, [Found(row.cause, "", row.key) for row in rows if row.cause])
+    return _page(rows, [Found(cause, "", row.key) for row in rows if (cause := _cause(row))])
+
+
+def _cause(row: Any) -> str | None:
+    """Numbers were read from JSON on both sides, as the projector reads them."""
+    if row.cause == METADATA:
+        return CHANGED if row.was != row.becomes else None
+    return row.cause  # type: ignore[no-any-return]
 
 
 async def _documents(conn: Connection, source_id: int, mapping: Mapping, after: str | None) -> Page:

@@ -13,8 +13,10 @@ SELECT t.key,
        CASE WHEN NOT t.kept OR o.key IS NOT NULL THEN NULL
             WHEN d.id IS NULL THEN 'unseen'
             WHEN d.tenant <> t.tenant THEN 'moved'
-            WHEN (d.title, d.body, d.metadata) IS DISTINCT FROM (t.title, t.body, t.metadata) THEN 'changed'
-       END AS cause
+            WHEN (d.title, d.body) IS DISTINCT FROM (t.title, t.body) THEN 'changed'
+            WHEN d.metadata <> t.metadata THEN 'metadata' END AS cause,
+       CASE WHEN d.metadata <> t.metadata THEN d.metadata END AS was,
+       CASE WHEN d.metadata <> t.metadata THEN t.metadata END AS becomes
   FROM (SELECT *, row_number() OVER () AS place FROM ({rows}) AS page) AS t
        LEFT JOIN revec.document d ON d.source_id = %(source)s AND d.key = t.key
        LEFT JOIN ({open}) AS o ON o.key = t.key
