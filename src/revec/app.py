@@ -56,7 +56,9 @@ from revec.stores.upkeep import Upkeep
 from revec.work.batches import Batcher
 from revec.work.control import Control
 from revec.work.demand import Demand
+from revec.work.inline import Inline
 from revec.work.memory import Memory, ceiling
+from revec.work.reconcile import Reconciler
 from revec.work.worker import Pace, Worker
 
 if TYPE_CHECKING:  # it reckons with vectors
@@ -82,6 +84,7 @@ class App:
             deadline=settings.request_deadline,
             sample=settings.fidelity_sample,
             lease=settings.conductor_lease,
+            reconcile=settings.reconcile_every,
         )
 
     async def __aenter__(self) -> Self:
@@ -111,6 +114,7 @@ class App:
             lease=self.settings.lease,
             per_minute=self.settings.jit_per_minute,
         )
+        self.inline = Inline(self.database, self.demand, patience=self.settings.inline_wait)
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         early = Early(self.database, self.store, queries, self.demand, patience=patience)
         self._exits.push_async_callback(early.close)
@@ -263,7 +267,7 @@ class App:
         return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are projector, tenants' query, batches, conductor, guard and folds."""
+        """A worker whose duties are projector, tenants' query, batches, conductor, guard, folds and walks."""
         holder = uuid4()
         concurrency = pace.get("concurrency") or self.settings.concurrency
         memory = Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency)
@@ -290,6 +294,7 @@ class App:
                 ticking.tick,
                 guarding.tick,
                 Upkeep(self.database, self.store_at).tick,
+                Reconciler(self.database, self.store, every=self.settings.reconcile_every).tick,
                 telling.tick,
             ],
             outstanding=self.outstanding,

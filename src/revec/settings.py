@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     health: str | None = None  # host:port where a worker answers /livez and /readyz
     fidelity_sample: int = Field(default=299, ge=1)
     jit_per_minute: int = Field(default=600, ge=0)  # documents that a tenant's searches may have embedded
+    reconcile_every: float = Field(default=86_400.0, ge=0)  # seconds within which drift is found; 0: never
+    inline_wait: float = Field(default=10.0, gt=0, le=60)  # seconds that a write inline may take
     guard_silence: float = Field(default=60.0, gt=0)  # seconds without a guard while users see a new index
     webhook: str | None = Field(default=None, repr=False)  # an address that every move is told to
     webhook_secret: SecretStr | None = None  # signs what it is told

@@ -158,6 +158,7 @@ async def test_who_waits_reads_what_it_wrote(app: App, monkeypatch: pytest.Monke
                 "collection": "notes",
                 "documents": [{"id": new, "standing": "searchable", "why": None}],
                 "settled": True,
+                "queued": None,
             }
             found = await client.search("notes", f"zebra crossing {number}", k=1, mode="vector")
             assert (ids(found), found.hits[0].score > 0.99) == ([new], True)

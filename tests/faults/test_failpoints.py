@@ -18,7 +18,8 @@ OF_BATCHES = [name for name in failpoints.NAMES if name.startswith("batch_")]
 BATCHED = ("openai:fake-b-96", "gemini:fake-b-96")  # in turns
 OF_POINTS = [name for name in failpoints.NAMES if name.startswith("points_")]
 OF_USERS = {"flipped", "shown", "guard_fired", "webhook_sent"}
-ELSEWHERE = {*OF_BATCHES, *OF_POINTS, *OF_USERS, "folded"}
+OF_WALKS = {"walk_page"}
+ELSEWHERE = {*OF_BATCHES, *OF_POINTS, *OF_USERS, *OF_WALKS, "folded"}
 # A day of a provider's, in seconds of a test.
 QUICK = (
     "from revec.work import batches as b; b.PAUSES, b.LOOK_EVERY, b.WAIT, b.SURE = (0.05, 0.1), 0.05, 1.0, 3.0; "

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import httpx2
 import numpy as np
@@ -19,7 +19,7 @@ from psycopg import sql
 
 from revec import langchain
 from revec.app import App
-from revec.capture import projector, push
+from revec.capture import drift, projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
@@ -100,7 +100,6 @@ from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
-from revec.web.routes import documents as pushed
 from revec.work import (
     allowance,
     batches,
@@ -110,11 +109,16 @@ from revec.work import (
     demand,
     gather,
     health,
+    inline,
     pack,
     queue,
     reading,
+    reconcile,
+    steering,
+    walking,
     worker,
 )
+from revec.work import drift as index_drift
 from revec.work.control import Control
 from revec.work.demand import Demand
 from revec.work.memory import Memory
@@ -175,6 +179,9 @@ from tests.work import (
     test_tenants,
     test_write_protocol,
 )
+from tests.work import test_inline as directly
+from tests.work import test_overview as desk
+from tests.work import test_reconcile as drifting
 
 Patch = Callable[[App], AbstractAsyncContextManager[None]]
 PARTS = bridge._parts
@@ -653,7 +660,90 @@ async def unheard(conn: Connection, event_id: int, _: str) -> None:
     await outbox.heard(conn, event_id)
 
 
+LOOK = walking.look
+
+
+async def looking_that_heals(conn: Connection, store: Any, walk: Any, **_: Any) -> None:
+    await LOOK(conn, store, walk, heal=True)
+
+
+async def no_page(*_: Any, **__: Any) -> drift.Page:
+    return drift.Page()
+
+
 MUTANTS: dict[str, Mutant] = {
+    "what the projector will see to is drift": Mutant(
+        instead(drift.SQL, "rows", (" OR o.key IS NOT NULL", "")),
+        drifting.test_what_the_projector_will_see_to_is_no_drift,
+    ),
+    "open work is drift": Mutant(
+        instead(
+            index_drift.SQL,
+            "page",
+            (
+                "WHERE NOT EXISTS (SELECT FROM revec.work w WHERE w.index_id = %(index)s AND w.doc_id = d.id)",
+                "",
+            ),
+        ),
+        drifting.test_what_the_projector_will_see_to_is_no_drift,
+    ),
+    "a table that is being read is compared": Mutant(
+        attribute(drift, "_stands_before", lambda _: None),
+        drifting.test_a_table_that_is_being_read_is_left_to_the_projector,
+    ),
+    "a dry run heals": Mutant(
+        attribute(walking, "look", looking_that_heals),
+        drifting.test_a_dry_run_finds_the_same_and_writes_nothing,
+    ),
+    "rows are looked at from one side": Mutant(
+        attribute(drift, "of_documents", no_page), drifting.test_writes_past_the_triggers_are_found_and_healed
+    ),
+    "a tenant is not compared": Mutant(
+        instead(drift.SQL, "rows", ("d.tenant <> t.tenant", "false")),
+        drifting.test_writes_past_the_triggers_are_found_and_healed,
+    ),
+    "no vector is sealed": Mutant(
+        attribute(index_drift, "_seal", nothing),
+        drifting.test_vectors_that_are_not_as_written_are_found_and_embedded_again,
+    ),
+    "a wrong vector is left where copies are made of it": Mutant(
+        instead(index_drift.SQL, "alike", ("a.text_hash = v.text_hash", "a.doc_id = v.doc_id")),
+        drifting.test_a_copy_of_an_edited_vector_is_not_copied_back,
+    ),
+    "what is found is not enqueued": Mutant(
+        instead(drift.SQL, "heal", ("::text[]) AS k", "::text[]) AS k WHERE false")),
+        drifting.test_what_was_found_is_not_found_twice,
+    ),
+    "the workers walk when they like": Mutant(
+        instead(reconcile.SQL, "next", ("greatest(0, %(every)s::float8 - took)", "0 * %(every)s::float8")),
+        drifting.test_the_workers_walk_by_themselves_within_the_interval,
+    ),
+    "two workers walk at once": Mutant(
+        instead(reconcile.SQL, "next", (" FOR UPDATE SKIP LOCKED", "")),
+        drifting.test_one_worker_at_a_time_looks,
+    ),
+    "what is being filled lacks something": Mutant(
+        instead(walking.SQL, "parts", ("NOT m.cursor_done AND", "false AND")),
+        drifting.test_an_index_that_is_being_filled_lacks_nothing,
+    ),
+    "a living worker's leases are taken": Mutant(
+        instead(steering.SQL, "rescue", ("k.beat_at < now()", "%(silence)s > 0 OR k.beat_at < now()")),
+        desk.test_nothing_is_taken_from_a_worker_that_lives,
+    ),
+    "whose a lease is cannot be told": Mutant(
+        attribute(queue, "token_of", lambda _=None: uuid4()), desk.test_what_a_dead_worker_holds_is_freed
+    ),
+    "work in hand is cancelled": Mutant(
+        instead(steering.SQL, "cancel", ("AND (w.lease_until IS NULL OR w.lease_until < now())", "")),
+        desk.test_what_somebody_has_in_hand_is_not_cancelled,
+    ),
+    "newer work is cancelled": Mutant(
+        instead(steering.SQL, "cancel", (" AND d.rev = w.rev", "")),
+        desk.test_an_edit_is_not_cancelled_with_what_it_replaced,
+    ),
+    "who writes inline is answered before": Mutant(
+        attribute(inline.Inline, "_embedded", nothing), directly.test_who_writes_inline_needs_no_worker
+    ),
     "a point is called by its text": Mutant(
         both(
             attribute(elsewhere.Elsewhere, "stage", called_by(lambda each, n: each.text_hashes[n].hex())),
@@ -1730,7 +1820,7 @@ MUTANTS: dict[str, Mutant] = {
         limits.test_on_this_machine_anybody_may_if_that_was_asked_for,
     ),
     "nobody waits": Mutant(
-        attribute(pushed, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
+        attribute(inline, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
     ),
     "a wait is for every index": Mutant(
         without(push.SQL, "standing", "w.index_id IN (coalesce(o.index_id, r.serving), r.canary) AND "),

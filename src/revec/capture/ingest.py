@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -32,8 +32,17 @@ def bounded(file: BinaryIO) -> Iterator[bytes]:
             line = file.readline(drafts.MOST_LINE + 1)
 
 
-async def ingest(database: Database, collection: Collection, lines: Iterable[bytes]) -> Ingested:
-    """Push lines into the collection, a batch a transaction; safe to run twice."""
+async def ingest(
+    database: Database,
+    collection: Collection,
+    lines: Iterable[bytes],
+    *,
+    then: Callable[[Mapping[str, int]], Awaitable[None]] | None = None,
+) -> Ingested:
+    """Push lines into the collection, a batch a transaction; safe to run twice.
+
+    `then`: what is done with each batch after its commit, by its documents' ids.
+    """
     result = Ingested()
     async with database.transaction() as conn:
         source_id = await collections.add_source(conn, collection, collections.PUSH)
@@ -41,7 +50,10 @@ async def ingest(database: Database, collection: Collection, lines: Iterable[byt
         async with database.transaction() as conn:
             await documents.lock_source(conn, source_id)
             await documents.put(conn, source_id, batch)
+            ids = await documents.ids_of(conn, source_id, [draft.key for draft in batch]) if then else {}
         result.taken += len(batch)
+        if then:
+            await then(ids)
     return result
 
 

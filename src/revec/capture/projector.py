@@ -144,12 +144,12 @@ async def _scan(conn: Connection, source: Source, half: str | None, after: str |
 
 async def _fault(database: Database, source: Source, error: Exception) -> None:
     """Nothing is deleted on a reading that failed; the changes stay for the next one."""
-    why = f"{source.name} cannot be read: {_cause(error)}; mend that, then run `revec init`"
+    why = f"{source.name} cannot be read: {cause_of(error)}; mend that, then run `revec init`"
     async with database.transaction() as conn:
         await conn.execute(SQL.fault, {"source": source.id, "why": why})
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
     """The server's sentence where it is about names; where it may quote a row, only its kind."""
     state = getattr(error, "sqlstate", None)
     if (state or "").startswith("42"):

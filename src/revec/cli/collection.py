@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
@@ -17,7 +18,7 @@ from revec.settings import FILE, CollectionTable
 
 if TYPE_CHECKING:
     from revec.app import App
-    from revec.capture.mapping import Mapping
+    from revec.capture.mapping import Mapping as TableMapping
     from revec.migrate.planning.recipe import Long
     from revec.model.index import Collection
     from revec.postgres.database import Connection
@@ -61,6 +62,7 @@ def register(app: cyclopts.App) -> None:
     collections.command(create)
     collections.command(listed, name="list")
     collections.command(language)
+    collections.command(mode)
     collections.command(tune)
     app.command(collections)
 
@@ -115,14 +117,14 @@ async def init() -> int:
     return Exit.DONE
 
 
-def _mappings(name: str, wanted: CollectionTable) -> list[Mapping]:
-    from revec.capture.mapping import Mapping
+def _mappings(name: str, wanted: CollectionTable) -> list[TableMapping]:
+    from revec.capture.mapping import Mapping as TableMapping
 
     tables = [source.table for source in wanted.sources]
     if twice := next((table for table in tables if tables.count(table) > 1), None):
         raise BadInput(f"{name} names {twice} twice in {FILE}: a table is one source of a collection")
     return [
-        Mapping(
+        TableMapping(
             table=source.table,
             key=tuple(source.key),
             body=source.body,
@@ -135,7 +137,7 @@ def _mappings(name: str, wanted: CollectionTable) -> list[Mapping]:
     ]
 
 
-async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Mapping]) -> None:
+async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[TableMapping]) -> None:
     """Whatever would be refused later is refused now: a table, an expression, the model.
 
     Raises:
@@ -228,6 +230,37 @@ async def language(name: str, words: str, /) -> int:
     return Exit.DONE
 
 
+async def mode(name: str, how: Literal["inline", "queued"] | None = None, /, *, json: Json = False) -> int:
+    """Say or choose when a write of handed-in documents is answered.
+
+    What is queued stays queued, whichever way it goes.
+
+    Parameters
+    ----------
+    name
+        The collection.
+    how
+        queued: when they are kept, and workers embed them; inline: when a search finds them, embedded by the
+        process that takes them in.
+    """
+    from revec.postgres import collections, indexes
+    from revec.work import queue
+
+    async with opened() as app, app.database.transaction() as conn:
+        collection = await collections.named(conn, name)
+        if how:
+            await collections.set_write_mode(conn, collection, how)
+        chosen = await collections.write_mode(conn, collection.id)
+        written = [index.id for index in await indexes.writing(conn, collection.id)]
+        waiting = sum(each.open for each in (await queue.open_work(conn, written)).values())
+    if json:
+        show_json({"collection": name, "mode": chosen, "open": waiting})
+    else:
+        rest = f"; {waiting:,} documents are queued, and stay so: workers do them" if waiting else ""
+        out.print(f"{name}: writes are {chosen}{rest}.", markup=False)
+    return Exit.DONE
+
+
 async def _speak(conn: Connection, collection: Collection, words: str | None) -> None:
     from revec.search import lexical
 
@@ -244,7 +277,7 @@ async def listed(*, json: Json = False) -> int:
     if json:
         show_json(rows)
     elif rows:
-        shown = ("name", "serving", "epoch", "sources", "language")
+        shown = ("name", "serving", "epoch", "sources", "language", "mode")
         table([{name: row[name] for name in shown} | {"fusion": _fused(row)} for row in rows])
     else:
         out.print("No collection yet: `revec collections create NAME --model MODEL`.")
@@ -261,7 +294,8 @@ def _fused(row: dict[str, Any]) -> str:
 async def ingest(name: str, file: File, /, *, json: Json = False) -> int:
     """Push documents, one JSON object a line: {"id", "title"?, "text", "tenant"?, "metadata"?}.
 
-    A bad line is named with its number and reason; the good ones go in, and the exit code is 1.
+    A bad line is named with its number and reason; the good ones go in, and the exit code is 1. Where the
+    collection writes inline they are embedded at once, else by workers.
 
     Parameters
     ----------
@@ -278,16 +312,30 @@ async def ingest(name: str, file: File, /, *, json: Json = False) -> int:
     async with opened() as app:
         async with app.database.transaction() as conn:
             collection = await collections.named(conn, name)
+        queued: list[str] = []
+
+        async def embed(ids: Mapping[str, int]) -> None:
+            if not queued:  # the rest of the file need not wait for what was not to be had
+                answer = await app.inline.answer(collection, ids, None)
+                queued.extend([answer.queued] if answer.queued else [])
+
+        async with app.database.transaction() as conn:
+            mode = await collections.write_mode(conn, collection.id)
+        then = embed if mode == collections.INLINE else None
         if str(file) == "-":
-            result = await story.ingest(app.database, collection, story.bounded(sys.stdin.buffer))
+            lines = story.bounded(sys.stdin.buffer)
+            result = await story.ingest(app.database, collection, lines, then=then)
         else:
-            with file.open("rb") as lines:
-                result = await story.ingest(app.database, collection, story.bounded(lines))
+            with file.open("rb") as opened_file:
+                lines = story.bounded(opened_file)
+                result = await story.ingest(app.database, collection, lines, then=then)
     for number, reason in result.refused:
         err.print(f"line {number}: {reason}", markup=False)
     if json:
         refused = [{"line": number, "reason": reason} for number, reason in result.refused]
-        show_json({"taken": result.taken, "refused": refused})
+        show_json({"taken": result.taken, "refused": refused, "queued": queued[0] if queued else None})
     else:
         out.print(f"{result.taken:,} documents taken, {len(result.refused):,} lines refused.")
+        for why in queued:
+            out.print(f"From there on: {why}", markup=False)
     return Exit.FAILED if result.refused else Exit.DONE

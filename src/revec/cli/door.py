@@ -80,7 +80,11 @@ async def of_collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output, nothing else."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_line(value))
+
+
+def json_line(value: Any) -> str:
+    return json.dumps(value, default=_plain, ensure_ascii=False) + "\n"
 
 
 def confirmed(what: str, name: str, *, yes: bool) -> None:

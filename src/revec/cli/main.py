@@ -12,6 +12,7 @@ from revec import __version__
 from revec.cli import (
     canary,
     collection,
+    drift,
     judging,
     keys,
     migration,
@@ -54,6 +55,7 @@ def build() -> cyclopts.App:
         canary,
         shadow,
         status,
+        drift,
         queue,
         tenants,
         providers,

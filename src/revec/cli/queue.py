@@ -1,25 +1,36 @@
-"""Verbs for the work: who does it, how fast it may go, and the documents that could not be embedded."""
+"""Verbs for the work: who does it, how fast it may go, what is to become of what was not done."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
 
-from revec.cli.door import Exit, Json, Why, of_collection, opened, out, show_json, table
+from revec.cli.door import Exit, Json, Why, Yes, confirmed, of_collection, opened, out, show_json, table
+from revec.cli.overview import export, health, letters, monitor, show, stats
 
 Cause = Annotated[str | None, Parameter(help="Only those whose cause holds these words.")]
 Ids = Annotated[tuple[str, ...], Parameter(help="Only the documents with these keys.")]
 
 
 def register(app: cyclopts.App) -> None:
-    queue = cyclopts.App(name="queue", help="Who works, and dead letters: see, retry or accept them.")
+    queue = cyclopts.App(
+        name="queue", help="The work: how it stands, who does it, what failed, what to do about it."
+    )
+    queue.command(stats)
+    queue.command(monitor)
+    queue.command(health)
     queue.command(workers)
     queue.command(letters, name="list")
+    queue.command(show)
+    queue.command(export)
     queue.command(retry)
-    queue.command(accept)
+    queue.command(accept, name=("accept", "discard"))
+    queue.command(cancel)
+    queue.command(rescue)
     app.command(queue)
     app.command(throttle)
 
@@ -39,6 +50,7 @@ async def workers(*, json: Json = False) -> int:
                     "worker": f"{row['host']} {row['pid']}",
                     "since": row["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
                     "claims": row["claims"],
+                    "heartbeat": f"{(datetime.now(UTC) - row['beat_at']).total_seconds():.0f} s ago",
                     "documents/s": f"{row['per_second']:,.1f}",
                     "MB": f"{row['rss_mb']:,.0f}",
                     "braked by": row["braked_by"] and f"{row['speed']:.0%}: {row['braked_by']}",
@@ -51,39 +63,24 @@ async def workers(*, json: Json = False) -> int:
     return Exit.DONE
 
 
-async def letters(
+async def retry(
     name: str,
     /,
     *,
-    settled: Annotated[bool, Parameter(help="Those that are over, and how they ended.")] = False,
-    json: Json = False,
+    cause: Cause = None,
+    id: Ids = (),  # noqa: A002 - the flag's name
+    excluded: Annotated[
+        bool, Parameter(help="Not dead letters, but what a person left out: accepted or cancelled.")
+    ] = False,
 ) -> int:
-    """List the documents that could not be embedded, with the cause; --settled: those that were, and how."""
-    from revec.postgres import indexes
-    from revec.work import queue
-
-    async with of_collection(name) as (app, collection), app.database.transaction() as conn:
-        written = [index.id for index in await indexes.writing(conn, collection.id)]
-        found = await (queue.settled if settled else queue.letters)(conn, written)
-        rows = [row._asdict() for row in found]
-    if json:
-        show_json(rows)
-    elif rows:
-        columns = ("key", "index_id", "cause", "attempts", *(["resolution"] if settled else []))
-        table([{key: row[key] for key in columns} for row in rows])
-    else:
-        out.print(f"{name} has no dead letters.")
-    return Exit.DONE
-
-
-async def retry(name: str, /, *, cause: Cause = None, id: Ids = ()) -> int:  # noqa: A002 - the flag's name
     """Try dead letters again: all of them, those of a cause, or those of named documents."""
     from revec.postgres import indexes
-    from revec.work import queue
+    from revec.work import queue, steering
 
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
-        count = await queue.redrive(conn, written, queue.Which(cause, id or None))
+        again = steering.readmit if excluded else queue.redrive
+        count = await again(conn, written, queue.Which(cause, id or None))
     out.print(f"{count:,} documents are to be tried again.")
     return Exit.DONE
 
@@ -97,6 +94,49 @@ async def accept(name: str, /, *, reason: Why, cause: Cause = None, id: Ids = ()
         written = [index.id for index in await indexes.writing(conn, collection.id)]
         count = await queue.accept(conn, written, reason, queue.Which(cause, id or None))
     out.print(f"{count:,} documents are excluded until they change.")
+    return Exit.DONE
+
+
+async def cancel(
+    name: str,
+    /,
+    *,
+    reason: Why,
+    id: Ids = (),  # noqa: A002
+    yes: Yes = False,
+) -> int:
+    """Leave open work undone: its documents are excluded until they change. What is in hand goes on.
+
+    `revec queue retry NAME --excluded` takes it up again.
+    """
+    from revec.postgres import indexes
+    from revec.work import queue, steering
+
+    if not id:
+        confirmed(f"all open work of {name} is to be cancelled", name, yes=yes)
+    async with of_collection(name) as (app, collection), app.database.transaction() as conn:
+        written = [index.id for index in await indexes.writing(conn, collection.id)]
+        count = await steering.cancel(conn, written, reason, queue.Which(keys=id or None))
+    out.print(f"{count:,} documents are excluded until they change.")
+    return Exit.DONE
+
+
+async def rescue(
+    name: str,
+    /,
+    *,
+    silence: Annotated[
+        float, Parameter(help="Seconds without a heartbeat, after which a worker is dead.")
+    ] = 30.0,
+) -> int:
+    """Free what dead workers hold, before their leases run out. Nothing is taken from a worker that lives."""
+    from revec.postgres import indexes
+    from revec.work import steering
+
+    async with of_collection(name) as (app, collection), app.database.transaction() as conn:
+        written = [index.id for index in await indexes.writing(conn, collection.id)]
+        count = await steering.rescue(conn, written, silence=silence)
+    out.print(f"{count:,} documents are free again.")
     return Exit.DONE
 
 

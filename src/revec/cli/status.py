@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
@@ -13,12 +11,14 @@ import cyclopts
 from cyclopts import Parameter
 from rich.markup import escape
 
-from revec.cli.door import Exit, Json, of_collection, out, show_json, table
+from revec.cli.door import Exit, Json, of_collection, out, table
+from revec.cli.drift import drift_line
 from revec.cli.judging import gates_table
 from revec.cli.queue import throttle_line
+from revec.cli.watching import watched
 
 if TYPE_CHECKING:
-    from revec.model.verdict import Verdict
+    from revec.migrate.status import Status
 
 Line = tuple[str, str]  # a label and what there is to say
 
@@ -38,23 +38,17 @@ async def status(
     from revec.migrate.status import status as look
 
     async with of_collection(name) as (app, collection):
-        last = ""
-        while True:
-            seen = await look(app.database, app.store, collection, app.limits)
-            shown = asdict(seen)
-            if json:
-                show_json(shown)
-            elif str(shown) != last:
-                if watch and sys.stdout.isatty():
-                    out.clear()
-                _show_status(shown, seen.gates)
-            last = str(shown)
-            if not watch or seen.state in (None, "finished", "aborted"):
-                return Exit.DONE
-            await asyncio.sleep(1.0)
+        await watched(
+            lambda: look(app.database, app.store, collection, app.limits),
+            _show_status,
+            until=lambda seen: not watch or seen.state in (None, "finished", "aborted"),
+            json=json,
+        )
+    return Exit.DONE
 
 
-def _show_status(seen: dict[str, Any], gates: list[Verdict]) -> None:
+def _show_status(status: Status) -> None:
+    seen, gates = asdict(status), status.gates
     state = seen["state"] or "no migration yet"
     paused = f", paused: {seen['paused']}" if seen["paused"] else ""
     target = f" → {seen['target']}" if seen["target"] else ""
@@ -88,6 +82,10 @@ def _of_collection(seen: dict[str, Any]) -> Iterator[Line]:
             yield "source", f"{name} is paused: {source['paused']}; {go_on}"
         elif source["fault"] or source["reading"]:
             yield "source", source["fault"] or f"{name} is being read"
+    if seen["drift"]:
+        yield "drift", drift_line(seen["drift"])
+        for note in (seen["drift"]["last"] or {}).get("notes", ()):
+            yield "", note
 
 
 def _of_migration(seen: dict[str, Any]) -> Iterator[Line]:

@@ -140,11 +140,13 @@ def several(values: list[Any]) -> list[Any]:
     return values
 
 
-def wait(value: Any) -> float:
+def wait(value: Any) -> float | None:
     """
     Raises:
         BadInput: so long nobody waits.
     """
+    if value is None:
+        return None  # as the collection's mode has it
     if not isinstance(value, int | float) or not 0 <= value <= LONGEST_WAIT:
         raise BadInput(f"wait takes 0 to {LONGEST_WAIT:g} seconds, not {value!r}")
     return float(value)

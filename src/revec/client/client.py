@@ -117,17 +117,18 @@ class Client:
         return await self._open_way.similar(asked)
 
     async def put(
-        self, collection: str, documents: Iterable[Mapping[str, Any]], *, wait: float = 0.0
+        self, collection: str, documents: Iterable[Mapping[str, Any]], *, wait: float | None = None
     ) -> Receipt:
         """Insert documents, or put them in the place of those with their ids: all of them or none.
 
-        Each is `{"id", "text", "title"?, "tenant"?, "metadata"?}`. `wait`: seconds until a search has them.
+        Each is `{"id", "text", "title"?, "tenant"?, "metadata"?}`. `wait`: seconds until a search has them;
+        unless said, none, or where the collection writes inline as long as that takes, within bounds.
         """
         where = checks.name("a collection's name", collection)
         drafts = self._drafts(documents)
         return await self._open_way.write(where, drafts, [], self._tenant, checks.wait(wait))
 
-    async def delete(self, collection: str, ids: Iterable[str], *, wait: float = 0.0) -> Receipt:
+    async def delete(self, collection: str, ids: Iterable[str], *, wait: float | None = None) -> Receipt:
         """Delete documents; no search shows them from then on. One that is not there, or not of the client's
         tenant, is not answered for.
         """

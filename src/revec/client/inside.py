@@ -10,7 +10,7 @@ from dataclasses import fields
 import psycopg
 
 from revec.app import App
-from revec.capture.push import push, settled
+from revec.capture.push import push
 from revec.client.shapes import ALL_TENANTS, Answer, Document, Receipt, Search, Similar, Whose, Written
 from revec.model import filter as filters
 from revec.model.document import DEFAULT_TENANT, Draft
@@ -66,17 +66,20 @@ class Inside:
         return _answer(reading)
 
     async def write(
-        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float
+        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float | None
     ) -> Receipt:
         database = self._app.database
-        async with self._answering(wait):
+        async with self._answering():
             async with database.transaction("worker") as conn:
                 found = await collections.named(conn, collection)
+            seconds = await self._app.inline.patience(found, wait)
+        async with self._answering(seconds):
             wall = whose if isinstance(whose, str) else None
             ids = await push(database, found, drafts, gone, tenant=wall)
-            stands = await settled(database, found, ids, wait)
-        written = [Written(each.key, str(each.standing), each.why) for each in stands]
-        return Receipt(found.name, written, settled=not any(each.open for each in stands))
+            answer = await self._app.inline.answer(found, ids, wait)
+        written = [Written(each.key, str(each.standing), each.why) for each in answer.stands]
+        done = not any(each.open for each in answer.stands)
+        return Receipt(found.name, written, settled=done, queued=answer.queued)
 
     async def get(self, collection: str, id: str, source: str, whose: Whose) -> Document:  # noqa: A002
         tenant = _tenant(whose)

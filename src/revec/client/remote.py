@@ -97,7 +97,7 @@ class Remote:
         return self._answer(await self._ask("POST", _path(asked.collection, "similar"), body))
 
     async def write(
-        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float
+        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float | None
     ) -> Receipt:
         body = {"put": [_pushed(draft) for draft in drafts], "delete": list(gone)}
         body |= _said(tenant=_tenant(whose))
@@ -105,7 +105,8 @@ class Remote:
         said = self._json(answer)
         with self._understood():
             written = [_made(Written, each) for each in said["documents"]]
-            return Receipt(said["collection"], written, settled=answer.status_code == HTTPStatus.OK)
+            done = answer.status_code == HTTPStatus.OK
+            return Receipt(said["collection"], written, settled=done, queued=said.get("queued"))
 
     async def get(self, collection: str, id: str, source: str, whose: Whose) -> Document:  # noqa: A002
         which = _said(source=source, tenant=_tenant(whose))
@@ -129,19 +130,19 @@ class Remote:
         body: Mapping[str, Any] | None = None,
         *,
         params: Mapping[str, str] | None = None,
-        wait: float = 0.0,
+        wait: float | None = None,
     ) -> httpx2.Response:
         """A good answer.
 
         Raises:
             RevecError: what the server's problem says, or Unavailable where it says nothing.
         """
-        asked = dict(params or {}) | ({"wait": f"{wait:g}"} if wait else {})
+        asked = dict(params or {}) | ({} if wait is None else {"wait": f"{wait:g}"})
         try:
-            async with asyncio.timeout(PATIENCE + wait):
+            async with asyncio.timeout(PATIENCE + (wait or 0.0)):
                 answer = await self._http.request(method, path, json=body, params=asked)
         except TimeoutError as error:
-            late = f"{self._url} did not answer within {PATIENCE + wait:g} s"
+            late = f"{self._url} did not answer within {PATIENCE + (wait or 0.0):g} s"
             raise Unavailable(f"{late}; what was asked may have been done") from error
         except httpx2.HTTPError as error:
             why = str(error) or type(error).__name__

@@ -95,6 +95,7 @@ class Receipt:
     collection: str
     documents: list[Written]
     settled: bool  # the index that serves has nothing left to do for them: the next search has them
+    queued: str | None = None  # why not, though the collection writes inline: a worker does the rest
 
 
 class Way(Protocol):
@@ -109,7 +110,7 @@ class Way(Protocol):
     async def similar(self, asked: Similar) -> Answer: ...
 
     async def write(
-        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float
+        self, collection: str, drafts: Sequence[Draft], gone: Sequence[str], whose: Whose, wait: float | None
     ) -> Receipt: ...
 
     async def get(self, collection: str, id: str, source: str, whose: Whose) -> Document: ...  # noqa: A002

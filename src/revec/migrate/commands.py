@@ -159,7 +159,7 @@ class Commands:
             if migration and migration.paused_why:
                 await migrations.pause(conn, migration, None)
                 lifted.append(f"the pause: {migration.paused_why}")
-            if migration and clear is None and budget is None and course is None:
+            if migration and clear is None and budget is None and course == STRAIGHT_ON:
                 lifted += await _looked_at(conn, migration)
             if clear:
                 lifted.append(await self._clear(conn, collection, migration, clear, reason))

@@ -47,6 +47,7 @@ class Limits:
     deadline: float  # seconds of the longest request
     sample: int  # documents embedded again to verify
     lease: float  # seconds
+    reconcile: float = 0.0  # seconds within which drift is found; 0: nobody looks unasked
 
 
 async def snapshot(database: Database, store: Store, migration: Migration, limits: Limits) -> Snapshot:

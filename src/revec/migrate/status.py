@@ -20,7 +20,7 @@ from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
 from revec.stores.base import Store
-from revec.work import allowance, batches, calls, control, queue
+from revec.work import allowance, batches, calls, control, queue, reconcile
 
 SILENT = 10.0  # seconds without a guard that are worth a line
 
@@ -57,6 +57,7 @@ class Status:
     throttle: dict[str, Any] | None  # what a person allows
     braked: str | None  # why the backfill yields, and to how much of its speed
     fusion: Fusion | None  # of the legs of what serves
+    drift: dict[str, Any] | None  # what the last walk found, and when the next one is due; None: none yet
     migration: int | None = None
     state: str | None = None
     target: str | None = None
@@ -110,6 +111,7 @@ async def status(database: Database, store: Store, collection: Collection, limit
             "tenants_fault": await tenants.fault(conn, collection.id),
             "throttle": await _throttle(conn, collection),
             "fusion": await _fusion(conn, written, route),
+            "drift": await _drift(conn, collection, limits),
         }
         workers = await queue.workers(conn)
         facts |= {"workers": len(workers), "braked": _braked(workers)}
@@ -143,6 +145,23 @@ async def _fusion(conn: Connection, written: list[Index], route: Route) -> Fusio
     if serving is None:
         return None
     return await fusion.in_force(conn, serving.collection_id, serving.space, serving.query)
+
+
+async def _drift(conn: Connection, collection: Collection, limits: Limits) -> dict[str, Any] | None:
+    rows = await reconcile.walks(conn, collection.id)
+    last = max((row.last for row in rows if row.last), key=lambda report: str(report["ended"]), default=None)
+    walking = next((row for row in rows if row.begun_by == reconcile.WORKERS), None)
+    if last is None and walking is None:
+        return None
+    left = None
+    if walking is not None and limits.reconcile:
+        left = round(max(0.0, limits.reconcile - walking.took) - walking.age)
+    return {
+        "last": last,
+        "every": limits.reconcile,
+        "due_in": left,  # seconds; negative: it should have begun
+        "looked": next((row.looked for row in rows if row.under_way), None),  # of a walk under way
+    }
 
 
 async def _throttle(conn: Connection, collection: Collection) -> dict[str, Any] | None:

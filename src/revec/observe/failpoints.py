@@ -35,6 +35,7 @@ NAMES = (
     "flipped",  # switch: the route is moved, nothing is committed
     "shown",  # canary: the same for some users
     "guard_fired",  # guard: what it saw is kept, nothing is moved
+    "walk_page",  # reconcile: enqueued, and the cursor is where it was
     "webhook_sent",  # telling: it was heard, and that is not written down
 )
 

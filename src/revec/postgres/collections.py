@@ -15,6 +15,7 @@ from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 PUSH = "push"
+INLINE, QUEUED = "inline", "queued"  # modes of writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,17 @@ async def by_id(conn: Connection, collection_id: int) -> Collection:
 
 async def listed(conn: Connection) -> list[Any]:
     return await (await conn.execute(SQL.all)).fetchall()
+
+
+async def write_mode(conn: Connection, collection_id: int) -> str:
+    """Whether a write of handed-in documents is answered when they are searchable, or when they are kept."""
+    row = await (await conn.execute(SQL.write_mode, {"collection": collection_id})).fetchone()
+    assert row is not None
+    return str(row.write_mode)
+
+
+async def set_write_mode(conn: Connection, collection: Collection, mode: str) -> None:
+    await conn.execute(SQL.set_write_mode, {"collection": collection.id, "mode": mode})
 
 
 async def add_source(

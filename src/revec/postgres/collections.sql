@@ -12,13 +12,19 @@ SELECT id, name FROM revec.collection WHERE id = %(id)s;
 
 -- name: all
 -- Estimated where a count would read every document.
-SELECT c.id, c.name, r.serving, r.epoch, coalesce(c.language, 'none') AS language,
+SELECT c.id, c.name, r.serving, r.epoch, coalesce(c.language, 'none') AS language, c.write_mode AS mode,
        (SELECT count(*) FROM revec.source s WHERE s.collection_id = c.id) AS sources, f.alpha
   FROM revec.collection c LEFT JOIN revec.route r ON r.collection_id = c.id
        LEFT JOIN revec.index i ON i.id = r.serving
        LEFT JOIN revec.fusion f ON f.collection_id = c.id AND f.space_id = i.space_id AND f.query = i.query
                                AND f.language = c.language
  ORDER BY c.name;
+
+-- name: write_mode
+SELECT write_mode FROM revec.collection WHERE id = %(collection)s;
+
+-- name: set_write_mode
+UPDATE revec.collection SET write_mode = %(mode)s WHERE id = %(collection)s;
 
 -- name: add_source
 INSERT INTO revec.source (collection_id, name, mapping, trigger_of, scan)

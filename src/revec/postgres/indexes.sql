@@ -109,6 +109,7 @@ WITH gone AS (SELECT id FROM revec.index WHERE id = %(index)s AND NOT writing),
      s AS (DELETE FROM revec.demand WHERE index_id IN (SELECT id FROM gone)),
      t AS (DELETE FROM revec.tombstone WHERE index_id IN (SELECT id FROM gone)),
      p AS (DELETE FROM revec.sweep WHERE index_id IN (SELECT id FROM gone)),
+     l AS (DELETE FROM revec.seal WHERE index_id IN (SELECT id FROM gone)),
      d AS (DELETE FROM revec.dead WHERE index_id IN (SELECT id FROM gone) RETURNING *)
 INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
 SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at, 'abandoned' FROM d;

@@ -109,8 +109,13 @@ Writer = Annotated[Caller, Depends(writer)]
 
 CollectionName = Annotated[Name, Path(description="A collection's name.", max_length=LONGEST_NAME)]
 Wait = Annotated[
-    float,
-    Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait until a search finds it as it is now."),
+    float | None,
+    Query(
+        ge=0,
+        le=LONGEST_WAIT,
+        description="Seconds to wait until a search finds it as it is now; unless said, none, or where the "
+        "collection writes inline as long as that takes, within bounds.",
+    ),
 ]
 
 

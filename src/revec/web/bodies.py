@@ -221,6 +221,9 @@ class Receipt(BaseModel):
 
     collection: str
     documents: list[Written]
+    queued: str | None = Field(
+        default=None, description="Why not all are searchable, where the collection writes inline."
+    )
 
 
 class Migration(BaseModel):

@@ -63,11 +63,20 @@ class Demand:
         self._caller = Caller(database, self._leaving)
         self._in_hand: set[asyncio.Task[None]] = set()
 
-    async def meet(self, index: Index, doc_ids: Sequence[int], tenant: str | None, until: float) -> list[int]:
+    async def meet(
+        self,
+        index: Index,
+        doc_ids: Sequence[int],
+        tenant: str | None,
+        until: float,
+        *,
+        lane: int = queue.JIT,
+    ) -> list[int]:
         """Have the tenant's documents (None: anybody's) embedded, the most wanted first.
 
         Those of them that belong into the index: each is settled when this returns, written or left out.
-        `until`: a moment of the loop's clock.
+        `until`: a moment of the loop's clock. `lane`: JIT of a search, within its tenant's allowance; LIVE of
+        whoever has just written them: their work is there.
 
         Raises:
             Unmet: not by then; or a person, a limit or an allowance stands before it.
@@ -76,7 +85,7 @@ class Demand:
             provider = await self._provider_for(index.space.address, index.space.dims)
         except RevecError as error:  # a key or a package is missing here; a worker has it
             raise Unmet(str(error)) from error
-        due, claim, spared = await self._claimed(index, doc_ids, tenant)
+        due, claim, spared = await self._claimed(index, doc_ids, tenant, lane)
         if claim is not None and claim.jobs:
             failpoint("claim_committed")
             await _wait(self._begun(index, provider, claim), until)
@@ -119,7 +128,7 @@ class Demand:
         await asyncio.gather(*self._in_hand, return_exceptions=True)
 
     async def _claimed(
-        self, index: Index, doc_ids: Sequence[int], tenant: str | None
+        self, index: Index, doc_ids: Sequence[int], tenant: str | None, lane: int
     ) -> tuple[list[int], Claim | None, int]:
         """The documents that belong into the index, the work that is ours now, how many had to be spared.
 
@@ -131,6 +140,9 @@ class Demand:
                 whose = await _due(conn, index, doc_ids, tenant)
                 if not self._has_room():
                     return list(whose), None, 0  # nor is anything made urgent, which nobody would pay for
+                if lane == queue.LIVE:
+                    claim = await queue.claim_these(conn, index.id, [*whose], lease=self._lease, lane=lane)
+                    return list(whose), claim, 0
                 allowed = await allowance.first(conn, index.id, whose, self._per_minute)
                 await queue.enqueue(conn, index.id, allowed)
                 claim = await queue.claim_these(conn, index.id, allowed, lease=self._lease)

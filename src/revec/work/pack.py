@@ -201,7 +201,7 @@ class Worksite:
         async with self.database.transaction("worker") as conn:
             vectors |= await self.store.known(conn, space, [each for each in wanted if each not in vectors])
             missing = [text_hash for text_hash in wanted if text_hash not in vectors]
-            payment = await queue.lease_payment(conn, space.id, missing, self.lease)
+            payment = await queue.lease_payment(conn, space.id, missing, self.lease, worker=claim.token)
             written = await self.store.known(conn, space, sorted(payment.mine))
             await queue.close_payment(conn, space.id, payment.token, sorted(written), {})
             late = await self.store.located(conn, space, sorted(payment.mine - written.keys()))

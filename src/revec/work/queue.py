@@ -49,6 +49,14 @@ class Claim:
         return max((job.tenant for job in self.jobs), default="")
 
 
+def token_of(worker: UUID | None = None) -> UUID:
+    """A new token. Its first half is that of its worker's id, or of another token of the same worker: so it
+    can be told whose a lease is.
+    """
+    made = uuid4()
+    return made if worker is None else UUID(bytes=worker.bytes[:8] + made.bytes[8:])
+
+
 async def ready(conn: Connection) -> list[tuple[int, int]]:
     """(index, lane) pairs with claimable work, the most urgent lane first."""
     rows = await conn.execute(SQL.ready)
@@ -56,10 +64,17 @@ async def ready(conn: Connection) -> list[tuple[int, int]]:
 
 
 async def claim(
-    conn: Connection, index_id: int, lane: int, *, size: int, lease: float, after_tenant: str = ""
+    conn: Connection,
+    index_id: int,
+    lane: int,
+    *,
+    size: int,
+    lease: float,
+    after_tenant: str = "",
+    worker: UUID | None = None,
 ) -> Claim:
     """Up to about `size` jobs, shared by weight among the tenants behind `after_tenant`."""
-    token = uuid4()
+    token = token_of(worker)
     parameters = {"index": index_id, "lane": lane, "size": size, "lease": lease, "token": token}
     jobs: list[Any] = []
     for after in dict.fromkeys((after_tenant, "")):
@@ -70,12 +85,14 @@ async def claim(
     return Claim(index_id, lane, token, tuple(Job(*row) for row in jobs))
 
 
-async def claim_these(conn: Connection, index_id: int, doc_ids: Sequence[int], *, lease: float) -> Claim:
+async def claim_these(
+    conn: Connection, index_id: int, doc_ids: Sequence[int], *, lease: float, lane: int = JIT
+) -> Claim:
     """The work of these documents, as far as nobody has it and nothing holds it back."""
     token = uuid4()
     asked = {"index": index_id, "ids": BigInts(doc_ids), "lease": lease, "token": token}
     jobs = await (await conn.execute(SQL.claim_these, asked)).fetchall()
-    return Claim(index_id, JIT, token, tuple(Job(*row) for row in jobs))
+    return Claim(index_id, lane, token, tuple(Job(*row) for row in jobs))
 
 
 async def waited_for(conn: Connection, index_id: int, doc_ids: Sequence[int]) -> tuple[int, int]:
@@ -216,10 +233,10 @@ class Payment:
 
 
 async def lease_payment(
-    conn: Connection, space_id: str, text_hashes: Sequence[bytes], lease: float
+    conn: Connection, space_id: str, text_hashes: Sequence[bytes], lease: float, *, worker: UUID | None = None
 ) -> Payment:
     """Single-flight: of several workers with one text, one pays; the others come back later."""
-    token = uuid4()
+    token = token_of(worker)
     rows = await conn.execute(
         SQL.pay_lease,
         {"space": space_id, "hashes": list(text_hashes), "lease": lease, "token": token},

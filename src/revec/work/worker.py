@@ -180,6 +180,7 @@ class Worker:
                 size=size,
                 lease=self._pace.lease,
                 after_tenant=self._last_tenant.get((index.id, lane), ""),
+                worker=self.id,
             )
         if not claim or not claim.jobs:
             return False

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from revec.app import App
 from revec.capture.drafts import all_drafted, drafted
-from revec.capture.push import push, settled
+from revec.capture.push import push
 from revec.model.index import Collection
 from revec.postgres import documents
 from revec.postgres.collections import PUSH
@@ -69,11 +69,11 @@ async def put(
     name: CollectionName,
     id: Id,  # noqa: A002
     document: bodies.DocumentIn,
-    wait: Wait = 0.0,
+    wait: Wait = None,
 ) -> bodies.Receipt:
     """Insert it, or put it in the place of the one with this id."""
-    extend(request, app.settings.request_deadline + wait)
     found = await collection(app, caller, name)
+    extend(request, app.settings.request_deadline + await app.inline.patience(found, wait))
     draft = drafted({"id": id, **document.model_dump()})
     return await _receipt(app, found, response, await push(app.database, found, [draft]), wait)
 
@@ -87,11 +87,11 @@ async def delete(
     caller: Writer,
     name: CollectionName,
     id: Id,  # noqa: A002
-    wait: Wait = 0.0,
+    wait: Wait = None,
 ) -> bodies.Receipt:
     """Delete it; from this answer on no search shows it, whatever the wait."""
-    extend(request, app.settings.request_deadline + wait)
     found = await collection(app, caller, name)
+    extend(request, app.settings.request_deadline + await app.inline.patience(found, wait))
     ids = await push(app.database, found, [], [id])
     if not ids:
         raise documents.no_document(name, id)
@@ -107,23 +107,26 @@ async def batch(
     caller: Writer,
     name: CollectionName,
     wanted: bodies.Batch,
-    wait: Wait = 0.0,
+    wait: Wait = None,
 ) -> bodies.Receipt:
     """Put and delete many, all or nothing; what was to be deleted and is not there is not answered for."""
-    extend(request, app.settings.request_deadline + wait)
     found = await collection(app, caller, name)
+    extend(request, app.settings.request_deadline + await app.inline.patience(found, wait))
     drafts = all_drafted(document.model_dump() for document in wanted.put)
     ids = await push(app.database, found, drafts, wanted.delete, tenant=wanted.tenant)
     return await _receipt(app, found, response, ids, wait)
 
 
 async def _receipt(
-    app: App, found: Collection, response: Response, ids: Mapping[str, int], wait: float
+    app: App, found: Collection, response: Response, ids: Mapping[str, int], wait: float | None
 ) -> bodies.Receipt:
-    stands = await settled(app.database, found, ids, wait)
-    if any(stand.open for stand in stands):
+    answer = await app.inline.answer(found, ids, wait)
+    if any(stand.open for stand in answer.stands):
         response.status_code = 202
     return bodies.Receipt(
         collection=found.name,
-        documents=[bodies.Written(id=each.key, standing=each.standing, why=each.why) for each in stands],
+        documents=[
+            bodies.Written(id=each.key, standing=each.standing, why=each.why) for each in answer.stands
+        ],
+        queued=answer.queued,
     )
