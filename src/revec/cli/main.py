@@ -12,6 +12,7 @@ from revec import __version__
 from revec.cli import (
     canary,
     collection,
+    doctor,
     judging,
     keys,
     migration,
@@ -56,6 +57,7 @@ def build() -> cyclopts.App:
         stores,
         keys,
         serving,
+        doctor,
     )
     for module in modules:
         module.register(app)

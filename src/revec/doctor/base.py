@@ -1,9 +1,9 @@
 """What a look is: one question to a database, answered by the faults that it finds.
 
-A look is a constant of a module in `doctor/looks/`, and is registered by being there; its name is the constant's. Its query
-stands in the module's `.sql` twin and only reads. A row is a fault, with its evidence in the columns; a row
-with a column `found` that is 0 is none (its `n` says how many were looked at), and a column `severity`
-outranks the look's own.
+A look is a constant of a module in `doctor/looks/`, and is registered by being there; its name is the
+constant's. Its query stands in the module's `.sql` twin and only reads. A row is a fault, with its evidence
+in the columns; a row with a column `found` that is 0 is none (its `n` says how many were looked at), and a
+column `severity` outranks the look's own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Any, LiteralString, cast
+from typing import Any
 
 from psycopg import sql
 
@@ -66,7 +66,7 @@ class Limits:
     long_transaction: float = 300.0  # seconds
     old_snapshot: int = 10_000_000  # transactions since
     slot_bytes: int = 64 << 20  # that a slot nobody reads keeps
-    unread: int = 100  # scans of a table that pass its approximate index by
+    unread: int = 1_000  # scans of a table, of which hardly one went through its approximate index
     many: int = 1_000  # rows from which on a plan matters
     large: int = 300 << 20  # bytes of vectors that nobody should have to scan
     probes: int = 50  # rows that an index has to find by their own vector
@@ -249,4 +249,4 @@ def sampled(percent: float) -> sql.Composable:
 
 def _of_catalog(text: str) -> sql.Composable:
     # What the server wrote of its own catalog is SQL already; a % in it is no parameter.
-    return sql.SQL(cast("LiteralString", text.replace("%", "%%")))
+    return sql.SQL(text.replace("%", "%%"))

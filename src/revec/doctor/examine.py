@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -116,45 +116,58 @@ class Examination:
         def was(outcome: Outcome, why: str | None = None, **seen: int | None) -> Looked:
             return Looked(name, of, outcome, round(1000 * (time.perf_counter() - began), 1), why, **seen)
 
-        column = subject.column if isinstance(subject, Graph) else subject
         try:
-            if late:
-                raise NotLooked(f"all looks together may take {self.case.limits.whole:g} s")
-            if isinstance(column, Column) and column.closed:
-                raise NotLooked(column.closed)
-            async with guarded(self.conn, self.case.limits):
-                rows = await look.ask(self.conn, look, self.case, subject)
-            n = next((row["n"] for row in rows if "n" in row), None)
-            if n == 0 and isinstance(column, Column) and column.percent < WHOLE:
-                raise NotLooked("the sample of its blocks came out empty")
+            rows = await self._rows(look, subject, late=late)
         except NotHere as nothing:
             return was(Outcome.NOT_HERE, str(nothing))
         except NotLooked as error:
             return was(Outcome.NOT_LOOKED, str(error))
         faults = [row for row in rows if row.get("found", 1)]
         for row in faults:
-            self.findings.append(_finding(self.conn, name, look, self.case, subject, row))
-        counted = column.rows if isinstance(column, Column) and column.rows >= 0 and n is not None else None
+            self.findings.append(self._finding(name, look, subject, row))
+        n = _seen(rows)
+        column = _column(subject)
+        counted = column.rows if column and column.rows >= 0 and n is not None else None
         return was(Outcome.FOUND if faults else Outcome.CLEAN, n=n, of=counted)
 
+    async def _rows(self, look: Look, subject: Subject, *, late: bool) -> list[Evidence]:
+        if late:
+            raise NotLooked(f"all looks together may take {self.case.limits.whole:g} s")
+        column = _column(subject)
+        if column and column.closed:
+            raise NotLooked(column.closed)
+        async with guarded(self.conn, self.case.limits):
+            rows = await look.ask(self.conn, look, self.case, subject)
+        if _seen(rows) == 0 and column and column.percent < WHOLE:
+            raise NotLooked("the sample of its blocks came out empty")
+        return rows
 
-def _finding(
-    conn: Connection, name: str, look: Look, case: Case, subject: Subject, row: Mapping[str, Any]
-) -> Finding:
-    evidence = {what: value for what, value in row.items() if what != "severity"}
-    known = {"subject": str(subject)} if not isinstance(subject, Case) else {}
-    if isinstance(subject, Column):
-        known |= {"table": subject.table, "column": subject.column}
-    words = _Words({**known, **evidence})
-    return Finding(
-        name=name,
-        severity=Severity(row.get("severity") or look.severity),
-        subject=known.get("subject"),
-        sentence=look.sentence.format_map(words),
-        evidence=evidence,
-        sql=_typed(conn, look, case, subject),
-        do=look.do.format_map(words),
-    )
+    def _finding(self, name: str, look: Look, subject: Subject, row: Evidence) -> Finding:
+        evidence = {what: value for what, value in row.items() if what != "severity"}
+        known = {} if isinstance(subject, Case) else {"subject": str(subject)}
+        if isinstance(subject, Column):
+            known |= {"table": subject.table, "column": subject.column}
+        words = _Words({**known, **evidence})
+        return Finding(
+            name=name,
+            severity=Severity(row.get("severity") or look.severity),
+            subject=known.get("subject"),
+            sentence=look.sentence.format_map(words),
+            evidence=evidence,
+            sql=_typed(self.conn, look, self.case, subject),
+            do=look.do.format_map(words),
+        )
+
+
+def _column(subject: Subject) -> Column | None:
+    if isinstance(subject, Graph):
+        return subject.column
+    return subject if isinstance(subject, Column) else None
+
+
+def _seen(rows: Sequence[Evidence]) -> int | None:
+    """How many were looked at, where that is said."""
+    return next((row["n"] for row in rows if "n" in row), None)
 
 
 class _Words(dict[str, Any]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from revec.doctor.base import Case, Column, Graph, Limits
 from revec.doctor.guarded import guarded
-from revec.postgres.database import Connection, Database
+from revec.postgres.database import Connection, reached
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
@@ -27,7 +27,7 @@ MODELS = ("embedding_model", "model", "model_name", "model_id", "embedding_versi
 
 
 async def learn(
-    database: Database,
+    dsn: str,
     conn: Connection,
     limits: Limits,
     *,
@@ -43,7 +43,10 @@ async def learn(
     async with guarded(conn, limits):
         row: Any = await (await conn.execute(SQL.server)).fetchone()
         case = Case(
-            **{name: getattr(row, name) for name in ("database", "server", "vector", "vector_schema", "login")},
+            **{
+                name: getattr(row, name)
+                for name in ("database", "server", "vector", "vector_schema", "login")
+            },
             today=row.today,
             sees_sessions=row.sees_sessions,
             installed=row.installed,
@@ -54,7 +57,7 @@ async def learn(
             shutdown_of=shutdown_of,
             free_bytes=free_bytes,
         )
-    case = replace(case, pooler=await _pooler(database, conn, row.pid, limits))
+    case = replace(case, pooler=await _pooler(dsn, conn, row.pid, limits))
     if case.installed:
         case = replace(case, not_ours=await _not_ours(conn, case))
     if case.vector is not None:
@@ -63,14 +66,14 @@ async def learn(
     return case
 
 
-async def _pooler(database: Database, conn: Connection, pid: int, limits: Limits) -> str | None:
+async def _pooler(dsn: str, conn: Connection, pid: int, limits: Limits) -> str | None:
     """Whether something is between us and the server: it makes process numbers up, which clients cancel by.
 
     In transaction mode the server process that answered us answers the next one who asks.
     """
     if conn.info.backend_pid == pid:
         return None
-    async with database.alone() as other, guarded(other, limits):
+    async with reached(dsn) as other, guarded(other, limits):
         theirs: Any = await (await other.execute(SQL.pid)).fetchone()
         async with guarded(conn, limits):
             ours: Any = await (await conn.execute(SQL.pid)).fetchone()
@@ -86,7 +89,12 @@ async def _not_ours(conn: Connection, case: Case) -> str | None:
 
 
 async def _columns(conn: Connection, case: Case) -> list[Column]:
-    known = {"texts": list(TEXTS), "tenants": list(TENANTS), "models": list(MODELS), "sample": case.limits.sample}
+    known = {
+        "texts": list(TEXTS),
+        "tenants": list(TENANTS),
+        "models": list(MODELS),
+        "sample": case.limits.sample,
+    }
     async with guarded(conn, case.limits):
         rows = await (await conn.execute(SQL.columns, known)).fetchall()
     return [

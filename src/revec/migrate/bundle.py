@@ -10,28 +10,23 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from revec.model.errors import BadInput
 from revec.model.migration import Migration
+from revec.observe import pages
 from revec.postgres import guards, indexes, migrations, orders
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
 EVIDENCE, REPORT, MANIFEST, SIGNED = "evidence.json", "report.html", "MANIFEST.sha256", "MANIFEST.hmac"
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}td,th{border:1px solid #ccc;padding:.3rem "
-    ".5rem;text-align:left;vertical-align:top}th{background:#f3f3f3}code{white-space:pre-wrap;font-size:12px}"
-)
 
 
 async def gathered(conn: Connection, collection: str, migration: Migration) -> dict[str, Any]:
@@ -107,29 +102,29 @@ def page(evidence: Mapping[str, Any]) -> str:
     migration = evidence["migration"]
     title = f"Migration {migration['id']} of {evidence['collection']} to {migration['target']}"
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p>It is <b>{_text(migration['state'])}</b>. Gathered {_text(evidence['gathered_at'])}.</p>",
-        _table("Plan", ["what", "value"], evidence["plan"].items()),
-        _table(
+        f"<h1>{pages.text(title)}</h1>",
+        f"<p>It is <b>{pages.text(migration['state'])}</b>."
+        f" Gathered {pages.text(evidence['gathered_at'])}.</p>",
+        pages.table("Plan", ["what", "value"], evidence["plan"].items()),
+        pages.table(
             "Gates",
             ["at", "gate", "verdict", "why", "evidence"],
             ([v["at"], v["gate"], v["outcome"], v["why"], v["evidence"]] for v in evidence["verdicts"]),
         ),
-        _table("Moves", ["at", "who", "move", "why", "evidence"], map(_move, evidence["moves"])),
-        _table(
+        pages.table("Moves", ["at", "who", "move", "why", "evidence"], map(_move, evidence["moves"])),
+        pages.table(
             "Guard events", ["at", "who", "move", "why", "evidence"], map(_move, evidence["guard_events"])
         ),
-        _table(
+        pages.table(
             "Flips",
             ["at", "who", "epoch"],
             ([m["at"], m["who"], m["evidence"]["epoch"]] for m in evidence["flips"]),
         ),
-        _table("Shadowed reads", ["what", "value"], (evidence["shadow"] or {"observations": "none"}).items()),
+        pages.table(
+            "Shadowed reads", ["what", "value"], (evidence["shadow"] or {"observations": "none"}).items()
+        ),
     ]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(title)}</title>'
-        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
+    return pages.whole(title, parts)
 
 
 def _move(move: Mapping[str, Any]) -> Sequence[Any]:
@@ -141,19 +136,3 @@ def _move(move: Mapping[str, Any]) -> Sequence[Any]:
         move["why"],
         move["evidence"],
     ]
-
-
-def _table(title: str, heads: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    head = "".join(f"<th>{_text(each)}</th>" for each in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(each)}</td>' for each in row)}</tr>" for row in rows)
-    return f"<h2>{_text(title)}</h2><table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return f"<code>{_text(json.dumps(value, default=str, ensure_ascii=False, indent=1))}</code>"
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    return escape(str(value))

@@ -56,22 +56,25 @@ INVALID_INDEX = Look(
     query=SQL.invalid_index,
     see=SQL.see_invalid_index,
     sentence="index {index} of {table} is not valid: each write pays for it, and no search uses it",
-    do="DROP INDEX CONCURRENTLY {index}, then build it again; it is what a CREATE INDEX CONCURRENTLY that failed leaves behind",
+    do="DROP INDEX CONCURRENTLY {index}, then build it again; it is what a CREATE INDEX CONCURRENTLY that "
+    "failed leaves behind",
 )
 UNUSED_INDEX = Look(
     of=Of.GRAPH,
     severity=Severity.WARNING,
     query=SQL.unused_index,
-    sentence="no search has used {subject}, and its table was scanned {scans_of_the_table:,} times: "
-    "the searches order by another operator or expression than it was built for",
-    do="ORDER BY the very expression and operator of the index, ascending, with a LIMIT; EXPLAIN shows whether it is used",
+    sentence="{subject} was used {scans:,} times while its table was scanned {scans_of_the_table:,} times: "
+    "searches order by another operator or expression than it was built for",
+    do="ORDER BY the very expression and operator of the index, ascending, with a LIMIT; EXPLAIN shows "
+    "whether it is used",
 )
 NO_INDEX = Look(
     of=Of.COLUMN,
     severity=Severity.WARNING,
     query=SQL.no_index,
     sentence="{subject} has {size} and no approximate index: a search without a narrow filter reads it all",
-    do="build one: CREATE INDEX CONCURRENTLY … USING hnsw ({column} …), with maintenance_work_mem larger than the index",
+    do="build one: CREATE INDEX CONCURRENTLY … USING hnsw ({column} …), with maintenance_work_mem larger "
+    "than the index",
 )
 SELF_RETRIEVAL = Look(
     of=Of.GRAPH,
@@ -79,13 +82,16 @@ SELF_RETRIEVAL = Look(
     query=SQL.self_retrieval,
     ask=through_the_graph,
     sentence="{found:,} of {n:,} rows are not found by {subject} with their own vector: it has lost them",
-    do="REINDEX INDEX CONCURRENTLY {subject}; then update pgvector to 0.8.4 or newer: older ones can damage a graph",
+    do="REINDEX INDEX CONCURRENTLY {subject}; then update pgvector to 0.8.4 or newer: older ones can "
+    "damage a graph",
 )
 LOW_RECALL = Look(
     of=Of.GRAPH,
     severity=Severity.WARNING,
     query=SQL.low_recall,
     ask=beside_an_exact_scan,
-    sentence="{subject} finds {recall} of the ten nearest that an exact scan finds ({n:,} rows' own vectors asked)",
-    do="SET LOCAL hnsw.ef_search = 200 (or ivfflat.probes = 20) in searches, or build the index with larger parameters",
+    sentence="{subject} finds {recall} of the ten nearest that an exact scan finds ({n:,} rows' own "
+    "vectors asked)",
+    do="SET LOCAL hnsw.ef_search = 200 (or ivfflat.probes = 20) in searches, or build the index with "
+    "larger parameters",
 )

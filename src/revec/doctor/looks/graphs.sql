@@ -13,11 +13,11 @@ SELECT format('%%I.%%I', n.nspname, i.relname) AS index, x.indrelid::regclass::t
 SELECT indexrelid::regclass, indisvalid, indisready FROM pg_index WHERE NOT (indisvalid AND indisready);
 
 -- name: unused_index
--- As far back as statistics go.
+-- As far back as statistics go. Not "never": the doctor's own probes go through it, some at each visit.
 SELECT s.idx_scan AS scans, t.seq_scan AS scans_of_the_table, pg_relation_size(s.indexrelid) AS bytes, d.stats_reset AS since
   FROM pg_stat_all_indexes s JOIN pg_stat_all_tables t USING (relid), pg_stat_database d
  WHERE s.indexrelid = to_regclass(%(index)s) AND d.datname = current_database()
-   AND s.idx_scan = 0 AND t.seq_scan >= %(unread)s;
+   AND t.seq_scan >= greatest(%(unread)s, 10 * s.idx_scan) AND %(rows)s >= %(many)s;
 
 -- name: no_index
 -- Large enough that a scan of it all is slow. Revec chose an exact scan of its own tables by tenant.
@@ -40,7 +40,7 @@ EXPLAIN (FORMAT JSON) SELECT FROM {table} WHERE {predicate}
 SELECT count(*) AS n, count(*) FILTER (WHERE near.distance IS NULL OR near.distance > seen.itself + 0.0005) AS found
   FROM (SELECT probe, probe {operator} probe AS itself
           FROM (SELECT {expression} AS probe FROM {table} {sample}
-                 WHERE {column} IS NOT NULL AND {predicate} LIMIT %(probes)s) AS picked) AS seen
+                 WHERE {column} IS NOT NULL AND {predicate} ORDER BY random() LIMIT %(probes)s) AS picked) AS seen
        LEFT JOIN LATERAL (SELECT {expression} {operator} seen.probe AS distance FROM {table} WHERE {predicate}
                            ORDER BY {expression} {operator} seen.probe LIMIT 1) AS near ON true
  WHERE seen.itself <> 'NaN';
@@ -52,7 +52,7 @@ SELECT n, CASE WHEN recall < %(recall)s THEN 1 ELSE 0 END AS found, round(recall
        current_setting('hnsw.ef_search', true) AS ef_search, current_setting('ivfflat.probes', true) AS probes
   FROM (SELECT count(*) AS n, avg(kept) AS recall
           FROM (SELECT probe FROM (SELECT {expression} AS probe FROM {table} {sample}
-                                    WHERE {column} IS NOT NULL AND {predicate} LIMIT 2 * %(sample)s) AS picked
+                                    WHERE {column} IS NOT NULL AND {predicate} ORDER BY random() LIMIT 40) AS picked
                  WHERE probe {operator} probe <> 'NaN'
                  LIMIT least(20, %(comparisons)s / greatest(%(rows)s, 1))) AS seen,
                LATERAL (SELECT array_agg(d ORDER BY d) AS far

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from revec.doctor.base import Case, Evidence, Look, NotHere, Of, Severity, Subject
 from revec.migrate.watch import EVERY
 from revec.postgres.database import Connection
@@ -12,17 +11,22 @@ SQL = beside(__file__)
 SOON, LATER = 30, 365  # days
 
 
+async def in_use(conn: Connection, case: Case) -> dict[str, str]:
+    """Models that somebody named or that indexes are kept current by → where."""
+    used = dict.fromkeys(case.models, "")
+    if case.installed and not case.not_ours:
+        rows = await (await conn.execute(SQL.models_in_use)).fetchall()
+        used |= {row.model: f" ({row.collection})" for row in rows}
+    return used
+
+
 async def announced(conn: Connection, _look: Look, case: Case, _subject: Subject) -> list[Evidence]:
     """Models that were or will be switched off, by what their provider announced.
 
     Raises:
         NotHere: nobody knows which model is used.
     """
-    used = dict.fromkeys(case.models, "")
-    if case.installed and not case.not_ours:
-        rows = await (await conn.execute(SQL.models_in_use)).fetchall()
-        used |= {row.model: f" ({row.collection})" for row in rows}
-    if not used:
+    if not (used := await in_use(conn, case)):
         raise NotHere("no model is known here: name it with --model")
     found: list[Evidence] = []
     for model, where in used.items():
@@ -46,17 +50,18 @@ MODEL_SHUTDOWN = Look(
     severity=Severity.WARNING,
     query=SQL.models_in_use,
     ask=announced,
-    sentence="your model {model}{where} {so} on {day}: after that no query can be embedded for what it made, and "
-    "nothing can be rolled back to it",
-    do="`revec plan NAME --to MODEL` shows what moving to another model takes; begin while the old one still answers",
+    sentence="your model {model}{where} {so} on {day}: after that no query can be embedded for what it "
+    "made, and nothing can be rolled back to it",
+    do="`revec plan NAME --to MODEL` shows what moving to another model takes; begin while the old one "
+    "still answers",
 )
 DISTRUSTED_MODEL = Look(
     of=Of.REVEC,
     severity=Severity.CRITICAL,
     query=SQL.distrusted_model,
     sentence="nothing is written to the index of {collection} by {model} any more: {fault}",
-    do="migrate to what the model is now (`revec start {collection} --to MODEL`), or clear it once you have looked: "
-    "`revec resume {collection}`",
+    do="migrate to what the model is now (`revec start {collection} --to MODEL`), or clear it once you "
+    "have looked: `revec resume {collection}`",
 )
 RESTING_MODEL = Look(
     of=Of.REVEC,
@@ -70,7 +75,7 @@ UNWATCHED_MODEL = Look(
     severity=Severity.WARNING,
     query=SQL.unwatched_model,
     more={"stale": 24 * EVERY},
-    sentence="{model} was last asked {hours:,} hours ago whether it is still the model that made the index: a provider that "
-    "changed it spoils the index row by row",
+    sentence="{model} was last asked {hours:,} hours ago whether it is still the model that made the "
+    "index: a provider that changed it spoils the index row by row",
     do="run `revec worker`, which asks every hour; `revec check` and `revec verify` look at what is written",
 )

@@ -40,7 +40,8 @@ CAPTURE_TRIGGERS = Look(
     query=SQL.collections,
     see=SQL.see_capture_triggers,
     ask=uncaptured,
-    sentence="the triggers on {source} of collection {collection} are gone or switched off: nobody hears of its writes",
+    sentence="the triggers on {source} of collection {collection} are gone or switched off: nobody hears "
+    "of its writes",
     do="`revec init` makes them again, and reads the table from its first row",
 )
 UNREADABLE_SOURCE = Look(
@@ -54,7 +55,8 @@ DEAD_LETTERS = Look(
     of=Of.REVEC,
     severity=Severity.WARNING,
     query=SQL.dead_letters,
-    sentence="{found:,} documents of {collection} are dead letters of its index {index}, most for this: {cause}",
+    sentence="{found:,} documents of {collection} are dead letters of its index {index}, most for this: "
+    "{cause}",
     do="`revec queue list` names them; mend them or their texts, then `revec queue retry`",
 )
 NO_WORKER = Look(
@@ -68,32 +70,34 @@ DEAD_WORKER = Look(
     of=Of.REVEC,
     severity=Severity.WARNING,
     query=SQL.dead_worker,
-    sentence="the worker on {host} (process {pid}) fell silent {minutes:,} minutes ago without a word: it was killed, or its "
-    "host was",
+    sentence="the worker on {host} (process {pid}) fell silent {minutes:,} minutes ago without a word: it "
+    "was killed, or its host was",
     do="look at why it ended (out of memory?), and start it again: what it had in hand is done by others",
 )
 NO_CONDUCTOR = Look(
     of=Of.REVEC,
     severity=Severity.WARNING,
     query=SQL.no_conductor,
-    sentence="the migration of {collection} is {state} and nobody conducts it: it neither goes on nor is it guarded",
+    sentence="the migration of {collection} is {state} and nobody conducts it: it neither goes on nor is "
+    "it guarded",
     do="run `revec worker`: every worker conducts",
 )
 ONE_LAYER = Look(
     of=Of.REVEC,
     severity=Severity.WARNING,
     query=SQL.one_layer,
-    sentence="one layer only keeps tenants apart: {login} could not make Revec's roles, so row security binds nobody",
-    do="let a role with CREATEROLE run CREATE ROLE revec_worker; CREATE ROLE revec_reader; GRANT revec_worker, "
-    "revec_reader TO {login}, and apply Revec's schema to a fresh database",
+    sentence="one layer only keeps tenants apart: {login} could not make Revec's roles, so row security "
+    "binds nobody",
+    do="let {login} have CREATEROLE before Revec's schema is applied the first time; here, grant it "
+    "revec_worker and revec_reader and apply the schema to a fresh database",
 )
 OPENED_TABLE = Look(
     of=Of.REVEC,
     severity=Severity.CRITICAL,
     query=SQL.opened_table,
     sentence="row security of revec.{table} {so}: a reader of one tenant may see the others' rows",
-    do="ALTER TABLE revec.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; policies that are gone are in "
-    "`revec schema print`",
+    do="ALTER TABLE revec.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; policies that are "
+    "gone are in `revec schema print`",
 )
 OLD_SCHEMA = Look(
     of=Of.REVEC,

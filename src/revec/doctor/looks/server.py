@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from revec.doctor.base import Look, Of, Severity
 from revec.postgres.database import MINIMUM_SERVER
 from revec.postgres.queries import beside

@@ -37,15 +37,16 @@ TOASTED_VECTORS = Look(
     severity=Severity.NOTE,
     needs=("dims",),
     query=SQL.toasted_vectors,
-    sentence="vectors of {subject} ({bytes:,} bytes) lie outside their rows: an exact scan takes about three times "
-    "as long as beside them",
-    do="nothing, if searches are fast enough; else ALTER TABLE … ALTER COLUMN … SET STORAGE PLAIN and write the table anew, or "
-    "use halfvec, which is half as large",
+    sentence="vectors of {subject} ({bytes:,} bytes) lie outside their rows: an exact scan takes about "
+    "three times as long as beside them",
+    do="nothing, if searches are fast enough; else ALTER TABLE … ALTER COLUMN … SET STORAGE PLAIN and "
+    "write the table anew, or use halfvec, which is half as large",
 )
 DISK = Look(
     of=Of.DATABASE,
     severity=Severity.WARNING,
     ask=room,
-    sentence="{free_gib} GiB of disk are free, and moving the largest column of vectors to another model may take {wanted_gib}",
+    sentence="{free_gib} GiB of disk are free, and moving the largest column of vectors to another model "
+    "may take {wanted_gib}",
     do="make room before a migration is started: `revec plan` says how much it takes",
 )

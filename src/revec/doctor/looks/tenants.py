@@ -12,18 +12,18 @@ TENANT_WITHOUT_BTREE = Look(
     severity=Severity.WARNING,
     needs=("tenant",),
     query=SQL.tenant_without_btree,
-    sentence="{table} has an approximate index and no index on {tenant}: a search for a small tenant goes through "
-    "everybody's vectors and may find nothing",
-    do="CREATE INDEX CONCURRENTLY ON {table} ({tenant}), so that a small tenant is scanned exactly; and SET LOCAL "
-    "hnsw.iterative_scan = relaxed_order for the large ones",
+    sentence="{table} has an approximate index and no index on {tenant}: a search for a small tenant goes "
+    "through everybody's vectors and may find nothing",
+    do="CREATE INDEX CONCURRENTLY ON {table} ({tenant}), so that a small tenant is scanned exactly; and "
+    "SET LOCAL hnsw.iterative_scan = relaxed_order for the large ones",
 )
 ROW_SECURITY_NOT_FORCED = Look(
     of=Of.COLUMN,
     severity=Severity.WARNING,
     query=SQL.row_security_not_forced,
     see=SQL.see_policies,
-    sentence="row security of {table} is on and does not bind its owner, {owner}: whoever connects as the owner sees "
-    "every tenant's rows",
+    sentence="row security of {table} is on and does not bind its owner, {owner}: whoever connects as the "
+    "owner sees every tenant's rows",
     do="ALTER TABLE {table} FORCE ROW LEVEL SECURITY, or let applications connect as another role",
 )
 ROW_SECURITY_WITHOUT_POLICY = Look(
@@ -31,8 +31,8 @@ ROW_SECURITY_WITHOUT_POLICY = Look(
     severity=Severity.WARNING,
     query=SQL.row_security_without_policy,
     see=SQL.see_policies,
-    sentence="row security of {table} is on and it has no policy: nobody but its owner and superusers sees a row, and a "
-    "search comes back empty without an error",
+    sentence="row security of {table} is on and it has no policy: nobody but its owner and superusers "
+    "sees a row, and a search comes back empty without an error",
     do="CREATE POLICY … ON {table} USING (…) for the roles that search, or switch its row security off",
 )
 POLICY_FOR_EVERYBODY = Look(
@@ -40,8 +40,8 @@ POLICY_FOR_EVERYBODY = Look(
     severity=Severity.CRITICAL,
     query=SQL.policy_for_everybody,
     see=SQL.see_policies,
-    sentence="policy {policy} of {table} lets every role through without a condition: permissive policies add up, so it "
-    "opens what the others close",
+    sentence="policy {policy} of {table} lets every role through without a condition: permissive policies "
+    "add up, so it opens what the others close",
     do="DROP POLICY {policy} ON {table}, or give it a role (TO …) and a condition",
 )
 PAST_ROW_SECURITY = Look(
@@ -49,7 +49,8 @@ PAST_ROW_SECURITY = Look(
     severity=Severity.WARNING,
     query=SQL.past_row_security,
     see=SQL.see_policies,
-    sentence="{what} reads {table} as {owner}, whom its row security does not bind: who may use it sees every tenant's rows",
+    sentence="{what} reads {table} as {owner}, whom its row security does not bind: who may use it sees "
+    "every tenant's rows",
     do="{way_out}; or have it owned by a role that row security binds",
 )
 NO_ROW_SECURITY = Look(
@@ -59,6 +60,6 @@ NO_ROW_SECURITY = Look(
     query=SQL.no_row_security,
     see=SQL.see_policies,
     sentence="only the queries' own condition on {tenant} keeps the tenants of {table} apart: one layer",
-    do="ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, and a policy on {tenant}: one forgotten "
-    "condition then shows nothing",
+    do="ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, and a policy on "
+    "{tenant}: one forgotten condition then shows nothing",
 )

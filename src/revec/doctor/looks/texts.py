@@ -13,8 +13,8 @@ MISSING_TEXTS = Look(
     needs=("text",),
     query=SQL.missing_texts,
     see=SQL.all_missing_texts,
-    sentence="{found:,} of {n:,} rows of {subject} have a vector and no text in {text}: what it is of is gone, "
-    "and no new model can embed it",
+    sentence="{found:,} of {n:,} rows of {subject} have a vector and no text in {text}: what it is of is "
+    "gone, and no new model can embed it",
     do="bring the texts back, or remove these vectors: nobody can say that they are right",
 )
 ROWS_WITHOUT_VECTORS = Look(
@@ -23,7 +23,8 @@ ROWS_WITHOUT_VECTORS = Look(
     needs=("text",),
     query=SQL.rows_without_vectors,
     see=SQL.all_rows_without_vectors,
-    sentence="{found:,} of {n:,} rows with a text ({percent}%) have no vector in {subject}: no search finds them",
-    do="embed them, and find out why nobody did: a write that failed half way, or a backfill that ended early; "
-    "`revec init` captures a table so that no write is missed",
+    sentence="{found:,} of {n:,} rows with a text ({percent}%) have no vector in {subject}: no search "
+    "finds them",
+    do="embed them, and find out why nobody did: a write that failed half way, or a backfill that ended "
+    "early; `revec init` captures a table so that no write is missed",
 )

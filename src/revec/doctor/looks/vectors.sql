@@ -59,7 +59,7 @@ SELECT {model}, count(*) FROM {table} WHERE {column} IS NOT NULL GROUP BY 1;
 SELECT count(*) AS n, count(*) FILTER (WHERE distance BETWEEN 0.01 AND 3) AS found
   FROM (SELECT v <=> first_value(v) OVER (PARTITION BY md5(body), vector_dims(v) ORDER BY v) AS distance
           FROM (SELECT {text} AS body, {column} AS v FROM {table} {sample}
-                 WHERE {column} IS NOT NULL AND {text} <> '' LIMIT 2 * %(sample)s) AS seen) AS pairs;
+                 WHERE {column} IS NOT NULL AND {text} ~ '[^[:space:]]' LIMIT 2 * %(sample)s) AS seen) AS pairs;
 
 -- name: all_unequal_vectors
 SELECT md5({text}) AS text, count(*) AS rows, count(DISTINCT {column}) AS vectors
