@@ -78,5 +78,3 @@ def make_filled(dsn: str, url: str) -> None:
             await steps.filled(app, 10)
 
     asyncio.run(fill())
-
-

@@ -138,18 +138,14 @@ OF_USERS = [
         "SELECT pg_stat_force_next_flush()",
     ),
     planted("toasted-vectors", NOTE, "(2,808 bytes)", WIDE, "ANALYZE wide"),
-    planted(
-        "tenant-without-btree", WARNING, "no index on org_id", "DROP INDEX questions_org"
-    ),
+    planted("tenant-without-btree", WARNING, "no index on org_id", "DROP INDEX questions_org"),
     planted(
         "row-security-not-forced",
         WARNING,
         "does not bind its owner",
         "ALTER TABLE questions NO FORCE ROW LEVEL SECURITY",
     ),
-    planted(
-        "row-security-without-policy", WARNING, "it has no policy", "DROP POLICY org ON questions"
-    ),
+    planted("row-security-without-policy", WARNING, "it has no policy", "DROP POLICY org ON questions"),
     planted(
         "policy-for-everybody",
         CRITICAL,
@@ -169,9 +165,7 @@ OF_USERS = [
         "CREATE FUNCTION matching(q vector) RETURNS SETOF int LANGUAGE sql SECURITY DEFINER AS"
         " 'SELECT id FROM questions ORDER BY embedding <=> q LIMIT 3'",
     ),
-    planted(
-        "no-row-security", NOTE, "one layer", "ALTER TABLE questions DISABLE ROW LEVEL SECURITY"
-    ),
+    planted("no-row-security", NOTE, "one layer", "ALTER TABLE questions DISABLE ROW LEVEL SECURITY"),
     planted(
         "old-pgvector",
         WARNING,
@@ -363,14 +357,17 @@ async def test_what_holds_the_horizon_back_is_found(healthy: str) -> None:
     """In transactions, not in minutes: a quiet database does not suffer."""
     with held(healthy, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM questions"):
         servers.run(healthy, *["SELECT txid_current()"] * 40)
-        await assert_found(healthy, planted("old-snapshot", WARNING, "still sees the database", old_snapshot=30))
+        await assert_found(
+            healthy, planted("old-snapshot", WARNING, "still sees the database", old_snapshot=30)
+        )
 
 
 async def test_an_abandoned_slot_is_found(healthy: str) -> None:
     servers.run(healthy, "SELECT pg_create_physical_replication_slot('left_behind', true)")
     try:
         await assert_found(
-            healthy, planted("abandoned-slot", CRITICAL, "nobody reads replication slot left_behind", slot_bytes=0)
+            healthy,
+            planted("abandoned-slot", CRITICAL, "nobody reads replication slot left_behind", slot_bytes=0),
         )
     finally:
         servers.run(healthy, "SELECT pg_drop_replication_slot('left_behind')")

@@ -1,7 +1,7 @@
 """Does the model answer, does the database rank what it says, and what does that cost?
 
-Three texts, and the first of them as a question, go to the real provider, in two calls that leave no line in the ledger; the
-database ranks the vectors without storing them.
+Three texts, and the first of them as a question, go to the real provider, in two calls that leave no line in
+the ledger; the database ranks the vectors without storing them.
 """
 
 from __future__ import annotations

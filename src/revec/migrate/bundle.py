@@ -100,11 +100,11 @@ def write(parts: Mapping[str, bytes], to: Path) -> None:
 def page(evidence: Mapping[str, Any]) -> str:
     """One page that needs nothing but itself; whatever stands in the evidence is text in it."""
     migration = evidence["migration"]
+    at = pages.text(evidence["gathered_at"])
     title = f"Migration {migration['id']} of {evidence['collection']} to {migration['target']}"
     parts = [
         f"<h1>{pages.text(title)}</h1>",
-        f"<p>It is <b>{pages.text(migration['state'])}</b>."
-        f" Gathered {pages.text(evidence['gathered_at'])}.</p>",
+        f"<p>It is <b>{pages.text(migration['state'])}</b>. Gathered {at}.</p>",
         pages.table("Plan", ["what", "value"], evidence["plan"].items()),
         pages.table(
             "Gates",
