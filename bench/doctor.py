@@ -3,8 +3,8 @@
     python -m bench.doctor [--rows 1000000] [--dims 384] [--lists 500]
 
 A user's own table: text, tenant, unit vectors in 2,000 clusters, an ivfflat index (a graph of so many takes
-an hour to build here, and is asked in the same way), row security. The doctor visits twice, cold and warm, with
-its own time-outs; a third visit may take 50 ms a statement, which most looks at so many rows keep too.
+an hour to build here, and is asked in the same way), row security. The doctor visits twice, cold and warm,
+with its own time-outs; a third visit may take 50 ms a statement, which most looks at so many rows keep too.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from uuid import uuid4
 from revec import seams
 from revec.capture import projector, tenants
 from revec.doctor.base import Limits as DoctorLimits
+from revec.doctor.base import NotLooked
 from revec.doctor.learning import learn
 from revec.doctor.visit import Visit
 from revec.migrate import outlook, plan, power
@@ -28,7 +29,7 @@ from revec.migrate.outlook import Limits
 from revec.migrate.plan import AS_IT_IS, Long
 from revec.migrate.telling import Teller
 from revec.model import place
-from revec.model.errors import BadInput, MissingExtra, StoreUnavailable
+from revec.model.errors import BadInput, MissingExtra, StoreUnavailable, Unavailable
 from revec.model.index import Collection, Index, Kind
 from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
@@ -339,6 +340,7 @@ async def examining(settings: Settings, *, models: Sequence[str], patience: floa
 
     Raises:
         BadInput: there is no database to look at.
+        Unavailable: it does not answer, or not in time.
     """
     home = settings.home or default_home()
     if settings.dsn is None and not home.exists():
@@ -351,14 +353,19 @@ async def examining(settings: Settings, *, models: Sequence[str], patience: floa
         if dsn is None:
             dsn = await exits.enter_async_context(_embedded(settings))
         conn = await exits.enter_async_context(reached(dsn))
-        case = await learn(
-            dsn,
-            conn,
-            DoctorLimits(statement=patience),
-            models=list(dict.fromkeys(named)),
-            shutdown_of=seams.shutdown,
-            free_bytes=None if settings.dsn else shutil.disk_usage(home).free,
-        )
+        try:
+            case = await learn(
+                dsn,
+                conn,
+                DoctorLimits(statement=patience),
+                models=list(dict.fromkeys(named)),
+                shutdown_of=seams.shutdown,
+                free_bytes=None if settings.dsn else shutil.disk_usage(home).free,
+            )
+        except NotLooked as error:
+            raise Unavailable(
+                f"the database's catalog cannot be read: {error}. Try a longer --timeout"
+            ) from error
         yield Visit(conn, case, partial(_provider, settings))
 
 

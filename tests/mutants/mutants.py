@@ -1901,7 +1901,7 @@ MUTANTS: dict[str, Mutant] = {
         visiting.test_a_locked_table_is_waited_for_no_longer_than_said,
     ),
     "hidden rows are no rows": Mutant(
-        instead(learning.SQL, "columns", ("THEN 'rows' END", "THEN NULL END")),
+        instead(learning.SQL, "size", ("THEN true ELSE", "THEN false ELSE")),
         visiting.test_rows_that_are_hidden_are_no_pass,
     ),
     "what was not looked at is clean": Mutant(

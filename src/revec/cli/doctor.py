@@ -107,7 +107,8 @@ def _tell(finding: Finding) -> None:
         Text.assemble((finding.severity, COLOUR[finding.severity]), f" {finding.name}: {finding.sentence}.")
     )
     out.print(f"  do: {finding.do}.", markup=False)
-    out.print(f"  see: {' '.join(finding.sql.split())}", markup=False)
+    if finding.sql:
+        out.print(f"  see: {' '.join(finding.sql.split())}", markup=False)
 
 
 def _tried(smoke: Smoke) -> str:

@@ -189,6 +189,7 @@ class Look:
     needs: tuple[str, ...] = ()  # of the column: without these there is nothing to ask
     more: Mapping[str, Any] = field(default_factory=dict)  # parameters beside the limits
     ask: Ask = by_query
+    by_catalog: bool = False  # no row of the column's table is read: hidden ones hide nothing
 
 
 def parameters(look: Look, case: Case, subject: Subject) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Finding:
     subject: str | None  # a column or an index; None: the database
     sentence: str
     evidence: Evidence
-    sql: str  # that shows it
+    sql: str  # that shows it; empty where no SQL does
     do: str
 
 
@@ -134,7 +134,7 @@ class Examination:
         if late:
             raise NotLooked(f"all looks together may take {self.case.limits.whole:g} s")
         column = _column(subject)
-        if column and column.closed:
+        if column and column.closed and not look.by_catalog:
             raise NotLooked(column.closed)
         async with guarded(self.conn, self.case.limits):
             rows = await look.ask(self.conn, look, self.case, subject)

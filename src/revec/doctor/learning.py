@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from revec.doctor.base import Case, Column, Graph, Limits
+from revec.doctor.base import Case, Column, Graph, Limits, NotLooked
 from revec.doctor.guarded import guarded
 from revec.postgres.database import Connection, reached
 from revec.postgres.queries import beside
@@ -62,7 +62,8 @@ async def learn(
         case = replace(case, not_ours=await _not_ours(conn, case))
     if case.vector is not None:
         columns = await _columns(conn, case)
-        case = replace(case, columns=columns, graphs=await _graphs(conn, limits, columns))
+        graphs = [graph for column in columns for graph in await _graphs(conn, limits, column)]
+        case = replace(case, columns=columns, graphs=graphs)
     return case
 
 
@@ -89,53 +90,57 @@ async def _not_ours(conn: Connection, case: Case) -> str | None:
 
 
 async def _columns(conn: Connection, case: Case) -> list[Column]:
-    known = {
-        "texts": list(TEXTS),
-        "tenants": list(TENANTS),
-        "models": list(MODELS),
-        "sample": case.limits.sample,
-    }
+    known = {"texts": list(TEXTS), "tenants": list(TENANTS), "models": list(MODELS)}
     async with guarded(conn, case.limits):
         rows = await (await conn.execute(SQL.columns, known)).fetchall()
-    return [
-        Column(
-            oid=row.oid,
-            path=(row.schema, row.name),
-            column=row.column,
-            type=row.type,
-            dims=row.dims,
-            rows=row.rows,
-            bytes=row.bytes,
-            percent=row.percent,
-            of_revec=row.of_revec,
-            text=row.text,
-            model=row.model,
-            tenant=row.tenant,
-            deleted=row.deleted,
-            deleted_is_bool=row.deleted in {"is_deleted", "deleted"},
-            closed=_closed(row, case.login),
-        )
-        for row in rows
-    ]
+    return [await _measured(conn, case, row) for row in rows]
 
 
-def _closed(row: Any, login: str) -> str | None:
-    """Why this login does not see every row."""
-    if row.closed == "right":
-        return f"{login} may not read it: GRANT SELECT ON {row.schema}.{row.name} TO {login}"
-    if row.closed == "rows":
-        return f"row security hides rows of it from {login}: connect as a role that sees them all"
-    return None
+async def _measured(conn: Connection, case: Case, row: Any) -> Column:
+    """The column with its size; closed where somebody has locked its table, or where rows are hidden."""
+    known = {"oid": row.oid, "sample": case.limits.sample}
+    size: Any = None
+    closed = None
+    try:
+        async with guarded(conn, case.limits):
+            size = await (await conn.execute(SQL.size, known)).fetchone()
+    except NotLooked as error:
+        closed = str(error)
+    if size is None:
+        closed = closed or "it was dropped meanwhile"
+    elif not row.may_read:
+        closed = f"{case.login} may not read it: GRANT SELECT ON {row.schema}.{row.name} TO {case.login}"
+    elif size.hidden:
+        closed = f"row security hides rows of it from {case.login}: connect as a role that sees them all"
+    return Column(
+        oid=row.oid,
+        path=(row.schema, row.name),
+        column=row.column,
+        type=row.type,
+        dims=row.dims,
+        rows=row.rows,
+        bytes=size.bytes if size else 0,
+        percent=size.percent if size else 0.0,
+        of_revec=row.of_revec,
+        text=row.text,
+        model=row.model,
+        tenant=row.tenant,
+        deleted=row.deleted,
+        deleted_is_bool=row.deleted in {"is_deleted", "deleted"},
+        closed=closed,
+    )
 
 
-async def _graphs(conn: Connection, limits: Limits, columns: Sequence[Column]) -> list[Graph]:
-    known = {"tables": [each.oid for each in columns], "columns": [each.column for each in columns]}
+async def _graphs(conn: Connection, limits: Limits, column: Column) -> list[Graph]:
+    """The approximate indexes of a column; of one that is closed nothing can be said."""
+    if column.closed:
+        return []
     async with guarded(conn, limits):
+        known = {"oid": column.oid, "column": column.column}
         rows = await (await conn.execute(SQL.graphs, known)).fetchall()
-    places = {(each.oid, each.column): each for each in columns}
     return [
         Graph(
-            column=places[row.oid, row.column],
+            column=column,
             path=(row.schema, row.name),
             method=row.method,
             expression=row.expression,
@@ -143,5 +148,4 @@ async def _graphs(conn: Connection, limits: Limits, columns: Sequence[Column]) -
             predicate=row.predicate,
         )
         for row in rows
-        if (row.oid, row.column) in places
     ]

@@ -87,6 +87,6 @@ def _told(finding: Finding) -> str:
     return (
         f'<h2 style="color:{colour}">{pages.text(finding.severity)}: {pages.text(finding.name)}</h2>'
         f"<p>{pages.text(finding.sentence)}.</p><p><b>Do:</b> {pages.text(finding.do)}.</p>"
-        f"<details><summary>See it</summary><p>{pages.code(finding.sql)}</p>"
+        f"<details><summary>See it</summary><p>{pages.code(finding.sql or 'No SQL tells it.')}</p>"
         f"{pages.table('Evidence', ['what', 'value'], finding.evidence.items())}</details>"
     )

@@ -72,6 +72,7 @@ NO_INDEX = Look(
     of=Of.COLUMN,
     severity=Severity.WARNING,
     query=SQL.no_index,
+    by_catalog=True,
     sentence="{subject} has {size} and no approximate index: a search without a narrow filter reads it all",
     do="build one: CREATE INDEX CONCURRENTLY … USING hnsw ({column} …), with maintenance_work_mem larger "
     "than the index",

@@ -48,7 +48,6 @@ async def announced(conn: Connection, _look: Look, case: Case, _subject: Subject
 MODEL_SHUTDOWN = Look(
     of=Of.DATABASE,
     severity=Severity.WARNING,
-    query=SQL.models_in_use,
     ask=announced,
     sentence="your model {model}{where} {so} on {day}: after that no query can be embedded for what it "
     "made, and nothing can be rolled back to it",

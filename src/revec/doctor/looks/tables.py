@@ -37,6 +37,7 @@ TOASTED_VECTORS = Look(
     severity=Severity.NOTE,
     needs=("dims",),
     query=SQL.toasted_vectors,
+    by_catalog=True,
     sentence="vectors of {subject} ({bytes:,} bytes) lie outside their rows: an exact scan takes about "
     "three times as long as beside them",
     do="nothing, if searches are fast enough; else ALTER TABLE … ALTER COLUMN … SET STORAGE PLAIN and "

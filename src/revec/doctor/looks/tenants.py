@@ -12,6 +12,7 @@ TENANT_WITHOUT_BTREE = Look(
     severity=Severity.WARNING,
     needs=("tenant",),
     query=SQL.tenant_without_btree,
+    by_catalog=True,
     sentence="{table} has an approximate index and no index on {tenant}: a search for a small tenant goes "
     "through everybody's vectors and may find nothing",
     do="CREATE INDEX CONCURRENTLY ON {table} ({tenant}), so that a small tenant is scanned exactly; and "
@@ -21,6 +22,7 @@ ROW_SECURITY_NOT_FORCED = Look(
     of=Of.COLUMN,
     severity=Severity.WARNING,
     query=SQL.row_security_not_forced,
+    by_catalog=True,
     see=SQL.see_policies,
     sentence="row security of {table} is on and does not bind its owner, {owner}: whoever connects as the "
     "owner sees every tenant's rows",
@@ -30,6 +32,7 @@ ROW_SECURITY_WITHOUT_POLICY = Look(
     of=Of.COLUMN,
     severity=Severity.WARNING,
     query=SQL.row_security_without_policy,
+    by_catalog=True,
     see=SQL.see_policies,
     sentence="row security of {table} is on and it has no policy: nobody but its owner and superusers "
     "sees a row, and a search comes back empty without an error",
@@ -39,6 +42,7 @@ POLICY_FOR_EVERYBODY = Look(
     of=Of.COLUMN,
     severity=Severity.CRITICAL,
     query=SQL.policy_for_everybody,
+    by_catalog=True,
     see=SQL.see_policies,
     sentence="policy {policy} of {table} lets every role through without a condition: permissive policies "
     "add up, so it opens what the others close",
@@ -48,6 +52,7 @@ PAST_ROW_SECURITY = Look(
     of=Of.COLUMN,
     severity=Severity.WARNING,
     query=SQL.past_row_security,
+    by_catalog=True,
     see=SQL.see_policies,
     sentence="{what} reads {table} as {owner}, whom its row security does not bind: who may use it sees "
     "every tenant's rows",
@@ -58,6 +63,7 @@ NO_ROW_SECURITY = Look(
     severity=Severity.NOTE,
     needs=("tenant",),
     query=SQL.no_row_security,
+    by_catalog=True,
     see=SQL.see_policies,
     sentence="only the queries' own condition on {tenant} keeps the tenants of {table} apart: one layer",
     do="ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, and a policy on "
