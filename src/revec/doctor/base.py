@@ -18,6 +18,7 @@ from typing import Any
 
 from psycopg import sql
 
+from revec.model.errors import Unavailable
 from revec.postgres.database import Connection
 
 ROOM = "revec.doctor.looks"
@@ -45,7 +46,7 @@ class Of(StrEnum):
     REVEC = "Revec's own tables"
 
 
-class NotLooked(Exception):
+class NotLooked(Unavailable):
     """The look could not be taken; the sentence says why. Never a pass."""
 
 
