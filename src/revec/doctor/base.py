@@ -108,12 +108,12 @@ class Column:
         live: sql.Composable = sql.SQL("true")
         if self.deleted:
             shape = "NOT coalesce({}, false)" if self.deleted_is_bool else "{} IS NULL"
-            live = sql.SQL(shape).format(sql.Identifier(self.deleted))
+            live = sql.SQL(shape).format(_named(self.deleted))
         return {
-            "table": sql.Identifier(*self.path),
-            "column": sql.Identifier(self.column),
-            "text": sql.Identifier(self.text) if self.text else sql.SQL("NULL::text"),
-            "model": sql.Identifier(self.model) if self.model else sql.SQL("NULL::text"),
+            "table": _named(*self.path),
+            "column": _named(self.column),
+            "text": _named(self.text) if self.text else sql.SQL("NULL::text"),
+            "model": _named(self.model) if self.model else sql.SQL("NULL::text"),
             "live": live,
             "sample": sampled(self.percent),
         }
@@ -247,6 +247,10 @@ def sampled(percent: float) -> sql.Composable:
     if percent >= WHOLE:
         return sql.SQL("")
     return sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(round(percent, 6)))
+
+
+def _named(*path: str) -> sql.Composable:
+    return _of_catalog(sql.Identifier(*path).as_string())
 
 
 def _of_catalog(text: str) -> sql.Composable:

@@ -17,11 +17,16 @@ SELECT pg_has_role(c.relowner, 'USAGE') OR r.rolsuper OR r.rolbypassrls AS seen,
 -- Every column of vectors that holds rows, the largest table first. Of Revec's own only the indexes: sentinels
 -- and what is paid for are of several models on purpose. Names and policies tell of tenants; names, or what the
 -- server knows of widths, of the text. Nothing here waits for a table that is locked.
-WITH tables AS (
+WITH types AS (
+    SELECT t.oid, t.typname FROM pg_type t JOIN pg_extension e ON e.extname = 'vector' AND e.extnamespace = t.typnamespace
+     WHERE t.typname IN ('vector', 'halfvec')
+), tables AS (
     SELECT c.oid, n.nspname, c.relname, c.reltuples, c.relpages, n.nspname = 'revec' AS of_revec
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
        AND (n.nspname <> 'revec' OR c.relname ~ '^vectors_[0-9]+$')
+       AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                      AND a.atttypid IN (SELECT oid FROM types))
 ), named AS (
     SELECT a.attrelid, a.attname, a.attnum, t.typname AS type, coalesce(s.avg_width, 0) AS width
       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN tables c ON c.oid = a.attrelid
@@ -51,8 +56,7 @@ SELECT c.oid::int8 AS oid, c.nspname AS schema, c.relname AS name, a.attname AS 
          WHERE x.attrelid = c.oid AND (x.attname = 'deleted_at' OR x.attname IN ('is_deleted', 'deleted') AND x.type = 'bool')
          LIMIT 1) AS deleted
   FROM tables c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-       JOIN pg_type t ON t.oid = a.atttypid AND t.typname IN ('vector', 'halfvec')
-       JOIN pg_extension e ON e.extname = 'vector' AND e.extnamespace = t.typnamespace
+       JOIN types t ON t.oid = a.atttypid
  ORDER BY c.relpages DESC, c.oid, a.attnum;
 
 -- name: size
