@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import shutil
 import socket
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,10 @@ from uuid import uuid4
 
 from revec import seams
 from revec.capture import projector, tenants
+from revec.doctor.base import Limits as DoctorLimits
+from revec.doctor.base import NotLooked
+from revec.doctor.learning import learn
+from revec.doctor.visit import Visit
 from revec.migrate import outlook, plan, power
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
@@ -26,14 +31,14 @@ from revec.migrate.planning.recipe import AS_IT_IS, Long, recipe
 from revec.migrate.telling import Teller
 from revec.model import place
 from revec.model.course import STRAIGHT_ON, Course
-from revec.model.errors import BadInput, MissingExtra, StoreUnavailable
+from revec.model.errors import BadInput, MissingExtra, StoreUnavailable, Unavailable
 from revec.model.index import Collection, Index, Kind
 from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
 from revec.observe import webhooks
 from revec.observe.webhooks import Hook
 from revec.postgres import schema
-from revec.postgres.database import Database
+from revec.postgres.database import Database, reached
 from revec.postgres.server import Server, default_home
 from revec.providers.base import Options, Provider
 from revec.search import lexical
@@ -88,7 +93,9 @@ class App:
         )
 
     async def __aenter__(self) -> Self:
-        dsn = self.settings.dsn or await self._embedded()
+        dsn = self.settings.dsn
+        if dsn is None:
+            dsn = await self._exits.enter_async_context(_embedded(self.settings))
         try:
             self.database = await self._exits.enter_async_context(Database(dsn))
             self.schema_applied = await schema.ready(self.database, may_apply=self._may_apply)
@@ -149,26 +156,11 @@ class App:
             await store.close()
         await self._exits.aclose()
 
-    async def _embedded(self) -> str:
-        """Start the embedded server, or join the one that another command started."""
-        server = Server(self.settings.home or default_home())
-        dsn = await asyncio.to_thread(server.attach)
-        self._exits.push_async_callback(asyncio.to_thread, server.detach)
-        return dsn
-
     async def provider(self, address: str, dims: int | None = None) -> Provider:
         """The model behind an address; one per process."""
         key = (address, dims)
         if key not in self._providers:
-            engine = address.partition(":")[0]
-            options = Options(
-                dims=dims,
-                base_url=self.settings.base_url(engine),
-                api_key=self.settings.api_key(engine),
-                timeout=self.settings.provider_timeout,
-                threads=self.settings.threads,
-            )
-            self._providers[key] = seams.provider(address, options)
+            self._providers[key] = _provider(self.settings, address, dims)
         return self._providers[key]
 
     def store_at(self, address: str) -> Patient:
@@ -330,6 +322,64 @@ class App:
     async def serving(self, collection: str) -> Index:
         _, index = await self.retriever.route(collection)
         return index
+
+
+@asynccontextmanager
+async def examining(settings: Settings, *, models: Sequence[str], patience: float) -> AsyncIterator[Visit]:
+    """A doctor's visit to a database, whether or not Revec has tables there.
+
+    Raises:
+        BadInput: there is no database to look at.
+        Unavailable: it does not answer, or not in time.
+    """
+    home = settings.home or default_home()
+    if settings.dsn is None and not home.exists():
+        raise BadInput(
+            "there is no database to look at: set REVEC_DSN to postgresql://user@host:5432/database"
+        )
+    named = [*models, *(wanted.model for wanted in settings.collections.values())]
+    async with AsyncExitStack() as exits:
+        dsn = settings.dsn
+        if dsn is None:
+            dsn = await exits.enter_async_context(_embedded(settings))
+        conn = await exits.enter_async_context(reached(dsn))
+        try:
+            case = await learn(
+                dsn,
+                conn,
+                DoctorLimits(statement=patience),
+                models=list(dict.fromkeys(named)),
+                shutdown_of=seams.shutdown,
+                free_bytes=None if settings.dsn else shutil.disk_usage(home).free,
+            )
+        except NotLooked as error:
+            raise Unavailable(
+                f"the database's catalog cannot be read: {error}. Try a longer --timeout"
+            ) from error
+        yield Visit(conn, case, partial(_provider, settings))
+
+
+@asynccontextmanager
+async def _embedded(settings: Settings) -> AsyncIterator[str]:
+    """Start the embedded server, or join the one that another command started."""
+    server = Server(settings.home or default_home())
+    dsn = await asyncio.to_thread(server.attach)
+    try:
+        yield dsn
+    finally:
+        await asyncio.to_thread(server.detach)
+
+
+def _provider(settings: Settings, address: str, dims: int | None = None) -> Provider:
+    engine = address.partition(":")[0]
+    options = Options(
+        dims=dims,
+        base_url=settings.base_url(engine),
+        api_key=settings.api_key(engine),
+        timeout=settings.provider_timeout,
+        threads=settings.threads,
+    )
+    return seams.provider(address, options)
 
 
 def _who() -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
 from revec.model import place
 from revec.model.errors import BadInput, MissingExtra
+from revec.providers._facts import known_models
 
 if TYPE_CHECKING:  # the port imports numpy, which a door that only steers does not have
     from revec.providers.base import Options, Provider
@@ -41,6 +43,13 @@ def provider(address: str, options: Options) -> Provider:
             f"choose one of {_listed()}, for example {EXAMPLE}"
         )
     return cast("Provider", _loaded(PROVIDERS, engine, address).connect(model, options))
+
+
+def shutdown(address: str) -> date | None:
+    """The day on which the provider switches a model off, as far as it was announced and we know."""
+    engine, _, model = address.partition(":")
+    facts = known_models(engine).get(model)
+    return facts.shutdown if facts else None
 
 
 def store(address: str, key: str | None) -> Points:

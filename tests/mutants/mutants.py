@@ -23,6 +23,7 @@ from revec.capture import drift, projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
+from revec.doctor import examine, guarded, learning
 from revec.migrate import backfill, conductor, decide, evidence, outlook, sample, switch
 from revec.migrate import canary as showing
 from revec.migrate import compare as comparison
@@ -52,6 +53,7 @@ from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import events
+from revec.observe import pages as one_page
 from revec.postgres import (
     bridges,
     canaries,
@@ -131,6 +133,8 @@ from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
+from tests.doctor import test_manners as visiting
+from tests.doctor import test_telling as diagnosing
 from tests.migrate import test_backfill, test_thresholds
 from tests.migrate import test_canary as users
 from tests.migrate import test_compare as comparing
@@ -2004,5 +2008,28 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "nothing is ever late": Mutant(
         attribute(freshness, "JIT_GOAL", float("inf")), fresh.test_each_lane_has_its_goal
+    ),
+    "the doctor may write": Mutant(
+        instead(guarded.SQL, "read_only", ("SET TRANSACTION READ ONLY", "SELECT 1")),
+        visiting.test_whatever_a_look_asks_nothing_is_written,
+    ),
+    "a look has no end": Mutant(
+        instead(guarded.SQL, "limits", ("'statement_timeout', %(statement)s", "'revec.x', %(statement)s")),
+        visiting.test_a_look_has_an_end,
+    ),
+    "the doctor queues for locks": Mutant(
+        instead(guarded.SQL, "limits", ("'lock_timeout', %(lock)s", "'revec.x', %(lock)s")),
+        visiting.test_a_locked_table_is_waited_for_no_longer_than_said,
+    ),
+    "hidden rows are no rows": Mutant(
+        instead(learning.SQL, "size", ("THEN true ELSE", "THEN false ELSE")),
+        visiting.test_rows_that_are_hidden_are_no_pass,
+    ),
+    "what was not looked at is clean": Mutant(
+        attribute(examine.Report, "blind", lambda _: []),
+        diagnosing.test_who_asks_to_fail_is_not_told_a_pass_of_what_was_not_seen,
+    ),
+    "markup in a name is markup": Mutant(
+        attribute(one_page, "text", str), diagnosing.test_the_page_needs_nothing_and_runs_nothing
     ),
 }

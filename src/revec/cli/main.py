@@ -12,6 +12,7 @@ from revec import __version__
 from revec.cli import (
     canary,
     collection,
+    doctor,
     drift,
     judging,
     keys,
@@ -62,6 +63,7 @@ def build() -> cyclopts.App:
         stores,
         keys,
         serving,
+        doctor,
     )
     for module in modules:
         module.register(app)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from revec.migrate.page import page, paragraph, table
 from revec.migrate.planning import reality
 from revec.model.errors import BadInput
 from revec.model.migration import Migration
+from revec.observe.pages import page, paragraph, table
 from revec.postgres import guards, indexes, migrations, orders
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside

@@ -113,11 +113,13 @@ def role_of(tenant: str | None) -> Role:
     return "worker" if tenant is None else "reader"
 
 
-async def check_server(dsn: str, called: str = "REVEC_DSN") -> None:
-    """Refuse what Revec cannot run on, in a sentence. `called`: where the connection string comes from.
+@asynccontextmanager
+async def reached(dsn: str, called: str = "REVEC_DSN") -> AsyncIterator[Connection]:
+    """One connection, whatever the server is. `called`: where the connection string comes from.
 
     Raises:
-        Unavailable: no connection, a server before 15, or no usable `vector` extension.
+        BadInput: that is no connection string.
+        Unavailable: nobody answers there, or not to us.
     """
     try:
         conninfo_to_dict(dsn)
@@ -126,20 +128,31 @@ async def check_server(dsn: str, called: str = "REVEC_DSN") -> None:
             f"{called} is no connection string: write postgresql://user@host:5432/database"
         ) from None
     try:
-        async with await AsyncConnection.connect(
+        conn = await AsyncConnection.connect(
             dsn, autocommit=True, prepare_threshold=None, row_factory=namedtuple_row
-        ) as conn:
-            row: Any = await (
-                await conn.execute(
-                    "SELECT current_setting('server_version_num')::int AS server,"
-                    " current_database() AS name,"
-                    " (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS installed,"
-                    " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
-                    " AS available"
-                )
-            ).fetchone()
+        )
     except psycopg.OperationalError as error:
         raise Unavailable(f"cannot reach the database: {first_line(error)}. Is {called} right?") from error
+    async with conn:
+        yield conn
+
+
+async def check_server(dsn: str, called: str = "REVEC_DSN") -> None:
+    """Refuse what Revec cannot run on, in a sentence.
+
+    Raises:
+        Unavailable: no connection, a server before 15, or no usable `vector` extension.
+    """
+    async with reached(dsn, called) as conn:
+        row: Any = await (
+            await conn.execute(
+                "SELECT current_setting('server_version_num')::int AS server,"
+                " current_database() AS name,"
+                " (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS installed,"
+                " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+                " AS available"
+            )
+        ).fetchone()
     assert row is not None
     if row.server < MINIMUM_SERVER:
         raise Unavailable(

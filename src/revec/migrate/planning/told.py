@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from revec.migrate import page
+from revec.observe import pages
 from revec.migrate.evidence import RUNGS
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def html(plan: Plan) -> str:
     name = plan.collection.name
     facts = [(key, value) for key, value in plan.facts.items() if not isinstance(value, (dict, list))]
     rows = [(label, each) for label, words in lines(plan).items() for each in words]
-    return page.page(
+    return pages.page(
         f"Plan: {name}, {plan.facts['from'] or 'nothing'} → {plan.space.address}, {plan.space.dims} dims",
-        page.paragraph(f"Nothing was written. `revec start {name} --to {plan.space.address} …` begins."),
-        page.table("In words", ["of", "what is known"], rows),
-        page.table("In figures", ["what", "value"], facts),
+        pages.paragraph(f"Nothing was written. `revec start {name} --to {plan.space.address} …` begins."),
+        pages.table("In words", ["of", "what is known"], rows),
+        pages.table("In figures", ["what", "value"], facts),
     )

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing but itself: no script, nothing from elsewhere; what is put in is text."""
+"""A page that needs nothing but itself: no script, nothing from elsewhere; what it shows is text in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLE = (
 
 
 def page(title: str, *parts: str) -> str:
-    """The whole page; `parts` are of the functions below."""
+    """The whole page; `parts` are of the functions below, or HTML already."""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{text(title)}</title>'
         f"<style>{STYLE}</style><body><h1>{text(title)}</h1>{''.join(parts)}</body></html>\n"
@@ -27,9 +27,15 @@ def paragraph(words: str) -> str:
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A heading and a table; a cell that is a list or an object is shown as JSON."""
     head = "".join(f"<th>{text(each)}</th>" for each in heads)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(each)}</td>' for each in row)}</tr>" for row in rows)
     return f"<h2>{text(title)}</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def code(value: Any) -> str:
+    """Words of a machine, with their line breaks."""
+    return f"<code>{text(value)}</code>"
 
 
 def text(value: Any) -> str:
@@ -38,5 +44,5 @@ def text(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, (dict, list)):
-        return f"<code>{text(json.dumps(value, default=str, ensure_ascii=False, indent=1))}</code>"
+        return code(json.dumps(value, default=str, ensure_ascii=False, indent=1))
     return text(value)
