@@ -11,6 +11,7 @@ import cyclopts
 from revec import __version__
 from revec.cli import (
     canary,
+    client,
     collection,
     judging,
     keys,
@@ -56,6 +57,7 @@ def build() -> cyclopts.App:
         stores,
         keys,
         serving,
+        client,
     )
     for module in modules:
         module.register(app)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from revec.migrate import backfill, outlook, sentinels
+from revec.migrate import backfill, outlook, scales, sentinels
 from revec.migrate.canary import Canary, next_step
 from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
@@ -220,6 +220,7 @@ class Conductor:
         index = await self._new_index(migration)
         provider = await self._provider_for(index.space.address, index.space.dims)
         await self._remember_sentinels(provider, index)
+        await scales.learn(self._database, self._store, migration, index)
         async with self._database.transaction() as conn:
             standing, _ = await outlook.standing(conn, migration)
         unproven = tuple(g for g in migration.gates if standing.get(g) is not Outcome.PASSED)
