@@ -38,13 +38,19 @@ GRANT SELECT ON app.questions TO {servers.APP};
 """
 
 
-async def questions(app: App, to: str = steps.OLD, **how: Any) -> Collection:
-    """The seed's table, of two teams, indexed and serving."""
+async def questions(app: App, *, rows: int = ROWS, **how: Any) -> Collection:
+    """The seed's table, of two teams, indexed and serving; `rows`: so many, and all further ones are red."""
     async with people.connected(app.database.dsn) as owner:
         for statement in TABLE.strip().split(";\n"):
             await owner.execute(statement)
-    made = await steps.collection(app, model=to, **how)
-    await people.attached(app, made, "app.questions", title="''", body="question", tenant="team", filter="deleted_at IS NULL")
+        await owner.execute(
+            "INSERT INTO app.questions SELECT n, 'red', 'question ' || n, '' FROM generate_series(%s::bigint, %s) AS n",
+            (ROWS + 1, rows),
+        )
+    made = await steps.collection(app, **how)
+    await people.attached(
+        app, made, "app.questions", title="''", body="question", tenant="team", filter="deleted_at IS NULL"
+    )
     await steps.drain(app)
     return made
 
@@ -93,7 +99,9 @@ async def asked(
 ) -> list[Any]:
     """(id, question, solution, similarity), as PostgREST calls: by the names of the arguments."""
     given = {"query_embedding": embedded(text, model), "threshold": threshold, "count": count, **more}
-    named = sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in given)
+    named = sql.SQL(", ").join(
+        sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in given
+    )
     called = sql.SQL("SELECT * FROM {}({})").format(sql.Identifier(*function.split(".")), named)
     return await (await conn.execute(called, given)).fetchall()
 

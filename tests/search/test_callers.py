@@ -37,7 +37,10 @@ async def test_an_application_without_rights_here_finds_its_own_rows(any_app: Ap
             assert all(other % 2 == number % 2 for other in ids(found))
             assert [row[3] for row in found] == sorted((row[3] for row in found), reverse=True)
             assert await asked.asked(conn, "question 8", steps.OLD, count=0) == []
-    for looked in ("SELECT * FROM revec.arm", "SELECT * FROM revec.nearest('c', 'app.questions', '[1]', 'blue', 0, 1, NULL, NULL)"):
+    for looked in (
+        "SELECT * FROM revec.arm",
+        "SELECT * FROM revec.nearest('c', 'app.questions', '[1]', 'blue', 0, 1, NULL, NULL)",
+    ):
         async with application(any_app) as conn:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 async with conn.transaction():
@@ -78,7 +81,8 @@ async def test_the_search_reads_as_one_tenant_s_reader(app: App) -> None:
         await owner.execute(careless)
         query = {"query": str(embedded("question 8", steps.OLD).tolist())}
         found = await owner.execute(
-            "SELECT key FROM revec.nearest('c', 'app.questions', %(query)s::vector, 'red', NULL, 100, NULL, NULL)", query
+            "SELECT key FROM revec.nearest('c', 'app.questions', %(query)s::vector, 'red', NULL, 100, NULL, NULL)",
+            query,
         )
         keys = {int(key) for (key,) in await found.fetchall()}
         await owner.execute(row.it)
@@ -172,11 +176,20 @@ async def test_a_candidate_answers_once_it_is_whole(app: App, state: State) -> N
     await steps.drain(app)
     await app.start(made, steps.NEW)
     await world.tick_to(app, made, State.BACKFILLING)
-    await steps.rows(app, "UPDATE revec.migration SET state = %(state)s WHERE old_index IS NOT NULL RETURNING id", state=state)
+    await steps.rows(
+        app,
+        "UPDATE revec.migration SET state = %(state)s WHERE old_index IS NOT NULL RETURNING id",
+        state=state,
+    )
     async with app.database.transaction() as conn:
         waits = {each.model: each.waits for each in await callers.arms(conn, made.id)}
-    filling = {State.CAPTURING: "is being filled", State.BACKFILLING: "is being filled", State.INDEXING: "is being built"}
-    assert waits == {steps.OLD: None, steps.NEW: filling.get(state)}
+    waiting = {
+        State.VERIFYING: "is being verified",
+        State.CAPTURING: "is being filled",
+        State.BACKFILLING: "is being filled",
+        State.INDEXING: "is being built",
+    }
+    assert waits == {steps.OLD: None, steps.NEW: waiting.get(state)}
 
 
 async def test_a_query_of_nothing(app: App) -> None:
@@ -306,30 +319,21 @@ GRAPHS = pytest.mark.parametrize("kind", [Kind.HNSW, Kind.BINARY])
 @GRAPHS
 async def test_a_large_team_is_searched_by_the_graph(app: App, kind: Kind) -> None:
     """The same documents as the product's own search, and the graph is in the plan; a small team is read wholly."""
-    made = await questions(app)
-    async with people.connected(app.database.dsn) as owner:
-        await owner.execute(
-            "INSERT INTO app.questions SELECT n, 'red', 'question ' || n, '' FROM generate_series(1001, 6500) AS n"
-        )
-    await steps.drain(app)
-    await app.start(made, "openai:fake-b-512", kind=kind)
-    await steps.drain(app)
-    await app.commands.switch.cutover(made, why="test")
+    made = await questions(app, rows=5_200, kind=kind)
     await caller(app, made)
-    async with app.database.transaction() as conn:
-        index = (await app.retriever.route("c"))[1]
+    index = await app.serving("c")
+    keys = {row.id: row.key for row in await steps.rows(app, "SELECT id, key FROM revec.document")}
     right = 0
     async with people.connected(app.database.dsn) as owner:
         for number in range(2_000, 2_010):
-            vector = embedded(f"question {number}", "openai:fake-b-512")
+            vector = embedded(f"question {number}", steps.OLD)
             found, plans = await explained(owner, vector, "red")
             assert any(f"vectors_{index.id}_hnsw" in plan for plan in plans), plans
             assert len(found) == 10
             async with app.database.transaction("reader", tenant="red") as conn:
-                ours = [str(doc) for doc, _ in await app.store.nearest(conn, index, vector, limit=10, tenant="red")]
-                keys = {str(row.id): row.key for row in await steps.rows(app, "SELECT id, key FROM revec.document")}
-            right += len({keys[doc] for doc in ours} & set(found))
-        found, plans = await explained(owner, embedded("question 7", "openai:fake-b-512"), "blue")
+                ours = await app.store.nearest(conn, index, vector, limit=10, tenant="red")
+            right += len({keys[doc_id] for doc_id, _ in ours} & set(found))
+        found, plans = await explained(owner, embedded("question 7", steps.OLD), "blue")
         assert len(found) == 10
         assert not any("_hnsw" in plan for plan in plans)
     assert right >= 97
@@ -350,7 +354,9 @@ async def explained(owner: people.User, vector: object, team: str) -> tuple[list
                 "SELECT key FROM revec.nearest('c', 'app.questions', %s::vector, %s, NULL, 10, NULL, NULL)",
                 (str(vector.tolist()), team),  # type: ignore[attr-defined]
             )
-            return [key for (key,) in await found.fetchall()], [plan for plan in plans if "near.score" in plan]
+            return [key for (key,) in await found.fetchall()], [
+                plan for plan in plans if "near.score" in plan
+            ]
     finally:
         owner._notice_handlers.clear()
 
@@ -390,7 +396,9 @@ async def test_a_function_of_theirs_lends_its_signature(any_app: App) -> None:
     async with people.connected(app.database.dsn) as owner:
         await owner.execute("GRANT EXECUTE ON FUNCTION app.match TO app_user")
     async with application(app) as conn:
-        found = await conn.execute("SELECT * FROM app.match(%s, match_count => 1)", (embedded("question 8", steps.OLD),))
+        found = await conn.execute(
+            "SELECT * FROM app.match(%s, match_count => 1)", (embedded("question 8", steps.OLD),)
+        )
         assert [column.name for column in found.description] == ["id", "question", "likeness"]
         assert await found.fetchall() == [(8, "question 8", pytest.approx(1, abs=1e-3))]
     again = await caller(app, made, function=None, like="app.match", arguments=(), returns=())
@@ -401,7 +409,11 @@ async def test_a_function_of_theirs_lends_its_signature(any_app: App) -> None:
 REFUSED = {
     "no such function": ({"like": "app.nothing"}, NotFound, "there is no one function"),
     "no rows": ({"like": "pg_catalog.pg_backend_pid"}, BadInput, "does not return a table of named columns"),
-    "nobody's tenant": ({"tenant": None}, BadInput, r"have tenants, by team \(row security of the table says"),
+    "nobody's tenant": (
+        {"tenant": None},
+        BadInput,
+        r"have tenants, by team \(row security of the table says",
+    ),
     "no such table": ({"source": "app.others"}, BadInput, "has no table 'app.others'"),
     "a fourth argument": ({"arguments": ("a", "b", "c", "d")}, BadInput, "what argument 'd' is for"),
     "no query": ({"arguments": ("many:integer",)}, BadInput, "no argument is the query"),
@@ -438,7 +450,9 @@ async def test_expressions_and_a_tenant_that_is_handed_in(app: App) -> None:
         assert rows[0][:2] == (7, ["solution 7"])
         assert len(rows) == 2
         foreign = await conn.execute(f"SELECT * FROM {asked.NAME}(2, 'red', %s::halfvec)", (vector,))
-        assert await foreign.fetchall() == []  # row security of the table, which is not asked for its opinion of an argument
+        assert (
+            await foreign.fetchall() == []
+        )  # row security of the table, which is not asked for its opinion of an argument
 
 
 async def test_which_model_to_ask_follows_the_route(app: App) -> None:

@@ -94,7 +94,7 @@ class Mapping:
         ).format(select=self._select(), columns=columns, keys=keys)
 
     def is_row_of(self, key: sql.Composable) -> sql.Composable:
-        """Whether a row of the table has this key; for statements without parameters, by the table's own index."""
+        """Whether a row of the table has this key, by the table's own index; without parameters."""
         columns = sql.SQL(", ").join(sql.Identifier(*self.path, name) for name in self.key)
         return sql.SQL("({}) = ({})").format(columns, self._parsed(key))
 

@@ -48,10 +48,10 @@ async def search(words: str):
         answer = await client.search("{name}", words, k=10)
         return [(hit.id, hit.title, hit.score) for hit in answer.hits]
 """
-SQL = """-- 1. By which model? Read before each search: it follows cutover and rollback, and no model stands in your code.
+SQL = """-- 1. By which model? Ask before each search: it follows cutover and rollback.
 SELECT model, dims, space, prefix, task FROM {asks}({whose});
--- 2. Embed prefix || words by that model, as that task, and hand the vector in. Between the two the route may move:
---    the function finds the index by the vector, so both models are answered until the old index is dropped.
+-- 2. Embed prefix || words by that model, as that task. Should the route move meanwhile, the vector's own
+--    index answers, until it is dropped.
 SELECT * FROM {function}({arguments});
 """
 
@@ -89,9 +89,7 @@ async def _in_sql(app: App, collection: Collection) -> str:
     arguments = ", ".join(f"{each.name} => ${place}" for place, each in enumerate(found.inputs, 1))
     whose = ", ".join(f"{each.name} => $1" for each in asks.inputs)
     called = found.shown.partition("(")[0]
-    return SQL.format(
-        function=called, asks=asks.shown.partition("(")[0], arguments=arguments, whose=whose
-    )
+    return SQL.format(function=called, asks=asks.shown.partition("(")[0], arguments=arguments, whose=whose)
 
 
 async def function(
@@ -104,13 +102,13 @@ async def function(
     like: Like = None,
     tenant: Whose = None,
     space: SpaceArgument = None,
-    source: Annotated[str | None, Parameter(help="Whose rows come back, where there are several tables.")] = None,
+    source: Annotated[str | None, Parameter(help="Whose rows come back, of several tables.")] = None,
     raw: Annotated[bool, Parameter(help="Thresholds and scores as each space has them.")] = False,
     apply: Annotated[bool, Parameter(help="Make it; else its SQL is printed.")] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> int:
-    """Make an SQL function that searches a collection by a vector of either model, before and after a cutover.
+    """Make an SQL function that searches a collection by a vector of either model, before and after cutover.
 
     It is made once: no cutover, rollback or later migration changes it, and prepared statements hold.
     """
@@ -143,7 +141,9 @@ async def function(
     if apply:
         if made.replaces:
             out.print(f"-- What was there, to go back to:\n{made.replaces}", markup=False)
-        out.print(f"Made: {made.function}. `revec client {name} --for sql` shows how it is called.", markup=False)
+        out.print(
+            f"Made: {made.function}. `revec client {name} --for sql` shows how it is called.", markup=False
+        )
     else:
         out.print(made.script, markup=False, end="")
     for note in made.notes:
@@ -154,8 +154,5 @@ async def function(
 def _columns(said: list[str]) -> list[str]:
     """`a,b` are two; an expression may have commas of its own."""
     return [
-        part.strip()
-        for each in said
-        for part in ([each] if "=" in each else each.split(","))
-        if part.strip()
+        part.strip() for each in said for part in ([each] if "=" in each else each.split(",")) if part.strip()
     ]

@@ -262,9 +262,10 @@ async def _require_told_apart(conn: Connection, plan: Plan) -> None:
     silent = [each.function for each in await callers.kept(conn, plan.collection.id) if not each.says_space]
     if silent:
         raise Refused(
-            f"vectors of {plan.old.space.address} and of {plan.space.address} both have {plan.space.dims} dims, and "
-            f"{silent[0]} takes no space to tell them apart: `revec function {plan.collection.name} --space NAME` "
-            "makes it with one, which the application says before this begins"
+            f"vectors of {plan.old.space.address} and of {plan.space.address} have {plan.space.dims} dims "
+            f"both, and {silent[0]} takes no space to tell them apart: "
+            f"`revec function {plan.collection.name} --space NAME` makes one that does, for the application "
+            "to call before this begins; then DROP FUNCTION the other"
         )
 
 

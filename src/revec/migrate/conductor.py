@@ -136,6 +136,8 @@ class Conductor:
 
     async def _move(self, migration: Migration, action: Action) -> None:
         assert action.to is not None
+        if migration.state is State.VERIFYING:
+            await scales.learn(self._database, self._store, migration, await self._new_index(migration))
         async with self._database.transaction() as conn:
             await migrations.move(conn, migration, action.to, who=CONDUCTOR, why=action.why)
             if action.to is State.INDEXING:
@@ -220,7 +222,6 @@ class Conductor:
         index = await self._new_index(migration)
         provider = await self._provider_for(index.space.address, index.space.dims)
         await self._remember_sentinels(provider, index)
-        await scales.learn(self._database, self._store, migration, index)
         async with self._database.transaction() as conn:
             standing, _ = await outlook.standing(conn, migration)
         unproven = tuple(g for g in migration.gates if standing.get(g) is not Outcome.PASSED)

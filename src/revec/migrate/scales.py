@@ -1,9 +1,9 @@
 """Scales: what a score of one space is worth in another, for callers whose thresholds outlive their model.
 
-Scores of two spaces are not comparable, their ranks among the same pairs of documents are: equal ranks are equal
-scores, linear in between, and the ends are the same everywhere. It is what carries a collection's own threshold
-(thresholds.py), for every threshold at once. A caller speaks of the space that served when he was made, which may be
-gone: from it leads a scale to the old space, and on from there.
+Scores of two spaces are not comparable, their ranks among the same pairs of documents are: equal ranks are
+equal scores, linear in between, and the ends are the same everywhere. So a collection's own threshold is
+carried (thresholds.py); here it is every threshold at once. A caller speaks of the space that served when it
+was made, which may be gone: from it leads a scale to the old space, and on from there.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ ENDS = (-1.0, 1.0)  # of a cosine, in every space
 
 
 async def learn(database: Database, store: Store, migration: Migration, new: Index) -> None:
-    """Once in a migration, where there are callers: before their vectors of the new space are answered."""
+    """Where there are callers: once in a migration, before their vectors of the new space are answered."""
     if migration.old_index is None:
         return
     async with database.transaction() as conn:
-        homes = {each.home for each in await callers.kept(conn, migration.collection_id)} - {None, new.space.id}
+        homes = {each.home for each in await callers.kept(conn, migration.collection_id)} - {
+            None,
+            new.space.id,
+        }
         known = [
             await callers.scale(conn, migration.collection_id, home, new.space.id) for home in homes if home
         ]
@@ -78,7 +81,9 @@ def onward(before: Scale, step: Scale) -> Scale:
     """From a home to the old space, and on to the new one."""
     scores = [rescaled(score, step) for score in before.scores]
     kept = [0, *(n for n, (less, more) in enumerate(pairwise(scores), 1) if less < more)]
-    return Scale([before.home_scores[n] for n in kept], [scores[n] for n in kept], min(before.pairs, step.pairs))
+    return Scale(
+        [before.home_scores[n] for n in kept], [scores[n] for n in kept], min(before.pairs, step.pairs)
+    )
 
 
 def rescaled(score: float, by: Scale) -> float:

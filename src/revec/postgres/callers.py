@@ -139,9 +139,7 @@ async def function(conn: Connection, named: str) -> Function | None:
 async def type_named(conn: Connection, name: str) -> Type | None:
     try:
         async with conn.transaction():
-            row = await (
-                await conn.execute(SQL.type_named.format(type=_SHOWN), {"type": name})
-            ).fetchone()
+            row = await (await conn.execute(SQL.type_named.format(type=_SHOWN), {"type": name})).fetchone()
     except psycopg.Error:  # no type at all
         return None
     return Type(*row) if row else None

@@ -79,7 +79,7 @@ BEGIN ATOMIC
     SELECT {results}
       FROM (SELECT ({tenant})::text AS tenant) AS revec_asked
            CROSS JOIN LATERAL revec.nearest(
-               {collection}, {source}, {query}, revec_asked.tenant, {threshold}, {count}, {space}, {home}
+               {collection}, {source}, {query}, revec_asked.tenant, {threshold}, {most}, {space}, {home}
            ) AS revec_hit
            CROSS JOIN LATERAL (
                SELECT {row}

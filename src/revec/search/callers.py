@@ -1,4 +1,4 @@
-"""Make a caller: one SQL function with the user's own name, arguments and columns, for every model to come."""
+"""Make a caller: one SQL function of the user's own name, arguments and columns, for every model to come."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from revec.search.signature import Given, Means, Said, Taken, existing, given, r
 
 SQL = callers.SQL
 NOTHING = sql.SQL("NULL")
+MOST = 1_000_000  # hits
+SPARE = 4  # times as many are looked for where row security of the table may hide some
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,18 @@ async def make(conn: Connection, collection: Collection, said: Said) -> Made:
     arguments = await taken(conn, said, like)
     _require_space(collection, await callers.arms(conn, collection.id), arguments)
     tenant = await _tenant(conn, collection, mapping, said.tenant, arguments)
-    columns = await given(conn, _usual(said, like, mapping), like, await _columns(conn, mapping), mapping.relation)
+    columns = await given(
+        conn, _usual(said, like, mapping), like, await _columns(conn, mapping), mapping.relation
+    )
     schema, name = _named(said, like, mapping, collection)
     types = ", ".join(each.type for each in arguments)
     identity = f"{sql.Identifier(schema, name).as_string()}({types})"
     stands = await callers.function(conn, identity)
     _require_same_columns(identity, stands, columns)
     home = None if said.is_raw else serving.space_id
-    asked = _Asked(collection, mapping, arguments, columns, tenant, home)
+    rules = await callers.row_security(conn, mapping.table)
+    spare = SPARE if rules and rules.is_on else 1
+    asked = _Asked(collection, mapping, arguments, columns, tenant, home, spare)
     return Made(
         function=identity,
         asks=sql.Identifier(schema, f"{name}_model").as_string(),
@@ -104,21 +110,25 @@ class _Asked:
     columns: Sequence[Given]
     tenant: str  # SQL, over the arguments
     home: str | None
+    spare: int
 
     def search(self, function: sql.Identifier) -> sql.Composed:
         rows = [each for each in self.columns if each.expression is not None]
         return SQL.search.format(
             function=function,
             arguments=_listed(each.declared for each in self.arguments),
-            columns=_listed(sql.SQL("{} {}").format(sql.Identifier(c.name), raw(c.type)) for c in self.columns),
+            columns=_listed(
+                sql.SQL("{} {}").format(sql.Identifier(c.name), raw(c.type)) for c in self.columns
+            ),
             results=_listed(map(_result, self.columns)),
             tenant=raw(self.tenant),
             collection=sql.Literal(self.collection.name),
             source=sql.Literal(self.mapping.table),
-            query=self._argument(Means.QUERY, "::{vector}"),
-            threshold=self._argument(Means.THRESHOLD, "::double precision"),
-            count=self._argument(Means.COUNT, "::integer"),
-            space=self._argument(Means.SPACE, "::text"),
+            query=self._argument(Means.QUERY, "{it}::{vector}"),
+            threshold=self._argument(Means.THRESHOLD, "{it}::double precision"),
+            count=self._argument(Means.COUNT, "{it}"),
+            most=self._argument(Means.COUNT, f"least({{it}} * {self.spare}::bigint, {MOST})::integer"),
+            space=self._argument(Means.SPACE, "{it}::text"),
             home=sql.Literal(self.home),
             row=_listed(
                 [sql.SQL("({}) AS {}").format(raw(c.expression or ""), sql.Identifier(c.name)) for c in rows]
@@ -141,10 +151,11 @@ class _Asked:
             tenant=sql.SQL("$1") if whose else raw(self.tenant),
         )
 
-    def _argument(self, means: Means, cast: str) -> sql.Composable:
+    def _argument(self, means: Means, written: str) -> sql.Composable:
+        """NULL where nothing means that."""
         for place, each in enumerate(self.arguments, 1):
             if each.means is means:
-                return raw(f"${place}" + cast.replace("{vector}", _vector(each.type)))
+                return raw(written.format(it=f"${place}", vector=_vector(each.type)))
         return NOTHING
 
 
@@ -176,10 +187,14 @@ async def _table(conn: Connection, collection: Collection, said: Said) -> Mappin
             f"`revec client {collection.name}` shows how it is asked over HTTP"
         )
     if said.source is None and len(tables) > 1:
-        raise BadInput(f"{collection.name} has several tables: say --source, one of {', '.join(sorted(tables))}")
+        raise BadInput(
+            f"{collection.name} has several tables: say --source, one of {', '.join(sorted(tables))}"
+        )
     name = said.source or next(iter(tables))
     if name not in tables:
-        raise BadInput(f"{collection.name} has no table {name!r}: --source is one of {', '.join(sorted(tables))}")
+        raise BadInput(
+            f"{collection.name} has no table {name!r}: --source is one of {', '.join(sorted(tables))}"
+        )
     return await checked(conn, tables[name])
 
 
@@ -202,8 +217,8 @@ def _require_space(collection: Collection, arms: Sequence[Arm], arguments: Seque
     for one, other in combinations(arms, 2):
         if one.dims == other.dims and one.space_id != other.space_id:
             raise Refused(
-                f"{collection.name} is searched in {one} and {other}: vectors of one size are told apart by their "
-                "space alone, add --space NAME, and have the application say it"
+                f"{collection.name} is searched in {one} and {other}: vectors of one size are told apart by "
+                "their space alone, add --space NAME, and have the application say it"
             )
 
 
@@ -253,8 +268,8 @@ def _require_same_columns(identity: str, stands: Function | None, columns: Seque
     if not stands.is_set or there != [(each.name, each.type) for each in columns]:
         shown = ", ".join(f"{name} {kind}" for name, kind in there)
         raise Refused(
-            f"{identity} is there already and returns ({shown}): say --like {stands.shown} to keep its columns, "
-            f"another --function, or run DROP FUNCTION {stands.shown} first"
+            f"{identity} is there already and returns ({shown}): say --like {stands.shown} to keep its "
+            f"columns, another --function, or run DROP FUNCTION {stands.shown} first"
         )
 
 

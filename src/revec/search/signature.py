@@ -1,4 +1,4 @@
-"""What a caller is called, takes and gives back: as somebody says it, or as a function of theirs has it already."""
+"""What a caller is called, takes and gives back: as somebody says, or as a function of theirs has it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def taken(conn: Connection, said: Said, like: Function | None) -> list[Tak
     Raises:
         BadInput: nobody can tell what one of them is for, or none is the query.
     """
-    found = _likewise(said, like) if like else await _said(conn, said)
+    found = _likewise(said, like) if like and not said.arguments else await _said(conn, said)
     if said.space and said.space not in {each.name for each in found}:
         found.append(Taken(said.space, "text", Means.SPACE, "NULL"))
     meant = [each.means for each in found]
@@ -125,8 +125,8 @@ def _likewise(said: Said, like: Function) -> list[Taken]:
         means = _asked_for(said, each.name) or BY_TYPE.get(each.type.base)
         if means is None:
             raise BadInput(
-                f"argument {each.name!r} of {like.shown} ({each.type.shown}) is no vector, threshold or count: "
-                "say --tenant or --space of it, or leave it out with --args and filter the rows that come back"
+                f"argument {each.name!r} of {like.shown} ({each.type.shown}) is no vector, threshold or "
+                "count: say --tenant or --space of it, or leave it out with --args"
             )
         found.append(Taken(each.name, each.type.shown, means, each.default))
     return found

@@ -43,6 +43,7 @@ SELECT c.name AS collection, i.collection_id, i.id AS index_id, i.space_id,
        WHEN i.id IN (r.serving, r.previous) THEN NULL
        WHEN m.state IN ('planned', 'capturing', 'backfilling') THEN 'is being filled'
        WHEN m.state = 'indexing' THEN 'is being built'
+       WHEN m.state = 'verifying' THEN 'is being verified'
        WHEN i.fault IS NOT NULL THEN 'is not trusted: ' || i.fault
        END AS waits
   FROM revec.index i
@@ -147,7 +148,7 @@ BEGIN
         IF NOT FOUND THEN
             RAISE EXCEPTION 'nobody knows yet what a score of % is worth in %', in_home, arm.space_id
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'A worker learns it when it verifies the new index: `revec status` shows how far it is.';
+                      HINT = 'A worker learns it once the new index is verified: `revec status` shows how far it is.';
         END IF;
         lowest := revec.rescaled(threshold, scale.home_scores, scale.scores);
     END IF;
