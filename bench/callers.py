@@ -3,10 +3,10 @@
     python -m bench.callers [--documents 6000] [--dims 768] [--queries 300]
 
 A user's table with an embedding column and a graph of it, as people have it before: searched by the usual
-function of one line. The same rows in an index of ours: searched by the caller that
-`revec function` makes, and by the bare statement that it comes to, with the table's name written down. In
-turn, the same vectors, on one connection; once for a large tenant, by the graph, once for a small one, read wholly.
-How many of the ten rows the two have in common is said too.
+function of one line. The same rows in an index of ours: searched by the caller that `revec function` makes,
+and by the bare statement that it comes to, with the table's name written down. In turn, the same vectors, on
+one connection; once for a large tenant, by the graph, once for a small one, read wholly. How many of the ten
+rows the two have in common is said too.
 """
 
 from __future__ import annotations

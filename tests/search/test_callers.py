@@ -464,7 +464,7 @@ async def test_which_model_to_ask_follows_the_route(app: App) -> None:
 
     async def model(team: str) -> str:
         async with application(app, team) as conn:
-            row = await (await conn.execute(f"SELECT model, dims FROM {function.asks}()")).fetchone()
+            row = await (await conn.execute(f"SELECT model, dims FROM {function.asks}")).fetchone()
             return f"{row[0]} {row[1]}"
 
     old, new = f"{steps.OLD} 64", f"{steps.NEW} 96"

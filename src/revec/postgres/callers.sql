@@ -29,7 +29,7 @@ SELECT home_scores, scores, pairs, at FROM revec.scale
 SELECT p.oid, p.oid::regprocedure::text AS shown, n.nspname AS schema, p.proname AS name, p.prosecdef AS definer,
        p.prokind = 'f' AND p.proretset AS is_set, pg_get_functiondef(p.oid) AS definition,
        EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass
-                                         AND d.refobjid = 'revec.nearest'::regproc) AS is_ours
+                                         AND d.refobjid IN ('revec.nearest'::regproc, 'revec.asked_by'::regproc)) AS is_ours
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE p.oid = CASE WHEN %(function)s ~ '[(]' THEN to_regprocedure(%(function)s)::oid
                     ELSE to_regproc(%(function)s)::oid END;

@@ -18,11 +18,9 @@ from revec.model.index import Collection
 from revec.postgres import callers, collections, indexes
 from revec.postgres.callers import Arm, Function
 from revec.postgres.database import Connection, Database, first_line
-from revec.search.signature import Given, Means, Said, Taken, existing, given, raw, taken
+from revec.search.asked import Asked
+from revec.search.signature import Means, Said, Taken, existing, given, taken
 
-SQL = callers.SQL
-NOTHING = sql.SQL("NULL")
-MOST = 1_000_000  # hits
 SPARE = 4  # times as many are looked for where row security of the table may hide some
 
 
@@ -31,9 +29,7 @@ class Made:
     """What is to be run, in its order, and what a person should know of it."""
 
     function: str  # schema.name(types)
-    asks: str  # schema.name of the function that names the model
-    arguments: Sequence[Taken]
-    columns: Sequence[Given]
+    asks: str  # the same of the function beside it, that names the model
     statements: Sequence[sql.Composable]
     notes: Sequence[str]
     replaces: str | None  # the text of a function of theirs that stands there now
@@ -46,7 +42,8 @@ class Made:
 async def make(conn: Connection, collection: Collection, said: Said) -> Made:
     """
     Raises:
-        Refused: nothing serves that SQL could search, or two spaces of equal dims are to be told apart.
+        Refused: nothing serves that SQL could search, two spaces of equal dims are to be told apart, or a
+            function stands there that it could not replace.
         BadInput: what was said does not fit the table, or leaves something open.
         NotFound: there is no such function.
     """
@@ -54,35 +51,28 @@ async def make(conn: Connection, collection: Collection, said: Said) -> Made:
     like = await existing(conn, said.like) if said.like else None
     arguments = await taken(conn, said, like)
     _require_space(collection, await callers.arms(conn, collection.id), arguments)
-    tenant = await _tenant(conn, collection, mapping, said.tenant, arguments)
-    columns = await given(
-        conn, _usual(said, like, mapping), like, await _columns(conn, mapping), mapping.relation
-    )
+    columns = await _columns(conn, mapping)
     schema, name = _named(said, like, mapping, collection)
-    types = ", ".join(each.type for each in arguments)
-    identity = f"{sql.Identifier(schema, name).as_string()}({types})"
-    stands = await callers.function(conn, identity)
-    _require_same_columns(identity, stands, columns)
-    home = None if said.is_raw else serving.space_id
     rules = await callers.row_security(conn, mapping.table)
-    spare = SPARE if rules and rules.is_on else 1
-    asked = _Asked(collection, mapping, arguments, columns, tenant, home, spare)
-    return Made(
-        function=identity,
-        asks=sql.Identifier(schema, f"{name}_model").as_string(),
+    asked = Asked(
+        collection=collection,
+        mapping=mapping,
+        schema=schema,
+        name=name,
         arguments=arguments,
-        columns=columns,
-        statements=[
-            asked.search(sql.Identifier(schema, name)),
-            asked.model(sql.Identifier(schema, f"{name}_model")),
-            SQL.keep.format(
-                function=sql.Literal(identity),
-                collection=sql.Literal(collection.id),
-                home=sql.Literal(home),
-                says_space=sql.Literal(any(each.means is Means.SPACE for each in arguments)),
-            ),
-        ],
-        notes=_notes(identity, like, stands),
+        columns=await given(conn, _usual(said, like, mapping), like, columns, mapping.relation),
+        tenant=_tenant(collection, mapping, said.tenant, arguments, rules),
+        home=None if said.is_raw else serving.space_id,
+        spare=SPARE if rules and rules.is_on else 1,
+    )
+    stands = await callers.function(conn, asked.identity)
+    _require_same_columns(asked, stands)
+    _require_free(await callers.function(conn, asked.model_identity))
+    return Made(
+        function=asked.identity,
+        asks=asked.model_identity,
+        statements=asked.statements,
+        notes=_notes(asked.identity, like, stands),
         replaces=stands.definition if stands and not stands.is_ours else None,
     )
 
@@ -100,78 +90,6 @@ async def apply(database: Database, made: Made) -> None:
         raise
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
         raise BadInput(f"{made.function} was not made: {first_line(error)}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    collection: Collection
-    mapping: Mapping
-    arguments: Sequence[Taken]
-    columns: Sequence[Given]
-    tenant: str  # SQL, over the arguments
-    home: str | None
-    spare: int
-
-    def search(self, function: sql.Identifier) -> sql.Composed:
-        rows = [each for each in self.columns if each.expression is not None]
-        return SQL.search.format(
-            function=function,
-            arguments=_listed(each.declared for each in self.arguments),
-            columns=_listed(
-                sql.SQL("{} {}").format(sql.Identifier(c.name), raw(c.type)) for c in self.columns
-            ),
-            results=_listed(map(_result, self.columns)),
-            tenant=raw(self.tenant),
-            collection=sql.Literal(self.collection.name),
-            source=sql.Literal(self.mapping.table),
-            query=self._argument(Means.QUERY, "{it}::{vector}"),
-            threshold=self._argument(Means.THRESHOLD, "{it}::double precision"),
-            count=self._argument(Means.COUNT, "{it}"),
-            most=self._argument(Means.COUNT, f"least({{it}} * {self.spare}::bigint, {MOST})::integer"),
-            space=self._argument(Means.SPACE, "{it}::text"),
-            home=sql.Literal(self.home),
-            row=_listed(
-                [sql.SQL("({}) AS {}").format(raw(c.expression or ""), sql.Identifier(c.name)) for c in rows]
-                or [sql.SQL("1 AS nothing")]
-            ),
-            table=self.mapping.relation,
-            is_hit=self.mapping.is_row_of(sql.SQL("revec_hit.key")),
-            filter=raw(self.mapping.filter),
-            row_tenant=raw(self.mapping.tenant),
-            nobody=sql.Literal(DEFAULT_TENANT),
-        )
-
-    def model(self, function: sql.Identifier) -> sql.Composed:
-        """It takes the tenant where the search does, and nothing else."""
-        whose = [each for each in self.arguments if each.means is Means.TENANT]
-        return SQL.model.format(
-            function=function,
-            arguments=_listed(each.declared for each in whose),
-            collection=sql.Literal(self.collection.name),
-            tenant=sql.SQL("$1") if whose else raw(self.tenant),
-        )
-
-    def _argument(self, means: Means, written: str) -> sql.Composable:
-        """NULL where nothing means that."""
-        for place, each in enumerate(self.arguments, 1):
-            if each.means is means:
-                return raw(written.format(it=f"${place}", vector=_vector(each.type)))
-        return NOTHING
-
-
-def _vector(type_name: str) -> str:
-    """A halfvec is handed on as a vector, of the same extension."""
-    return type_name.removesuffix("halfvec") + "vector" if type_name.endswith("halfvec") else type_name
-
-
-def _result(column: Given) -> sql.Composable:
-    if column.expression is None:
-        return raw(f"revec_hit.score::{column.type}")
-    return sql.SQL("revec_row.{}::{}").format(sql.Identifier(column.name), raw(column.type))
-
-
-def _listed(parts: Any) -> sql.Composed:
-    return sql.SQL(", ").join(parts)
 
 
 async def _table(conn: Connection, collection: Collection, said: Said) -> Mapping:
@@ -222,8 +140,8 @@ def _require_space(collection: Collection, arms: Sequence[Arm], arguments: Seque
             )
 
 
-async def _tenant(
-    conn: Connection, collection: Collection, mapping: Mapping, said: str | None, arguments: Sequence[Taken]
+def _tenant(
+    collection: Collection, mapping: Mapping, said: str | None, arguments: Sequence[Taken], rules: Any
 ) -> str:
     """SQL that says whose documents the caller sees."""
     for place, each in enumerate(arguments, 1):
@@ -233,7 +151,6 @@ async def _tenant(
         return said
     if mapping.tenant == f"'{DEFAULT_TENANT}'":
         return mapping.tenant
-    rules = await callers.row_security(conn, mapping.table)
     hint = f" (row security of the table says {rules.policy})" if rules and rules.policy else ""
     raise BadInput(
         f"documents of {collection.name} have tenants, by {mapping.tenant}{hint}: say whose the caller sees, "
@@ -261,15 +178,23 @@ def _named(said: Said, like: Function | None, mapping: Mapping, collection: Coll
     return (first, second) if dot else (schema, first)
 
 
-def _require_same_columns(identity: str, stands: Function | None, columns: Sequence[Given]) -> None:
+def _require_same_columns(asked: Asked, stands: Function | None) -> None:
     if stands is None:
         return
     there = [(each.name, each.type.shown) for each in stands.outputs]
-    if not stands.is_set or there != [(each.name, each.type) for each in columns]:
+    if not stands.is_set or there != [(each.name, each.type) for each in asked.columns]:
         shown = ", ".join(f"{name} {kind}" for name, kind in there)
         raise Refused(
-            f"{identity} is there already and returns ({shown}): say --like {stands.shown} to keep its "
+            f"{asked.identity} is there already and returns ({shown}): say --like {stands.shown} to keep its "
             f"columns, another --function, or run DROP FUNCTION {stands.shown} first"
+        )
+
+
+def _require_free(stands: Function | None) -> None:
+    if stands and not stands.is_ours:
+        raise Refused(
+            f"{stands.shown} is there already, and is not ours: its name is for the function that says by "
+            "which model to embed; say another --function"
         )
 
 
