@@ -55,8 +55,8 @@ async def questions(app: App, *, rows: int = ROWS, **how: Any) -> Collection:
     return made
 
 
-async def caller(app: App, made: Collection, **said: Any) -> Made:
-    """Made and there."""
+async def caller(app: App, made: Collection, *, by_hand: bool = False, **said: Any) -> Made:
+    """Made and there; `by_hand`: somebody ran the SQL, and said nothing."""
     usual: dict[str, Any] = {
         "function": NAME,
         "arguments": LIKE_SEED,
@@ -66,7 +66,8 @@ async def caller(app: App, made: Collection, **said: Any) -> Made:
     async with app.database.transaction() as conn:
         function = await callers.make(conn, made, Said(**usual | said))
     await callers.apply(app.database, function)
-    await scales.settle(app.database, app.store, made)
+    if not by_hand:
+        await scales.settle(app.database, app.store, made.id)
     return function
 
 

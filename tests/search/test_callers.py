@@ -37,14 +37,13 @@ async def test_an_application_without_rights_here_finds_its_own_rows(any_app: Ap
             assert all(other % 2 == number % 2 for other in ids(found))
             assert [row[3] for row in found] == sorted((row[3] for row in found), reverse=True)
             assert await asked.asked(conn, "question 8", steps.OLD, count=0) == []
-    for looked in (
-        "SELECT * FROM revec.arm",
-        "SELECT * FROM revec.nearest('c', 'app.questions', '[1]', 'blue', 0, 1, NULL, NULL)",
-    ):
+    vector = str(embedded("question 7", steps.OLD).tolist())
+    nearest = f"revec.nearest('c', 'app.questions', '{vector}', 'blue', 0, 1, NULL, NULL)"
+    for looked in ("revec.arm", "revec.document", nearest):
         async with application(any_app) as conn:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 async with conn.transaction():
-                    await conn.execute(looked)
+                    await conn.execute(f"SELECT * FROM {looked}")
     await steps.assert_oracle(any_app, made)
 
 
@@ -114,7 +113,7 @@ async def test_the_caller_s_transaction_is_left_as_it_was(app: App) -> None:
     await caller(app, await questions(app))
     names = ("hnsw.ef_search", "hnsw.iterative_scan", "enable_sort", "search_path", "role")
     async with application(app) as conn:
-        await asked.asked(conn, "question 8", steps.OLD)
+        await conn.execute("SELECT '[1]'::vector")  # so that the extension's settings are there
         await conn.execute("SELECT set_config('hnsw.ef_search', '77', true)")
         settings = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
         before = await (await conn.execute(settings)).fetchone()
@@ -274,6 +273,23 @@ async def test_a_threshold_means_as_much_in_the_next_space_and_the_one_after(app
         await app.commands.switch.finish(made, wait=timedelta(0), why="test")
         await world.tick_to(app, made, State.FINISHED)
     await steps.assert_oracle(app, made)
+
+
+async def test_a_function_that_somebody_ran_by_hand_is_looked_after(app: App) -> None:
+    """In the middle of a migration: a worker learns what its scores are worth in the other space."""
+    made = await questions(app)
+    await app.start(made, steps.NEW)
+    await steps.drain(app)
+    await caller(app, made, by_hand=True)
+    async with application(app) as conn:
+        with pytest.raises(
+            psycopg.errors.ObjectNotInPrerequisiteState, match="nobody knows yet what a score"
+        ):
+            async with conn.transaction():
+                await asked.asked(conn, "question 8", steps.NEW)
+    await world.tick(app)
+    async with application(app) as conn:
+        assert ids(await asked.asked(conn, "question 8", steps.NEW, count=1)) == [8]
 
 
 async def test_raw_scores_are_those_of_each_space(app: App) -> None:

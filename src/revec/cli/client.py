@@ -133,7 +133,7 @@ async def function(
             if made.replaces:
                 confirmed(f"{made.function} stands there, and is replaced", name, yes=yes)
             await callers.apply(app.database, made)
-            await scales.settle(app.database, app.store, collection)
+            await scales.settle(app.database, app.store, collection.id)
     if json:
         shown = {"function": made.function, "sql": made.script, "notes": made.notes}
         show_json({**shown, "replaced": made.replaces, "applied": apply})

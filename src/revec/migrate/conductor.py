@@ -65,7 +65,11 @@ class Conductor:
             moved = [await self._step(migration) for migration in under_way]
             for migration in under_way:
                 await apart("the bridge", self._bridging.tick, migration)
+                await apart("the callers' scales", self._settle, migration)
             return any(moved)
+
+    async def _settle(self, migration: Migration) -> None:
+        await scales.settle(self._database, self._store, migration.collection_id)
 
     async def _step(self, migration: Migration) -> bool:
         """One migration's trouble is its own: the others go on."""

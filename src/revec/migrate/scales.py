@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 from revec.migrate import thresholds
 from revec.migrate.thresholds import Pair
-from revec.model.index import Collection, Index
+from revec.model.index import Index
 from revec.model.migration import Migration
 from revec.postgres import callers, indexes
 from revec.postgres.callers import Scale
-from revec.postgres.database import Database
+from revec.postgres.database import Connection, Database
 from revec.stores.base import Store
 
 MOST = 512  # ranks that are kept
@@ -30,29 +30,33 @@ async def learn(database: Database, store: Store, migration: Migration, new: Ind
     if migration.old_index is None:
         return
     async with database.transaction() as conn:
-        homes = {each.home for each in await callers.kept(conn, migration.collection_id)} - {
-            None,
-            new.space.id,
-        }
-        known = [
-            await callers.scale(conn, migration.collection_id, home, new.space.id) for home in homes if home
-        ]
+        homes = sorted(await _homes(conn, migration.collection_id) - {new.space.id})
+        known = [await callers.scale(conn, migration.collection_id, home, new.space.id) for home in homes]
         old = await indexes.by_id(conn, migration.old_index)
-    is_learned = all(each and each.at and each.at >= migration.started_at for each in known)
-    if homes and not is_learned:
-        await _keep(database, store, old, new, [home for home in homes if home])
+    if not all(each and each.at and each.at >= migration.started_at for each in known):
+        await _keep(database, store, old, new, homes)
 
 
-async def settle(database: Database, store: Store, collection: Collection) -> None:
-    """For a caller who was made in the middle of a migration: between all spaces that can answer now."""
+async def settle(database: Database, store: Store, collection_id: int) -> None:
+    """Whatever is missing between two spaces that can answer now: a caller was made during a migration."""
     async with database.transaction() as conn:
-        homes = {each.home for each in await callers.kept(conn, collection.id)} - {None}
-        ready = {each.index_id: each for each in await callers.arms(conn, collection.id) if not each.waits}
-        found = [await indexes.by_id(conn, index_id) for index_id in ready]
-    for old in found:
-        for new in found:
-            if old.space.id in homes and old.space.id != new.space.id:
-                await _keep(database, store, old, new, [old.space.id])
+        homes = await _homes(conn, collection_id)
+        if not homes:
+            return
+        ready = [each for each in await callers.arms(conn, collection_id) if not each.waits]
+        missing = [
+            (each.index_id, other.index_id)
+            for each, other in permutations(ready, 2)
+            if each.space_id in homes - {other.space_id}
+            and not await callers.scale(conn, collection_id, each.space_id, other.space_id)
+        ]
+        pairs = [[await indexes.by_id(conn, index_id) for index_id in pair] for pair in missing]
+    for old, new in pairs:
+        await _keep(database, store, old, new, [old.space.id])
+
+
+async def _homes(conn: Connection, collection_id: int) -> set[str]:
+    return {each.home for each in await callers.kept(conn, collection_id) if each.home}
 
 
 async def _keep(database: Database, store: Store, old: Index, new: Index, homes: Sequence[str]) -> None:
