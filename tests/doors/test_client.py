@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import psycopg
@@ -78,14 +79,21 @@ def test_a_function_is_printed_and_made(revec: Shell, dsn: str) -> None:
     assert "is there already and returns (id bigint): say --like app.mine(" in wrong
 
 
-def test_the_lines_for_sql_ask_the_route(revec: Shell, dsn: str) -> None:
-    """As they are printed: the first says by which model, the second finds, also after a cutover."""
+def test_the_lines_ask_the_route(revec: Shell, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are printed they run, before and after a cutover, and no model stands in them."""
     assert "`revec function questions --apply` makes one" in revec(
         "client", "questions", "--for", "sql", code=5
     )
     revec("function", "questions", "--returns", "id,question,similarity", "--apply")
-    lines = revec("client", "questions", "--for", "sql")
-    asks, finds = [part.strip() for part in lines.split(";\n")[:2]]
+    lines = {each: revec("client", "questions", "--for", each) for each in ("sql", "python", "nextjs")}
+    assert not any("fake" in each or len(each.splitlines()) > 14 for each in lines.values())
+    assert "/v1/collections/questions/search" in lines["nextjs"]
+    asks, finds = [part.strip() for part in lines["sql"].split(";\n")[:2]]
+    for name, value in revec.environment.items():
+        if name.startswith(("REVEC_", "OPENAI_")):
+            monkeypatch.setenv(name, value)
+    known: dict[str, Callable[[str], Coroutine[None, None, list[tuple[str, str, float]]]]] = {}
+    exec(lines["python"], known)  # noqa: S102 - they are ours
     for model, dims in (("openai:fake-64", 64), ("openai:fake-b-96", 96)):
         with psycopg.connect(dsn) as conn, psycopg.RawCursor(conn) as cursor:
             row = cursor.execute(asks).fetchone()  # type: ignore[arg-type]
@@ -94,33 +102,8 @@ def test_the_lines_for_sql_ask_the_route(revec: Shell, dsn: str) -> None:
             asked = vector("question 7", row[0].partition(":")[2])
             found = cursor.execute(finds, (asked, 0.5, 1)).fetchall()  # type: ignore[arg-type]
             assert [number for number, *_ in found] == [7]
+        assert "7" in {id_ for id_, *_ in asyncio.run(known["search"]("question 7"))}
         if dims == 64:
             revec("start", "questions", "--to", "openai:fake-b-96")
             revec("worker", "--drain", "--quiet")
             revec("cutover", "questions", "--yes")
-
-
-def test_the_lines_for_python_run(revec: Shell, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = revec("client", "questions")
-    assert "fake-64" not in lines
-    for name, value in revec.environment.items():
-        if name.startswith(("REVEC_", "OPENAI_")):
-            monkeypatch.setenv(name, value)
-    known: dict[str, object] = {}
-    exec(lines, known)  # noqa: S102 - they are ours
-    found = asyncio.run(known["search"]("question 7"))  # type: ignore[operator]
-    assert len(found) == 10
-    assert "7" in {hit[0] for hit in found}
-
-
-def test_the_lines_for_nextjs_name_no_model(revec: Shell) -> None:
-    lines = revec("client", "questions", "--for", "nextjs")
-    assert "/v1/collections/questions/search" in lines
-    assert "fake-64" not in lines
-    assert len(lines.splitlines()) <= 12
-
-
-def test_pushed_documents_have_no_rows_to_return(revec: Shell) -> None:
-    revec("collections", "create", "notes", "--model", "openai:fake-64")
-    revec("worker", "--drain", "--quiet")
-    assert "its documents are pushed" in revec("function", "notes", code=5)

@@ -30,7 +30,7 @@ class Made:
 
     function: str  # schema.name(types)
     asks: str  # the same of the function beside it, that names the model
-    statements: Sequence[sql.Composable]
+    statements: Sequence[sql.Composed]
     notes: Sequence[str]
     replaces: str | None  # the text of a function of theirs that stands there now
 
@@ -85,7 +85,7 @@ async def apply(database: Database, made: Made) -> None:
     try:
         async with database.transaction() as conn:
             for statement in made.statements:
-                await conn.execute(statement)  # type: ignore[arg-type]
+                await conn.execute(statement)
     except psycopg.errors.ConnectionFailure:
         raise
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:

@@ -173,14 +173,11 @@ async def given(
     Raises:
         BadInput: there would be two scores, or an expression does not run.
     """
-    wanted = {name: (None, expression) for name, _, expression in map(parted, said.returns)}
-    if like:
-        wanted = {
-            each.name: (each.type.shown, wanted.get(each.name, (None, None))[1]) for each in like.outputs
-        }
+    expressions = {name: expression for name, _, expression in map(parted, said.returns)}
+    types = {each.name: each.type.shown for each in like.outputs} if like else {}
     found = []
-    for name, (type_name, said_expression) in wanted.items():
-        expression = said_expression
+    for name in types or expressions:
+        expression, type_name = expressions.get(name), types.get(name)
         if expression is None and name in columns:
             expression = sql.Identifier(name).as_string()
         if expression is None:
