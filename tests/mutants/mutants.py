@@ -1912,11 +1912,11 @@ MUTANTS: dict[str, Mutant] = {
         called.test_the_caller_s_transaction_is_left_as_it_was,
     ),
     "an index answers callers before it is whole": Mutant(
-        function("revec.arm_for", ("fits[1].waits IS NOT NULL", "false")),
+        function("revec.destination_of", ("fits[1].waits IS NOT NULL", "false")),
         called.test_both_models_are_answered_from_ready_until_the_drop,
     ),
     "whose vector it is, is guessed": Mutant(
-        function("revec.arm_for", ("spaces > 1", "false")),
+        function("revec.destination_of", ("spaces > 1", "false")),
         called.test_spaces_of_one_size_are_told_apart_by_word,
     ),
     "a function that cannot tell spaces apart is made": Mutant(

@@ -39,7 +39,7 @@ async def test_an_application_without_rights_here_finds_its_own_rows(any_app: Ap
             assert await asked.asked(conn, "question 8", steps.OLD, count=0) == []
     vector = str(embedded("question 7", steps.OLD).tolist())
     nearest = f"revec.nearest('c', 'app.questions', '{vector}', 'blue', 0, 1, NULL, NULL)"
-    for looked in ("revec.arm", "revec.document", nearest):
+    for looked in ("revec.destination", "revec.document", nearest):
         async with application(any_app) as conn:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 async with conn.transaction():
@@ -181,7 +181,7 @@ async def test_a_candidate_answers_once_it_is_whole(app: App, state: State) -> N
         state=state,
     )
     async with app.database.transaction() as conn:
-        waits = {each.model: each.waits for each in await callers.arms(conn, made.id)}
+        waits = {each.model: each.waits for each in await callers.destinations(conn, made.id)}
     waiting = {
         State.VERIFYING: "is being verified",
         State.CAPTURING: "is being filled",
@@ -241,7 +241,7 @@ async def drop(app: App) -> None:
 
 async def spaces_of(app: App, made: Collection) -> dict[str, str]:
     async with app.database.transaction() as conn:
-        return {each.model: each.space_id for each in await callers.arms(conn, made.id)}
+        return {each.model: each.space_id for each in await callers.destinations(conn, made.id)}
 
 
 async def similar(app: App, model: str, threshold: float) -> int:

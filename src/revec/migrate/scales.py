@@ -43,7 +43,7 @@ async def settle(database: Database, store: Store, collection_id: int) -> None:
         homes = await _homes(conn, collection_id)
         if not homes:
             return
-        ready = [each for each in await callers.arms(conn, collection_id) if not each.waits]
+        ready = [each for each in await callers.destinations(conn, collection_id) if not each.waits]
         missing = [
             (each.index_id, other.index_id)
             for each, other in permutations(ready, 2)

@@ -17,7 +17,7 @@ SQL = beside(__file__)
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class Destination:
     """An index that a caller's vector may be meant for."""
 
     index_id: int
@@ -84,9 +84,9 @@ class Function:
         return [each for each in self.arguments if each.mode in "tbo"]
 
 
-async def arms(conn: Connection, collection_id: int) -> list[Arm]:
-    rows = await conn.execute(SQL.arms, {"collection": collection_id})
-    return [Arm(*row) for row in await rows.fetchall()]
+async def destinations(conn: Connection, collection_id: int) -> list[Destination]:
+    rows = await conn.execute(SQL.destinations, {"collection": collection_id})
+    return [Destination(*row) for row in await rows.fetchall()]
 
 
 async def kept(conn: Connection, collection_id: int) -> list[Caller]:

@@ -1,6 +1,6 @@
--- name: arms
+-- name: destinations
 -- What a caller's vector may be compared with.
-SELECT index_id, space_id, model, dims, standing, waits FROM revec.arm
+SELECT index_id, space_id, model, dims, standing, waits FROM revec.destination
  WHERE collection_id = %(collection)s ORDER BY index_id;
 
 -- name: keep
@@ -28,8 +28,9 @@ SELECT home_scores, scores, pairs, at FROM revec.scale
 -- What a name, or a name with its types, means here.
 SELECT p.oid, p.oid::regprocedure::text AS shown, n.nspname AS schema, p.proname AS name, p.prosecdef AS definer,
        p.prokind = 'f' AND p.proretset AS is_set, pg_get_functiondef(p.oid) AS definition,
-       EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass
-                                         AND d.refobjid IN ('revec.nearest'::regproc, 'revec.asked_by'::regproc)) AS is_ours
+       EXISTS (SELECT FROM pg_depend d
+                WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass
+                  AND d.refobjid IN ('revec.nearest'::regproc, 'revec.asked_by'::regproc)) AS is_ours
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE p.oid = CASE WHEN %(function)s ~ '[(]' THEN to_regprocedure(%(function)s)::oid
                     ELSE to_regproc(%(function)s)::oid END;

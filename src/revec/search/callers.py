@@ -16,7 +16,7 @@ from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
 from revec.postgres import callers, collections, indexes
-from revec.postgres.callers import Arm, Function
+from revec.postgres.callers import Destination, Function
 from revec.postgres.database import Connection, Database, first_line
 from revec.search.asked import Asked
 from revec.search.signature import Means, Said, Taken, existing, given, taken
@@ -50,7 +50,7 @@ async def make(conn: Connection, collection: Collection, said: Said) -> Made:
     mapping, serving = await _table(conn, collection, said), await _serving(conn, collection)
     like = await existing(conn, said.like) if said.like else None
     arguments = await taken(conn, said, like)
-    _require_space(collection, await callers.arms(conn, collection.id), arguments)
+    _require_space(collection, await callers.destinations(conn, collection.id), arguments)
     columns = await _columns(conn, mapping)
     schema, name = _named(said, like, mapping, collection)
     rules = await callers.row_security(conn, mapping.table)
@@ -116,7 +116,7 @@ async def _table(conn: Connection, collection: Collection, said: Said) -> Mappin
     return await checked(conn, tables[name])
 
 
-async def _serving(conn: Connection, collection: Collection) -> Arm:
+async def _serving(conn: Connection, collection: Collection) -> Destination:
     serving = (await indexes.route_of(conn, collection.id)).serving
     if serving is None:
         raise Refused(f"nothing serves {collection.name} yet: run `revec worker`, then this again")
@@ -126,13 +126,19 @@ async def _serving(conn: Connection, collection: Collection) -> Arm:
             f"the vectors of {index.name} lie elsewhere, where SQL cannot look: "
             f"`revec client {collection.name}` shows how it is asked over HTTP"
         )
-    return next(arm for arm in await callers.arms(conn, collection.id) if arm.index_id == serving)
+    return next(
+        destination
+        for destination in await callers.destinations(conn, collection.id)
+        if destination.index_id == serving
+    )
 
 
-def _require_space(collection: Collection, arms: Sequence[Arm], arguments: Sequence[Taken]) -> None:
+def _require_space(
+    collection: Collection, destinations: Sequence[Destination], arguments: Sequence[Taken]
+) -> None:
     if any(each.means is Means.SPACE for each in arguments):
         return
-    for one, other in combinations(arms, 2):
+    for one, other in combinations(destinations, 2):
         if one.dims == other.dims and one.space_id != other.space_id:
             raise Refused(
                 f"{collection.name} is searched in {one} and {other}: vectors of one size are told apart by "

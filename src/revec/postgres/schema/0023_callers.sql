@@ -28,7 +28,7 @@ SELECT revec.protect('revec.caller', 'private'), revec.protect('revec.scale', 's
 -- doc_id, tenant and embedding, and SQL for how far a row `v` of it is from the vector $1: by the vectors
 -- themselves, and as its graph is ordered. `waits`: why it cannot answer yet; from the registration on it counts
 -- all the same when a vector's size is looked up, so that no answer changes in the middle of a backfill.
-CREATE VIEW revec.arm AS
+CREATE VIEW revec.destination AS
 SELECT c.name AS collection, i.collection_id, i.id AS index_id, i.space_id,
        (s.recipe->>'provider') || ':' || (s.recipe->>'model') AS model, (s.recipe->>'dims')::integer AS dims,
        i.query, i.kind, format('revec.vectors_%s', i.id) AS relation,
@@ -69,11 +69,11 @@ BEGIN ATOMIC
 END;
 
 -- The index that a vector is meant for: by the space that is said, else by its size; never by a guess.
-CREATE FUNCTION revec.arm_for(of_collection text, query vector, in_space text) RETURNS revec.arm
+CREATE FUNCTION revec.destination_of(of_collection text, query vector, in_space text) RETURNS revec.destination
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     size integer := revec.dims_of(query);
-    fits revec.arm[];
+    fits revec.destination[];
     spaces bigint;
     known text;
 BEGIN
@@ -84,7 +84,7 @@ BEGIN
                              coalesce(nullif(a.standing, 'is new'), a.waits, a.standing), a.space_id),
                       ' and ' ORDER BY a.index_id)
       INTO fits, spaces, known
-      FROM revec.arm a,
+      FROM revec.destination a,
            LATERAL (SELECT a.dims = size AND (in_space IS NULL OR in_space IN (a.space_id, a.model)) AS fits) AS fit
      WHERE a.collection = of_collection;
     IF spaces = 0 OR spaces IS NULL THEN
@@ -117,7 +117,7 @@ DECLARE
     spare CONSTANT integer := 10;             -- beyond what is wanted, for documents that have gone
     small_tenant CONSTANT integer := 5000;    -- rows
     most_chunks CONSTANT integer := 20000;    -- that a walk goes
-    arm revec.arm;
+    there revec.destination;
     scale revec.scale;
     source integer;
     lowest float8 := threshold;
@@ -141,29 +141,30 @@ BEGIN
         RAISE EXCEPTION 'the query is a vector of zeros, which is near to nothing'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    arm := revec.arm_for(of_collection, query, in_space);
-    IF in_home <> arm.space_id THEN
+    there := revec.destination_of(of_collection, query, in_space);
+    IF in_home <> there.space_id THEN
         SELECT * INTO scale FROM revec.scale s
-         WHERE s.collection_id = arm.collection_id AND s.home = in_home AND s.space_id = arm.space_id;
+         WHERE s.collection_id = there.collection_id AND s.home = in_home AND s.space_id = there.space_id;
         IF NOT FOUND THEN
-            RAISE EXCEPTION 'nobody knows yet what a score of % is worth in %', in_home, arm.space_id
+            RAISE EXCEPTION 'nobody knows yet what a score of % is worth in %', in_home, there.space_id
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       HINT = 'A worker learns it once the new index is verified: `revec status` shows how far it is.';
         END IF;
         lowest := revec.rescaled(threshold, scale.home_scores, scale.scores);
     END IF;
-    SELECT s.id INTO source FROM revec.source s WHERE s.collection_id = arm.collection_id AND s.name = of_source;
+    SELECT s.id INTO source FROM revec.source s
+     WHERE s.collection_id = there.collection_id AND s.name = of_source;
 
     was := ARRAY[current_setting('revec.tenant', true), current_setting('hnsw.iterative_scan', true),
                  current_setting('hnsw.ef_search', true), current_setting('enable_sort')];
     PERFORM set_config('revec.tenant', of_tenant, true), set_config('hnsw.iterative_scan', 'relaxed_order', true);
-    exactly := arm.kind = 'exact';
+    exactly := there.kind = 'exact';
     IF NOT exactly THEN
         EXECUTE format('SELECT count(*) <= $2 FROM (SELECT FROM %s v WHERE v.tenant = $1 LIMIT $2 + 1) AS counted',
-                       arm.relation) INTO exactly USING of_tenant, small_tenant;
+                       there.relation) INTO exactly USING of_tenant, small_tenant;
     END IF;
-    IF arm.kind = 'binary' THEN
-        times := greatest(2, 16384 / arm.dims);
+    IF there.kind = 'binary' THEN
+        times := greatest(2, 16384 / there.dims);
     END IF;
     depth := wanted + spare;
     IF NOT exactly AND times > 1 THEN
@@ -183,13 +184,13 @@ BEGIN
                     'FROM (SELECT v.doc_id, %s AS distance FROM %s v WHERE v.tenant = $2 '
                     'ORDER BY %s LIMIT $3) AS near GROUP BY near.doc_id';
             PERFORM set_config('hnsw.ef_search', greatest(400, least(1000, depth))::text, true),
-                    set_config('enable_sort', CASE arm.kind WHEN 'binary' THEN 'off' ELSE was[4] END, true);
+                    set_config('enable_sort', CASE there.kind WHEN 'binary' THEN 'off' ELSE was[4] END, true);
         END IF;
         EXECUTE format(
             'SELECT array_agg(d.id), array_agg(d.key), array_agg(near.score), count(*), sum(near.chunks), '
             'min(near.score) FROM (' || walk || ') AS near '
             'LEFT JOIN revec.document d ON d.id = near.doc_id AND d.tenant = $2 AND d.source_id = $4',
-            arm.distance, arm.relation, arm.nearness)
+            there.distance, there.relation, there.nearness)
            INTO ids, keys, scores, documents, chunks, worst USING query, of_tenant, depth, source;
         PERFORM set_config('enable_sort', was[4], true);
         EXIT WHEN cardinality(array_remove(ids, NULL)) >= wanted
@@ -228,7 +229,7 @@ $$;
 -- Where there are roles, `nearest` reads as the one that row security holds to one tenant: two layers.
 DO $$ BEGIN
     IF (SELECT two_layers FROM revec.installation) THEN
-        GRANT SELECT ON revec.arm TO revec_reader;
+        GRANT SELECT ON revec.destination TO revec_reader;
         GRANT CREATE ON SCHEMA revec TO revec_reader;  -- to own a function there, for this moment
         ALTER FUNCTION revec.nearest OWNER TO revec_reader;
         REVOKE CREATE ON SCHEMA revec FROM revec_reader;
