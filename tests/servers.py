@@ -25,6 +25,7 @@ from revec.postgres.database import Database
 from revec.postgres.server import Server
 
 OWNER = "app_owner"  # owns its database and nothing else: no superuser, makes no roles
+APP = "app_user"  # an application's login: owns nothing, and has no rights here but those that a test grants
 ROOM = 8 << 30  # bytes
 OURS = ("revec_worker", "revec_reader")
 
@@ -71,6 +72,7 @@ def cluster(binaries: Path | None = None) -> Iterator[str]:
             maintenance = at(server.dsn, dbname="postgres")
             run(maintenance, "ALTER SYSTEM SET max_wal_size = '512MB'", "SELECT pg_reload_conf()")
             run(maintenance, f"CREATE ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEROLE")
+            run(maintenance, f"CREATE ROLE {APP} LOGIN NOSUPERUSER NOCREATEROLE")
             run(maintenance, *(f"CREATE ROLE {role} NOLOGIN" for role in OURS))
             # Somebody with the rights made the roles and let the owner take them: two layers.
             run(maintenance, *(f"GRANT {role} TO {OWNER}" for role in OURS))
@@ -125,7 +127,7 @@ def pgbouncer(maintenance: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     users = folder / "users.txt"
-    users.write_text(f'"{target["user"]}" ""\n"{OWNER}" ""\n')
+    users.write_text(f'"{target["user"]}" ""\n"{OWNER}" ""\n"{APP}" ""\n')
     config = folder / "pgbouncer.ini"
     config.write_text(
         f"""[databases]

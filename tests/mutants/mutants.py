@@ -24,7 +24,7 @@ from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
 from revec.doctor import examine, guarded, learning
-from revec.migrate import backfill, conductor, decide, evidence, outlook, sample, switch
+from revec.migrate import backfill, commands, conductor, decide, evidence, outlook, sample, switch
 from revec.migrate import canary as showing
 from revec.migrate import compare as comparison
 from revec.migrate import guard as guard_ticks
@@ -56,6 +56,7 @@ from revec.observe import events
 from revec.observe import pages as one_page
 from revec.postgres import (
     bridges,
+    callers,
     canaries,
     collections,
     documents,
@@ -91,6 +92,7 @@ from revec.search import (
     tuning,
     wanting,
 )
+from revec.search import callers as calling
 from revec.search import early as searching_early
 from revec.search.dual_read import DualReader
 from revec.search.retriever import Retriever
@@ -149,6 +151,7 @@ from tests.migrate import test_shadowing as shadowing
 from tests.migrate import test_telling as telling
 from tests.model.test_chunking import by_bytes
 from tests.providers import test_wires
+from tests.search import test_callers as called
 from tests.search import test_dual_read as doubled
 from tests.search import test_early as early
 from tests.search import test_filters, test_lexical, test_queries, test_similar, test_tuning
@@ -2031,5 +2034,51 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "markup in a name is markup": Mutant(
         attribute(one_page, "text", str), diagnosing.test_the_page_needs_nothing_and_runs_nothing
+    ),
+    "callers may look for themselves": Mutant(
+        ddl("GRANT USAGE ON SCHEMA revec TO PUBLIC"),
+        called.test_an_application_without_rights_here_finds_its_own_rows,
+    ),
+    "a caller's search reads as the owner": Mutant(
+        ddl("ALTER FUNCTION revec.nearest OWNER TO CURRENT_USER"),
+        called.test_the_search_reads_as_one_tenant_s_reader,
+    ),
+    "a row that moved is still its old tenant's": Mutant(
+        without(
+            callers.SQL,
+            "search",
+            "AND coalesce(nullif(({row_tenant})::text, ''), {nobody}) = revec_asked.tenant",
+        ),
+        called.test_what_the_row_is_now_counts,
+    ),
+    "a row that was deleted softly is shown": Mutant(
+        without(callers.SQL, "search", "AND coalesce(({filter})::boolean, false)"),
+        called.test_what_the_row_is_now_counts,
+    ),
+    "a caller's transaction keeps our settings": Mutant(
+        function("revec.nearest", ("was[2]", "'relaxed_order'")),
+        called.test_the_caller_s_transaction_is_left_as_it_was,
+    ),
+    "an index answers callers before it is whole": Mutant(
+        function("revec.destination_of", ("fits[1].waits IS NOT NULL", "false")),
+        called.test_both_models_are_answered_from_ready_until_the_drop,
+    ),
+    "whose vector it is, is guessed": Mutant(
+        function("revec.destination_of", ("spaces > 1", "false")),
+        called.test_spaces_of_one_size_are_told_apart_by_word,
+    ),
+    "a function that cannot tell spaces apart is made": Mutant(
+        attribute(calling, "_require_space", lambda *_: None),
+        called.test_spaces_of_one_size_are_told_apart_by_word,
+    ),
+    "a start does not ask whether callers can tell": Mutant(
+        attribute(commands, "_require_told_apart", nothing),
+        called.test_spaces_of_one_size_are_told_apart_by_word,
+    ),
+    "a threshold is the same in every space": Mutant(
+        function(
+            "revec.nearest", ("revec.rescaled(threshold, scale.home_scores, scale.scores)", "threshold")
+        ),
+        called.test_a_threshold_means_as_much_in_the_next_space_and_the_one_after,
     ),
 }

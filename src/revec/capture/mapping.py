@@ -93,6 +93,11 @@ class Mapping:
             "{select} WHERE ({columns}) IN (SELECT {keys} FROM unnest(%(keys)s::text[]) AS k)"
         ).format(select=self._select(), columns=columns, keys=keys)
 
+    def is_row_of(self, key: sql.Composable) -> sql.Composable:
+        """Whether a row of the table has this key, by the table's own index; without parameters."""
+        columns = sql.SQL(", ").join(sql.Identifier(*self.path, name) for name in self.key)
+        return sql.SQL("({}) = ({})").format(columns, self._parsed(key))
+
     @staticmethod
     def without_long(rows: sql.Composable) -> sql.Composed:
         """The same rows; of one that is longer than `%(most)s` bytes all but what it holds."""

@@ -11,6 +11,7 @@ import cyclopts
 from revec import __version__
 from revec.cli import (
     canary,
+    client,
     collection,
     doctor,
     drift,
@@ -64,6 +65,7 @@ def build() -> cyclopts.App:
         keys,
         serving,
         doctor,
+        client,
     )
     for module in modules:
         module.register(app)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from revec.migrate import backfill, outlook, sentinels
+from revec.migrate import backfill, outlook, scales, sentinels
 from revec.migrate.canary import Canary, next_step
 from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
@@ -66,7 +66,11 @@ class Conductor:
             moved = [await self._step(migration) for migration in under_way]
             for migration in under_way:
                 await apart("the bridge", self._bridging.tick, migration)
+                await apart("the callers' scales", self._settle, migration)
             return any(moved)
+
+    async def _settle(self, migration: Migration) -> None:
+        await scales.settle(self._database, self._store, migration.collection_id)
 
     async def _step(self, migration: Migration) -> bool:
         """One migration's trouble is its own: the others go on."""
@@ -146,6 +150,8 @@ class Conductor:
 
     async def _move(self, migration: Migration, action: Action) -> None:
         assert action.to is not None
+        if migration.state is State.VERIFYING:
+            await scales.learn(self._database, self._store, migration, await self._new_index(migration))
         async with self._database.transaction() as conn:
             await migrations.move(conn, migration, action.to, who=CONDUCTOR, why=action.why)
             if action.to is State.INDEXING:

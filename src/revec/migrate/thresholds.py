@@ -33,7 +33,7 @@ async def carry(database: Database, store: Store, old: Index, new: Index) -> Thr
     was, now = kept.get(old.space.id), kept.get(new.space.id)
     if was is None or old.space.id == new.space.id or (now is not None and now.carried_from is None):
         return None
-    pairs = await _pairs(database, store, old, new)
+    pairs = await paired(database, store, old, new)
     value = carried(pairs, was.value)
     if value is None:
         return None
@@ -54,7 +54,8 @@ def carried(pairs: Sequence[Pair], threshold: float) -> float | None:
     return round((ranking[above - 1] + ranking[above]) / 2, 6)
 
 
-async def _pairs(database: Database, store: Store, old: Index, new: Index) -> list[Pair]:
+async def paired(database: Database, store: Store, old: Index, new: Index) -> list[Pair]:
+    """Pairs of documents that both indexes have, by their scores in both."""
     chance = random.Random(old.collection_id)  # noqa: S311 - a sample, no secret
     sampled = (await store.sample(database, old, PROBES)).rows
     async with database.transaction("worker") as conn:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from revec.observe import pages
 from revec.migrate.evidence import RUNGS
+from revec.observe import pages
 
 if TYPE_CHECKING:
     from revec.migrate.planning.planned import Plan
