@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from revec import seams
-from revec.capture import projector, tenants
+from revec.capture import attach, discover, projector, tenants
 from revec.migrate import outlook, plan, power
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
@@ -25,7 +25,7 @@ from revec.migrate.plan import AS_IT_IS, Long
 from revec.migrate.telling import Teller
 from revec.model import place
 from revec.model.errors import BadInput, MissingExtra, StoreUnavailable
-from revec.model.index import Collection, Index, Kind
+from revec.model.index import Collection, Index, Kind, Writer
 from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
 from revec.observe import webhooks
@@ -46,6 +46,7 @@ from revec.search.wanting import Wanting
 from revec.settings import Settings
 from revec.stores.base import Here
 from revec.stores.by_address import ByAddress
+from revec.stores.column import InColumn
 from revec.stores.elsewhere import Elsewhere
 from revec.stores.patient import Patient
 from revec.stores.pgvector import PgVector
@@ -58,6 +59,9 @@ from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
 
 if TYPE_CHECKING:  # it reckons with vectors
+    from revec.capture.discover import Found
+    from revec.capture.mapping import Mapping
+    from revec.migrate.adopt import Adoption, Checked
     from revec.migrate.compare import Compared
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
@@ -90,7 +94,7 @@ class App:
         except BaseException:
             await self._exits.aclose()
             raise
-        self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at))
+        self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at), InColumn())
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
         self.traffic = Traffic(self.database)
@@ -223,6 +227,41 @@ class App:
             power=measured,
             traffic=await power.traffic(self.tools, collection),
             shadow=shadow,
+        )
+
+    async def adopt(
+        self,
+        collection: Collection,
+        source_id: int,
+        mapping: Mapping,
+        address: str,
+        *,
+        dims: int | None = None,
+        writer: Writer = Writer.APP,
+        model_gone: bool = False,
+    ) -> Adoption:
+        """Make a column of a user's table the index that serves; `address`: the model that made it."""
+        from revec.migrate.adopt import adopt
+
+        checked, found, mapping = await self.checked_column(
+            mapping, address, dims=dims, model_gone=model_gone
+        )
+        return await adopt(self.tools, collection, source_id, found, mapping, checked, writer=writer)
+
+    async def checked_column(
+        self, mapping: Mapping, address: str, *, dims: int | None = None, model_gone: bool = False
+    ) -> tuple[Checked, Found, Mapping]:
+        """Whether a column is what is said of it; nothing is written."""
+        from revec.migrate.adopt import checked
+
+        async with self.database.transaction() as conn:
+            mapping = await attach.checked(conn, mapping)
+            found = await discover.column(conn, mapping)
+        provider = await self.provider(address, dims or found.dims)
+        return (
+            await checked(self.tools, found, mapping, provider, model_gone=model_gone),
+            found,
+            mapping,
         )
 
     async def compare(

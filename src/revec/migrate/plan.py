@@ -148,7 +148,7 @@ class Plan:
             table,
             *self._build_sql,
             "UPDATE revec.route SET serving = N, previous = … WHERE collection_id = … AND epoch = …",
-            *([f"DROP TABLE revec.vectors_{self.old.id}"] if self.old else []),
+            *([_goodbye(self.old)] if self.old else []),
         ]
 
     @property
@@ -191,6 +191,14 @@ class Plan:
             "locks": self.locks,
             "sql": self.sql,
         }
+
+
+def _goodbye(old: Index) -> str:
+    """What becomes of the old index in the end."""
+    if old.column is None:
+        return f"DROP TABLE revec.vectors_{old.id}"
+    kept = f"{old.column.table}.{old.column.vector} stays as it is"
+    return f"DROP VIEW revec.vectors_{old.id}; DROP TABLE revec.ledger_{old.id} ({kept})"
 
 
 async def plan(
@@ -240,7 +248,7 @@ async def plan(
         )
     at = store or (old.place.store if old else PG)
     same = old is not None and (old.space.id, old.query, old.place.store) == (space.id, asking, at)
-    if old and same and kind in (None, old.kind):
+    if old and same and old.column is None and kind in (None, old.kind):
         raise Refused(
             f"{collection.name} is served by {space.address} already, by the same recipe: "
             f"there is nothing to migrate; `revec verify {collection.name}` judges it"
