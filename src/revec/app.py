@@ -25,7 +25,7 @@ from revec.migrate.plan import AS_IT_IS, Long
 from revec.migrate.telling import Teller
 from revec.model import place
 from revec.model.errors import BadInput, MissingExtra, StoreUnavailable
-from revec.model.index import Collection, Index, Kind, Writer
+from revec.model.index import Collection, Index, Kind
 from revec.model.judging import MARGIN, JudgedQuery, Quality
 from revec.model.migration import Migration
 from revec.observe import webhooks
@@ -59,9 +59,8 @@ from revec.work.memory import Memory, ceiling
 from revec.work.worker import Pace, Worker
 
 if TYPE_CHECKING:  # it reckons with vectors
-    from revec.capture.discover import Found
     from revec.capture.mapping import Mapping
-    from revec.migrate.adopt import Adoption, Checked
+    from revec.migrate.adopt import Adoptable
     from revec.migrate.compare import Compared
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
@@ -229,40 +228,18 @@ class App:
             shadow=shadow,
         )
 
-    async def adopt(
-        self,
-        collection: Collection,
-        source_id: int,
-        mapping: Mapping,
-        address: str,
-        *,
-        dims: int | None = None,
-        writer: Writer = Writer.APP,
-        model_gone: bool = False,
-    ) -> Adoption:
-        """Make a column of a user's table the index that serves; `address`: the model that made it."""
-        from revec.migrate.adopt import adopt
+    async def adoptable(self, mapping: Mapping, address: str, *, model_gone: bool = False) -> Adoptable:
+        """A column of a user's table, if it is what is said of it; `address`: the model that made it.
 
-        checked, found, mapping = await self.checked_column(
-            mapping, address, dims=dims, model_gone=model_gone
-        )
-        return await adopt(self.tools, collection, source_id, found, mapping, checked, writer=writer)
-
-    async def checked_column(
-        self, mapping: Mapping, address: str, *, dims: int | None = None, model_gone: bool = False
-    ) -> tuple[Checked, Found, Mapping]:
-        """Whether a column is what is said of it; nothing is written."""
-        from revec.migrate.adopt import checked
+        Nothing is written: `Adoptable.adopt` does that.
+        """
+        from revec.migrate.adopt import looked_at
 
         async with self.database.transaction() as conn:
             mapping = await attach.checked(conn, mapping)
             found = await discover.column(conn, mapping)
-        provider = await self.provider(address, dims or found.dims)
-        return (
-            await checked(self.tools, found, mapping, provider, model_gone=model_gone),
-            found,
-            mapping,
-        )
+        provider = await self.provider(address, found.dims)
+        return await looked_at(self.tools, found, mapping, provider, model_gone=model_gone)
 
     async def compare(
         self,

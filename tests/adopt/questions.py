@@ -84,9 +84,8 @@ async def adopted(
         collection = await collections.create(conn, "questions")
     how = mapping(**more)
     source = await attach(app.database, collection, how)
-    return collection, await app.adopt(
-        collection, source, how, f"openai:{OLD}", writer=writer, model_gone=model_gone
-    )
+    column = await app.adoptable(how, f"openai:{OLD}", model_gone=model_gone)
+    return collection, await column.adopt(collection, source, writer=writer)
 
 
 async def add(user: User, question: str, *, embedded: bool = True, model: str = OLD) -> int:

@@ -1,22 +1,380 @@
+"""A column that a user's table has already becomes the index that serves: nothing is bought, nothing altered."""
+
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from psycopg import sql
+
 from revec.app import App
-from revec.model.index import Writer
 from revec.migrate.check import check
+from revec.migrate.gates import base as gates
+from revec.model.errors import BadInput, Refused
+from revec.model.index import Kind, Writer
+from revec.model.migration import State
+from revec.model.verdict import Outcome
+from revec.postgres import indexes, ledgers
+from revec.stores.column import InColumn
+from tests import loopback as speaking
 from tests import steps
 from tests.adopt import questions
 from tests.capture import people
 from tests.capture.people import User
+from tests.loopback import Loopback
+from tests.migrate import world
+
+PLAN = "SELECT v.doc_id FROM {view} v ORDER BY own <=> %s::vector LIMIT 5"
 
 
-async def test_first(any_app: App, any_dsn: str) -> None:
-    async with people.connected(any_dsn) as user:
-        texts = questions.texts(300)
+async def behind(app: App) -> int:
+    async with app.database.transaction() as conn:
+        return await ledgers.behind(conn, await indexes.by_id(conn, 1))
+
+
+async def as_shown(user: User, query: str, *values: Any) -> str:
+    found = await (await user.execute("EXPLAIN " + query, values)).fetchall()  # type: ignore[arg-type]
+    return "\n".join(row[0] for row in found)
+
+
+async def catalog(user: User) -> list[str]:
+    """The user's table, as the catalog knows it, but for our triggers."""
+    found = await user.execute(
+        "SELECT attname || format_type(atttypid, atttypmod) || attnotnull AS line FROM pg_attribute"
+        " WHERE attrelid = 'app.questions'::regclass AND NOT attisdropped"
+        " UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'app.questions'::regclass"
+        " UNION ALL SELECT coalesce(relacl::text, '') FROM pg_class WHERE oid = 'app.questions'::regclass"
+        " UNION ALL SELECT tgname FROM pg_trigger WHERE tgrelid = 'app.questions'::regclass"
+        " AND tgname NOT LIKE 'revec%' ORDER BY 1"
+    )
+    return [row.line for row in await found.fetchall()]
+
+
+async def test_a_column_serves_and_nothing_is_bought(any_app: App, any_user: User, loopback: Loopback) -> None:
+    """A sample is embedded again and compared; every row is found by its own text; the table is as it was."""
+    texts = questions.texts(300)
+    await questions.made(any_user, texts)
+    before, rows = await catalog(any_user), "SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM app.questions t"
+    sum_before = await (await any_user.execute(rows)).fetchone()
+    made, adoption = await questions.adopted(any_app)
+    assert "100 of 100 sampled rows have the vector" in adoption.told[0]
+    assert "at least 97.0% of all do" in adoption.told[0]
+    await people.project(any_app)
+    bought = len(loopback.bill())
+    for number in (7, 99, 250):
+        reading = await any_app.retriever.search("questions", texts[number], k=3, tenant="default")
+        assert reading.hits[0].id == str(number + 1)
+    assert bought == 100
+    assert await world.judged(any_app, "completeness", adoption.index)
+    assert await catalog(any_user) == before
+    assert await (await any_user.execute(rows)).fetchone() == sum_before
+    assert await steps.rows(any_app, "SELECT FROM revec.work") == []
+    await steps.assert_oracle(any_app, made)
+
+
+async def test_the_users_own_graph_is_walked(pooled_app: App, user: User) -> None:
+    """Through our view, with the ledger joined to what it finds; also where it is one for soft deletes."""
+    texts = questions.texts(400)
+    await questions.made(user, texts, graph=False)
+    await user.execute(questions.GRAPH + " WHERE deleted_at IS NULL")
+    _, adoption = await questions.adopted(pooled_app)
+    assert adoption.index.kind is Kind.HNSW
+    await people.project(pooled_app)
+    await user.execute("ANALYZE app.questions, revec.ledger_1")
+    asked = questions.literal(speaking.vector(texts[5], questions.OLD))
+    shown = await as_shown(user, PLAN.format(view="revec.vectors_1"), asked)
+    assert "idx_questions_embedding" in shown
+    async with pooled_app.database.transaction("reader", tenant="default") as conn:
+        store, vector = InColumn(), speaking.vector(texts[5], questions.OLD)
+        scan = (conn, adoption.index, vector)
+        near = await store.nearest(*scan, limit=5, tenant="default")
+        exact = await store.exact(*scan, limit=5, tenant="default")
+    assert [doc_id for doc_id, _ in near] == [doc_id for doc_id, _ in exact]
+
+
+async def test_without_a_graph_rows_are_read(app: App, dsn: str) -> None:
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(50), graph=False)
+        _, adoption = await questions.adopted(app)
+    assert adoption.index.kind is Kind.EXACT
+
+
+async def test_a_graph_of_another_order_serves_unit_vectors(app: App, dsn: str) -> None:
+    """By distances or products the nearest are the same ones, as long as every vector has length 1."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(50), graph=False)
+        await user.execute("CREATE INDEX ON app.questions USING hnsw (embedding vector_ip_ops)")
+        _, adoption = await questions.adopted(app)
+    assert adoption.index.column is not None
+    assert adoption.index.column.operator == "<#>"
+
+
+async def test_a_reader_sees_his_tenants_vectors_only(pooled_app: App, user: User) -> None:
+    """The view has its owner's rights; by itself, without any condition, it shows a reader one tenant."""
+    await questions.made(user, questions.texts(40))
+    await questions.adopted(pooled_app, tenant="CASE WHEN id % 2 = 0 THEN 'even' ELSE 'odd' END")
+    await people.project(pooled_app)
+    async with pooled_app.database.transaction("reader", tenant="even") as conn:
+        seen = await (await conn.execute("SELECT DISTINCT tenant FROM revec.vectors_1")).fetchall()
+    assert [row.tenant for row in seen] == ["even"]
+    async with pooled_app.database.transaction("worker") as conn:
+        seen = await (await conn.execute("SELECT DISTINCT tenant FROM revec.vectors_1")).fetchall()
+    assert {row.tenant for row in seen} == {"even", "odd"}
+
+
+async def test_an_edit_is_current_when_its_vector_is(app: App, dsn: str) -> None:
+    """Where the application writes: a text that changed alone is behind, until its vector comes too."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+        await questions.adopted(app)
+        await people.project(app)
+        assert await behind(app) == 0
+        await user.execute("UPDATE app.questions SET question = 'an edit' WHERE id = 3")
+        await people.project(app)
+        assert await behind(app) == 1
+        late = questions.literal(speaking.vector("an edit", questions.OLD))
+        await user.execute("UPDATE app.questions SET embedding = %s::vector WHERE id = 3", (late,))
+        await people.project(app)
+        assert await behind(app) == 0
+        both = questions.literal(speaking.vector("another edit", questions.OLD))
+        await user.execute(
+            "UPDATE app.questions SET question = 'another edit', embedding = %s::vector WHERE id = 4", (both,)
+        )
+        await questions.add(user, "a new one with its vector")
+        await questions.add(user, "a new one without", embedded=False)
+        await user.execute("UPDATE app.questions SET deleted_at = now() WHERE id = 5")
+        await user.execute("DELETE FROM app.questions WHERE id = 6")
+        await people.project(app)
+    assert await behind(app) == 1
+    assert await steps.rows(app, "SELECT FROM revec.work") == []
+    assert len(await steps.rows(app, "SELECT FROM revec.ledger_1")) == 39
+    assert await check(app.database, freshness=30) == []
+
+
+async def test_a_vector_ahead_of_its_ledger_is_not_copied(app: App, dsn: str) -> None:
+    """Until the projector has seen it, the vector beside an edited text may be another text's."""
+    async with people.connected(dsn) as user:
+        texts = questions.texts(40)
         await questions.made(user, texts)
-        made, adoption = await questions.adopted(any_app)
-        print(adoption.told)
-        await people.project(any_app)
-        assert await check(any_app.database, freshness=30) == []
-        reading = await any_app.retriever.search("questions", texts[7], k=3, tenant="default")
-        print(reading)
-        assert reading.hits[0].key == "8"
+        _, adoption = await questions.adopted(app)
+        await people.project(app)
+        hashes = [row.text_hash for row in await steps.rows(app, "SELECT text_hash FROM revec.ledger_1 WHERE key_1 = 3")]
+        async with app.database.transaction("worker") as conn:
+            assert await app.store.known(conn, adoption.index.space, hashes)
+        other = questions.literal(speaking.vector("other", questions.OLD))
+        await user.execute("UPDATE app.questions SET question = 'other', embedding = %s::vector WHERE id = 3", (other,))
+        async with app.database.transaction("worker") as conn:
+            assert not await app.store.known(conn, adoption.index.space, hashes)
+
+
+async def test_another_model_or_text_is_refused(app: App, dsn: str) -> None:
+    """Whatever is said of the column is looked at; nothing is left behind."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+        with pytest.raises(BadInput, match=r"only 0 of 40 sampled rows .*: it is another model, or other texts"):
+            await app.adoptable(questions.mapping(body="question || ' (FAQ)'"), f"openai:{questions.OLD}")
+        with pytest.raises(BadInput, match="it is another model"):
+            await app.adoptable(questions.mapping(), "openai:fake-c-768")
+        with pytest.raises(BadInput, match="has no column 'solution' of type vector"):
+            await app.adoptable(questions.mapping(vector="solution"), f"openai:{questions.OLD}")
+    assert await steps.rows(app, "SELECT FROM revec.index UNION ALL SELECT FROM revec.adopted") == []
+
+
+async def test_a_model_that_is_gone_has_to_be_said(pooled_app: App, user: User) -> None:
+    """An outage is not the end of a model; once said, the index is unverifiable, and `status` says so."""
+    await questions.made(user, questions.texts(40))
+    with pytest.raises(BadInput, match="If openai:gone is gone for good, say so: --model-gone"):
+        await pooled_app.adoptable(questions.mapping(), "openai:gone")
+    column = await pooled_app.adoptable(questions.mapping(), "openai:gone", model_gone=True)
+    with pytest.raises(BadInput, match="choose app or nobody as its writer"):
+        column.require(Writer.REVEC)
+    made = await steps.collection(pooled_app, "questions", model=None)
+    source = await people.attached(pooled_app, made, "app.questions", **_how())
+    adoption = await column.adopt(made, source, writer=Writer.NOBODY)
+    assert "rollback lost for queries" in adoption.told[0]
+    await people.project(pooled_app)
+    seen = await world.look(pooled_app, made)
+    assert seen.indexes[0].column is not None
+    assert "model_not_found" in seen.indexes[0].column["unverifiable"] or seen.indexes[0].column["unverifiable"]
+    with pytest.raises(Refused, match="is served already"):
+        await column.adopt(made, source, writer=Writer.NOBODY)
+
+
+def _how() -> dict[str, Any]:
+    mapped = questions.mapping()
+    return {"title": mapped.title, "body": mapped.body, "filter": mapped.filter, "vector": mapped.vector}
+
+
+async def live(app: App, user: User, writer: Writer, count: int = 60) -> Any:
+    """Adopted, migrated and cut over."""
+    await questions.made(user, questions.texts(count))
+    made, _ = await questions.adopted(app, writer=writer)
+    await people.project(app)
+    await app.start(made, f"openai:{questions.NEW}")
+    await steps.drain(app)
+    await app.commands.switch.cutover(made, why="test")
+    return made
+
+
+async def test_nobodys_column_says_what_a_rollback_would_miss(app: App, dsn: str) -> None:
+    """Documents that came since are not in it; the rollback is possible all the same."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.NOBODY)
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id IN (3, 4)")
+        await questions.add(user, "new", embedded=False)
+        await steps.drain(app)
+    assert "3 documents would be stale: nobody writes the column" in (await world.look(app, made)).rollback
+    await app.commands.switch.rollback(made, why="test")
+    assert (await app.serving("questions")).id == 1
+    told = await steps.rows(app, "SELECT evidence FROM revec.migration_event WHERE evidence ? 'behind'")
+    assert [row.evidence["behind"] for row in told] == [3]
+    assert await check(app.database, freshness=30) == []
+
+
+async def test_revec_keeps_the_column_from_capturing_on(pooled_app: App, user: User) -> None:
+    """Before the migration the application's hand is the only one; from its first state on no row is behind."""
+    app = pooled_app
+    await questions.made(user, questions.texts(60))
+    made, adoption = await questions.adopted(app, writer=Writer.REVEC)
+    assert adoption.woken == ["touch"]
+    await questions.add(user, "before", embedded=False)
+    await steps.drain(app)
+    assert await behind(app) == 1
+    await app.start(made, f"openai:{questions.NEW}")
+    await steps.drain(app)
+    assert await behind(app) == 0
+    await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+    await steps.drain(app)
+    assert await behind(app) == 0
+    found = await (await user.execute("SELECT embedding::text FROM app.questions WHERE id = 3")).fetchone()
+    have = np.array(found[0].strip("[]").split(","), dtype=float)  # type: ignore[index]
+    assert float(np.abs(have - speaking.vector("edited", questions.OLD)).max()) < 1e-3
+    await app.commands.switch.cutover(made, why="test")
+    await questions.add(user, "while the new one serves", embedded=False)
+    await steps.drain(app)
+    await app.commands.switch.rollback(made, why="test")
+    reading = await app.retriever.search("questions", "while the new one serves", k=1, tenant="default")
+    assert reading.hits[0].score > 0.99
+    await steps.assert_oracle(app, made)
+
+
+async def test_our_own_hand_is_no_change(owned_app: App, owned_dsn: str) -> None:
+    """A plain owner's write of the column wakes our capture, which leaves it alone; another's is captured."""
+    async with people.connected(owned_dsn) as user:
+        await questions.made(user, questions.texts(40))
+        await user.execute("DROP TRIGGER touch ON app.questions")
+        made, adoption = await questions.adopted(owned_app, writer=Writer.REVEC)
+        assert adoption.woken == []
+        await questions.add(user, "to be written", embedded=False)
+        await owned_app.start(made, f"openai:{questions.NEW}")
+        await steps.drain(owned_app)
+        last = await steps.rows(owned_app, "SELECT last_value AS n FROM revec.change_id_seq")
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+        await steps.drain(owned_app)
+        assert await behind(owned_app) == 0
+    now = await steps.rows(owned_app, "SELECT last_value AS n FROM revec.change_id_seq")
+    assert now[0].n - last[0].n == 1
+
+
+async def test_who_may_be_silent_wakes_no_trigger(app: App, dsn: str) -> None:
+    """A login that may set session_replication_role writes the column alone, and its own role comes back."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        await questions.add(user, "to be written", embedded=False)
+        await steps.drain(app)
+        assert await behind(app) == 0
+        touched = await (await user.execute("SELECT sum(touched) AS n FROM app.questions")).fetchone()
+    assert touched is not None
+    assert touched.n == 0
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_row_in_its_users_hand_is_not_waited_for(app: App, dsn: str, another_user: User) -> None:
+    """Nobody stands behind a long transaction of the user's; what it left is written when it is over."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+        await people.project(app)
+        async with another_user.transaction():
+            await another_user.execute("SELECT FROM app.questions WHERE id = 3 FOR UPDATE")
+            worker = asyncio.create_task(app.worker().run(drain=True))
+            async with asyncio.timeout(people.PATIENCE):
+                while not await steps.rows(
+                    app, "SELECT FROM revec.work WHERE index_id = 1 AND not_before > now()"
+                ):
+                    await asyncio.sleep(0.01)
+            await asyncio.wait_for(user.execute("UPDATE app.questions SET solution = 's' WHERE id = 4"), 1.0)
+        await worker
+    assert await behind(app) == 0
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_dropped_filter_row_leaves_the_index(app: App, dsn: str) -> None:
+    """Soft deletes are gone at once, in both indexes, and come back."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        await user.execute("UPDATE app.questions SET deleted_at = now() WHERE id <= 10")
+        await steps.drain(app)
+        await steps.assert_oracle(app, made)
+        await user.execute("UPDATE app.questions SET deleted_at = NULL WHERE id <= 5")
+        await steps.drain(app)
+    assert len(await steps.rows(app, "SELECT FROM revec.vectors_1")) == 55
+    await steps.assert_oracle(app, made)
+
+
+async def test_gates_judge_a_column(app: App, dsn: str) -> None:
+    """Completeness and fidelity look at it like at any index: a row without a vector, another text's vector."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(60))
+        _, adoption = await questions.adopted(app)
+        await people.project(app)
+        for gate in (gates.COMPLETENESS, gates.FIDELITY):
+            assert (await world.judged(app, gate, adoption.index)).outcome is Outcome.PASSED
+        wrong = questions.literal(speaking.vector("other", questions.OLD))
+        await user.execute("UPDATE app.questions SET embedding = %s::vector WHERE id = 3", (wrong,))
+        await user.execute("UPDATE app.questions SET embedding = NULL WHERE id = 4")
+        await people.project(app)
+    complete = await world.judged(app, gates.COMPLETENESS, adoption.index)
+    assert (complete.outcome, complete.evidence["missing"]) == (Outcome.FAILED, 1)
+    assert (await world.judged(app, gates.FIDELITY, adoption.index)).outcome is Outcome.FAILED
+
+
+async def test_odd_tables_are_adopted_too(app: App, dsn: str) -> None:
+    """A key of two columns, names that are words of SQL, a column without dims, in half precision."""
+    async with people.connected(dsn) as user:
+        await user.execute('CREATE SCHEMA "My %app"')
+        await user.execute(
+            'CREATE TABLE "My %app"."order" (tenant text, "doc_id" integer, "100%" text,'
+            ' "vec%" halfvec, PRIMARY KEY (tenant, doc_id))'
+        )
+        texts = questions.texts(30)
+        for number, text in enumerate(texts):
+            vector = questions.literal(speaking.vector(text, "fake-64"))
+            await user.execute(
+                sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s::halfvec)").format(
+                    sql.Identifier("My %app", "order")
+                ),
+                (f"t{number % 3}", number, text, vector),
+            )
+        how = {"table": '"My %app"."order"', "body": '"100%"', "vector": "vec%", "tenant": "tenant"}
+        made = await steps.collection(app, "odd", model=None)
+        mapped = replace(questions.mapping(), filter="true", **how)
+        from revec.capture.attach import attach
+
+        source = await attach(app.database, made, mapped)
+        column = await app.adoptable(mapped, "openai:fake-64")
+        adoption = await column.adopt(made, source, writer=Writer.REVEC)
+        await people.project(app)
+        await app.start(made, "openai:fake-b-96")
+        await user.execute(
+            sql.SQL('UPDATE {} SET "100%%" = %s WHERE doc_id = 3').format(sql.Identifier("My %app", "order")),
+            ("edited",),
+        )
+        await steps.drain(app)
+        assert await world.state(app, made) is State.READY
+        assert await behind(app) == 0
+    assert adoption.index.kind is Kind.EXACT
+    await steps.assert_oracle(app, made)

@@ -76,17 +76,82 @@ class Adoption:
         said = [f"{self.index.name} serves: {self.checked.told}"]
         if self.woken:
             said.append(
-                "each write of the column by Revec will wake "
-                f"{', '.join(self.woken)}; to spare them, a superuser may run "
-                "GRANT SET ON PARAMETER session_replication_role TO this login"
+                f"each write of the column by Revec will wake {', '.join(self.woken)}; "
+                "to spare them, let a superuser run GRANT SET ON PARAMETER session_replication_role TO this login"
             )
         return said
 
 
-async def checked(
+@dataclass(frozen=True, slots=True)
+class Adoptable:
+    """A column that was looked at."""
+
+    tools: Tools
+    found: Found
+    mapping: Mapping
+    checked: Checked
+
+    async def adopt(self, collection: Collection, source_id: int, *, writer: Writer) -> Adoption:
+        """Register it as the index that serves, in one transaction.
+
+        Raises:
+            Refused: something serves already.
+            BadInput: nobody can write it in that way.
+        """
+        self.require(writer)
+        async with self.tools.database.transaction() as conn:
+            await conn.execute(SQL.lock_timeout)
+            await _require_free(conn, collection, source_id)
+            index = await self._registered(conn, collection, source_id, writer)
+            await self.tools.store.create(conn, index)
+            seen = await indexes.route_of(conn, collection.id)
+            if await indexes.flip(conn, seen, serving=index.id, previous=None) is None:
+                raise Refused(f"the route of {collection.name} was moved by somebody else: look again")
+            is_quiet = writer is not Writer.REVEC or await discover.may_be_silent(conn)
+        return Adoption(index, self.checked, [] if is_quiet else self.found.woken)
+
+    def require(self, writer: Writer) -> None:
+        """
+        Raises:
+            BadInput: nobody can write it in that way.
+        """
+        if writer is Writer.REVEC and self.checked.unverifiable:
+            raise BadInput(
+                f"{self.checked.space.address} does not answer, so Revec cannot keep {self.found.table} "
+                "current with it: choose app or nobody as its writer"
+            )
+
+    async def _registered(
+        self, conn: Connection, collection: Collection, source_id: int, writer: Writer
+    ) -> Index:
+        found, checked, graph = self.found, self.checked, self.found.graph
+        if graph is not None and graph.operator != "<=>" and not checked.is_unit:
+            graph = None  # it has another order than cosines
+        column = Column(
+            source_id=source_id,
+            path=(found.schema, found.name),
+            key=self.mapping.key,
+            key_types=self.mapping.key_types,
+            vector=found.vector,
+            type=found.type,
+            operator=graph.operator if graph else None,
+            writer=writer,
+            unverifiable=checked.unverifiable,
+        )
+        kind = Kind.HNSW if graph else Kind.EXACT
+        at_first = Writer.APP if writer is Writer.REVEC else writer
+        await indexes.put_space(conn, checked.space)
+        bare = await indexes.register(
+            conn, collection.id, checked.space, checked.query, kind, writer=at_first
+        )
+        await ledgers.adopt(conn, bare, column, sampled=checked.sampled, alike=checked.alike)
+        return await indexes.by_id(conn, bare.id)
+
+
+async def looked_at(
     tools: Tools, found: Found, mapping: Mapping, provider: Provider, *, model_gone: bool
-) -> Checked:
-    """Whether the model is the one that made the column.
+) -> Adoptable:
+    """The column, if the model is the one that made it.
 
     Raises:
         BadInput: it is another one, or of other texts; or there is nothing to look at; or it does not answer,
@@ -100,7 +165,7 @@ async def checked(
     try:
         space, query = await plan.recipe(provider)
         _require_dims(found, space, dims)
-        return await _asked_again(tools, provider, Checked(space, query, is_unit), rows)
+        checked = await _asked_again(tools, provider, Checked(space, query, is_unit), rows)
     except AnswerInvalid:
         raise
     except ProviderError as error:
@@ -111,67 +176,8 @@ async def checked(
             ) from error
         engine, _, model = provider.name.partition(":")
         space = Space(engine, model, revision="", dims=dims, normalise=is_unit)
-        return Checked(space, QueryRecipe(provider.name), is_unit, unverifiable=str(error))
-
-
-async def adopt(
-    tools: Tools,
-    collection: Collection,
-    source_id: int,
-    found: Found,
-    mapping: Mapping,
-    checked: Checked,
-    *,
-    writer: Writer,
-) -> Adoption:
-    """Register the column as the index that serves, in one transaction.
-
-    Raises:
-        Refused: something serves already.
-        BadInput: nobody can write it in that way.
-    """
-    if writer is Writer.REVEC and checked.unverifiable:
-        raise BadInput(
-            f"{checked.space.address} does not answer, so Revec cannot keep {found.table} current with it: "
-            "choose --writer app or nobody"
-        )
-    graph = found.graph
-    may_walk = graph is not None and (graph.operator == "<=>" or checked.is_unit)
-    column = Column(
-        source_id=source_id,
-        path=(found.schema, found.name),
-        key=mapping.key,
-        key_types=mapping.key_types,
-        vector=found.vector,
-        type=found.type,
-        operator=graph.operator if graph and may_walk else None,
-        writer=writer,
-        unverifiable=checked.unverifiable,
-    )
-    kind = Kind.HNSW if may_walk else Kind.EXACT
-    async with tools.database.transaction() as conn:
-        await conn.execute(SQL.lock_timeout)
-        await _require_free(conn, collection, source_id)
-        await indexes.put_space(conn, checked.space)
-        at_first = Writer.APP if writer is Writer.REVEC else writer
-        bare = await indexes.register(
-            conn, collection.id, checked.space, checked.query, kind, writer=at_first
-        )
-        await ledgers.adopt(
-            conn,
-            bare,
-            column,
-            sampled=checked.sampled,
-            alike=checked.alike,
-            unverifiable=checked.unverifiable,
-        )
-        index = await indexes.by_id(conn, bare.id)
-        await tools.store.create(conn, index)
-        seen = await indexes.route_of(conn, collection.id)
-        if await indexes.flip(conn, seen, serving=index.id, previous=None) is None:
-            raise Refused(f"the route of {collection.name} was moved by somebody else: look again")
-        silent = writer is not Writer.REVEC or await discover.may_be_silent(conn)
-    return Adoption(index, checked, [] if silent else found.woken)
+        checked = Checked(space, QueryRecipe(provider.name), is_unit, unverifiable=str(error))
+    return Adoptable(tools, found, mapping, checked)
 
 
 async def _require_free(conn: Connection, collection: Collection, source_id: int) -> None:

@@ -13,7 +13,7 @@ from revec.migrate.outlook import Limits
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, documents, guards, indexes, migrations, tenants
+from revec.postgres import bridges, collections, documents, guards, indexes, ledgers, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
@@ -37,6 +37,7 @@ class IndexStatus:
     excluded: int
     bytes: int
     fault: str | None
+    column: dict[str, Any] | None = None  # of a user's table: its name, who writes it, what it lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,20 @@ async def _index(conn: Connection, store: Store, index: Index, route: Route) -> 
         excluded=excluded,
         bytes=await store.bytes_stored(conn, index),
         fault=index.fault,
+        column=await _column(conn, index),
     )
+
+
+async def _column(conn: Connection, index: Index) -> dict[str, Any] | None:
+    if index.column is None:
+        return None
+    return {
+        "name": f"{index.column.table}.{index.column.vector}",
+        "writer": str(index.writer),
+        "chosen": str(index.column.writer),
+        "behind": await ledgers.behind(conn, index),
+        "unverifiable": index.column.unverifiable,
+    }
 
 
 async def _migration(database: Database, migration: Migration, collection: Collection) -> dict[str, Any]:
@@ -241,16 +255,20 @@ def _over(migration: Migration, collection: Collection) -> str:
 def _rollback(migration: Migration, collection: Collection, written: list[IndexStatus]) -> str:
     if migration.is_first_fill or migration.state.is_final:
         return "nothing to roll back to"
+    old = next((each for each in written if each.role == "previous"), None)
     if migration.old_model_gone:
         return f"rollback lost: {migration.old_model_gone}"
-    if fault := next((each.fault for each in written if each.role == "previous" and each.fault), None):
-        return f"the old index is not written, a rollback would miss what came since: {fault}"
+    if old is not None and old.column and old.column["unverifiable"]:
+        return f"rollback lost for queries: model gone ({old.column['unverifiable']})"
+    if old is not None and old.fault:
+        return f"the old index is not written, a rollback would miss what came since: {old.fault}"
     if migration.state is State.FINISHING:
         return f"after `revec finish {collection.name} --cancel`, until the old index is dropped"
     if migration.state.can_roll_back:
-        old = next((each for each in written if each.role == "previous"), None)
         lost = "nothing is lost"
-        if old is not None and old.backlog:
+        if old is not None and old.column and old.column["behind"]:
+            lost = f"{old.column['behind']:,} documents would be stale: {old.column['writer']} writes the column"
+        elif old is not None and old.backlog:
             lost = f"it would miss {old.backlog:,} documents for now ({old.oldest_seconds:.0f} s)"
         return f"`revec rollback {collection.name}`, {lost}, until the old index is dropped"
     return "not needed: the old index serves"

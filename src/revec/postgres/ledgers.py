@@ -32,9 +32,7 @@ class Noted:
     vector_hash: bytes
 
 
-async def adopt(
-    conn: Connection, index: Index, column: Column, *, sampled: int, alike: int, unverifiable: str | None
-) -> None:
+async def adopt(conn: Connection, index: Index, column: Column, *, sampled: int, alike: int) -> None:
     """Remember whose column it is, and what was found of it. The projector reads every row once more."""
     await conn.execute(
         SQL.adopt,
@@ -50,7 +48,7 @@ async def adopt(
             "writer": column.writer,
             "sampled": sampled,
             "alike": alike,
-            "unverifiable": unverifiable,
+            "unverifiable": column.unverifiable,
         },
     )
     await conn.execute(SQL.read_again, {"source": column.source_id})
@@ -149,6 +147,15 @@ async def take_over(conn: Connection, index_id: int) -> None:
         return
     asked = {"index": index.id, "source": index.column.source_id}
     await conn.execute(SQL.take_over.format(ledger=table(index)), asked)
+
+
+async def goodbye(conn: Connection, index_id: int | None) -> str | None:
+    """What the owner of an adopted column may run when it is needed no more; None of other indexes."""
+    index = None if index_id is None else await indexes.by_id(conn, index_id)
+    if index is None or index.column is None:
+        return None
+    vector = sql.Identifier(index.column.vector)
+    return SQL.goodbye.format(table=path(index.column), vector=vector).as_string(conn) + ";"
 
 
 def table(index: Index) -> sql.Identifier:

@@ -100,7 +100,8 @@ SELECT count(*) AS documents FROM revec.document d
  WHERE d.source_id = %(source)s
    AND NOT EXISTS (SELECT FROM {ledger} l WHERE l.doc_id = d.id AND l.input_hash = d.input_hash)
    AND NOT EXISTS (SELECT FROM revec.excluded e WHERE e.index_id = %(index)s AND e.doc_id = d.id
-                                                  AND e.input_hash = d.input_hash);
+                                                  AND e.input_hash = d.input_hash)
+   AND (btrim(d.title) <> '' OR btrim(d.body) <> '');
 
 -- name: take_over
 -- From here on documents make work for it, and what is behind does so now.
@@ -113,3 +114,6 @@ SELECT taken.id, d.id, d.rev, 'embed', 0, d.tenant
  WHERE NOT EXISTS (SELECT FROM {ledger} l WHERE l.doc_id = d.id AND l.input_hash = d.input_hash)
  ORDER BY d.id
 ON CONFLICT DO NOTHING;
+
+-- name: goodbye
+ALTER TABLE {table} DROP COLUMN {vector}
