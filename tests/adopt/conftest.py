@@ -37,16 +37,3 @@ async def user(pooled_dsn: str) -> AsyncIterator[User]:
 async def any_user(any_dsn: str) -> AsyncIterator[User]:
     async with people.connected(any_dsn) as conn:
         yield conn
-
-
-@pytest_asyncio.fixture
-async def owned_app(owned_dsn: str, loopback: Loopback) -> AsyncIterator[App]:
-    async with App(settings_for(owned_dsn, loopback.url)) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def another_user(dsn: str) -> AsyncIterator[User]:
-    """A second session of the user's."""
-    async with people.connected(dsn) as conn:
-        yield conn

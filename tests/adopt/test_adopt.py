@@ -18,6 +18,7 @@ from revec.model.index import Kind, Writer
 from revec.model.migration import State
 from revec.model.verdict import Outcome
 from revec.postgres import indexes, ledgers
+from revec.stores import column
 from revec.stores.column import InColumn
 from tests import loopback as speaking
 from tests import steps
@@ -112,15 +113,16 @@ async def test_a_graph_of_another_order_serves_unit_vectors(app: App, dsn: str) 
     assert adoption.index.column.operator == "<#>"
 
 
-async def test_a_reader_sees_his_tenants_vectors_only(pooled_app: App, user: User) -> None:
+async def test_a_reader_sees_his_tenants_vectors_only(app: App, dsn: str) -> None:
     """The view has its owner's rights; by itself, without any condition, it shows a reader one tenant."""
-    await questions.made(user, questions.texts(40))
-    await questions.adopted(pooled_app, tenant="CASE WHEN id % 2 = 0 THEN 'even' ELSE 'odd' END")
-    await people.project(pooled_app)
-    async with pooled_app.database.transaction("reader", tenant="even") as conn:
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+        await questions.adopted(app, tenant="CASE WHEN id % 2 = 0 THEN 'even' ELSE 'odd' END")
+    await people.project(app)
+    async with app.database.transaction("reader", tenant="even") as conn:
         seen = await (await conn.execute("SELECT DISTINCT tenant FROM revec.vectors_1")).fetchall()
     assert [row.tenant for row in seen] == ["even"]
-    async with pooled_app.database.transaction("worker") as conn:
+    async with app.database.transaction("worker") as conn:
         seen = await (await conn.execute("SELECT DISTINCT tenant FROM revec.vectors_1")).fetchall()
     assert {row.tenant for row in seen} == {"even", "odd"}
 
@@ -188,19 +190,19 @@ async def test_a_model_that_is_gone_has_to_be_said(pooled_app: App, user: User) 
     await questions.made(user, questions.texts(40))
     with pytest.raises(BadInput, match="If openai:gone is gone for good, say so: --model-gone"):
         await pooled_app.adoptable(questions.mapping(), "openai:gone")
-    column = await pooled_app.adoptable(questions.mapping(), "openai:gone", model_gone=True)
+    found = await pooled_app.adoptable(questions.mapping(), "openai:gone", model_gone=True)
     with pytest.raises(BadInput, match="choose app or nobody as its writer"):
-        column.require(Writer.REVEC)
+        found.require(Writer.REVEC)
     made = await steps.collection(pooled_app, "questions", model=None)
     source = await people.attached(pooled_app, made, "app.questions", **_how())
-    adoption = await column.adopt(made, source, writer=Writer.NOBODY)
+    adoption = await found.adopt(made, source, writer=Writer.NOBODY)
     assert "rollback lost for queries" in adoption.told[0]
     await people.project(pooled_app)
     seen = await world.look(pooled_app, made)
     assert seen.indexes[0].column is not None
     assert "model_not_found" in seen.indexes[0].column["unverifiable"] or seen.indexes[0].column["unverifiable"]
     with pytest.raises(Refused, match="is served already"):
-        await column.adopt(made, source, writer=Writer.NOBODY)
+        await found.adopt(made, source, writer=Writer.NOBODY)
 
 
 def _how() -> dict[str, Any]:
@@ -261,22 +263,27 @@ async def test_revec_keeps_the_column_from_capturing_on(pooled_app: App, user: U
     await steps.assert_oracle(app, made)
 
 
-async def test_our_own_hand_is_no_change(owned_app: App, owned_dsn: str) -> None:
-    """A plain owner's write of the column wakes our capture, which leaves it alone; another's is captured."""
-    async with people.connected(owned_dsn) as user:
-        await questions.made(user, questions.texts(40))
+async def test_our_own_hand_is_no_change(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that may not be silent wakes our capture by its write, which leaves it alone; but where a trigger
+    of the user's makes more of it, that is a change.
+    """
+    people.replaced(column.SQL, "may_be_silent", "SELECT false AS may", monkeypatch)
+
+    async def captured(user: User, text: str) -> int:
+        """Changes that came of one edit, its own among them."""
+        query = "SELECT last_value AS n FROM revec.change_id_seq"
+        (before,) = await steps.rows(app, query)
+        await user.execute("UPDATE app.questions SET question = %s WHERE id = 3", (text,))
+        await steps.drain(app)
+        assert await behind(app) == 0
+        (after,) = await steps.rows(app, query)
+        return int(after.n - before.n)
+
+    async with people.connected(dsn) as user:
+        await live(app, user, Writer.REVEC)
+        assert await captured(user, "edited") == 2
         await user.execute("DROP TRIGGER touch ON app.questions")
-        made, adoption = await questions.adopted(owned_app, writer=Writer.REVEC)
-        assert adoption.woken == []
-        await questions.add(user, "to be written", embedded=False)
-        await owned_app.start(made, f"openai:{questions.NEW}")
-        await steps.drain(owned_app)
-        last = await steps.rows(owned_app, "SELECT last_value AS n FROM revec.change_id_seq")
-        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
-        await steps.drain(owned_app)
-        assert await behind(owned_app) == 0
-    now = await steps.rows(owned_app, "SELECT last_value AS n FROM revec.change_id_seq")
-    assert now[0].n - last[0].n == 1
+        assert await captured(user, "edited again") == 1
 
 
 async def test_who_may_be_silent_wakes_no_trigger(app: App, dsn: str) -> None:
@@ -292,9 +299,9 @@ async def test_who_may_be_silent_wakes_no_trigger(app: App, dsn: str) -> None:
     await steps.assert_oracle(app, made)
 
 
-async def test_a_row_in_its_users_hand_is_not_waited_for(app: App, dsn: str, another_user: User) -> None:
+async def test_a_row_in_its_users_hand_is_not_waited_for(app: App, dsn: str) -> None:
     """Nobody stands behind a long transaction of the user's; what it left is written when it is over."""
-    async with people.connected(dsn) as user:
+    async with people.connected(dsn) as user, people.connected(dsn) as another_user:
         made = await live(app, user, Writer.REVEC)
         await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
         await people.project(app)
@@ -365,8 +372,8 @@ async def test_odd_tables_are_adopted_too(app: App, dsn: str) -> None:
         from revec.capture.attach import attach
 
         source = await attach(app.database, made, mapped)
-        column = await app.adoptable(mapped, "openai:fake-64")
-        adoption = await column.adopt(made, source, writer=Writer.REVEC)
+        found = await app.adoptable(mapped, "openai:fake-64")
+        adoption = await found.adopt(made, source, writer=Writer.REVEC)
         await people.project(app)
         await app.start(made, "openai:fake-b-96")
         await user.execute(
@@ -378,3 +385,42 @@ async def test_odd_tables_are_adopted_too(app: App, dsn: str) -> None:
         assert await behind(app) == 0
     assert adoption.index.kind is Kind.EXACT
     await steps.assert_oracle(app, made)
+
+
+async def test_a_column_moves_into_a_table_for_nothing(app: App, dsn: str) -> None:
+    """The same model, another home: every vector is copied, none is bought."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(60))
+        made, _ = await questions.adopted(app)
+    await people.project(app)
+    await app.start(made, f"openai:{questions.OLD}")
+    done = await steps.drain(app)
+    assert (done.embedded, done.copied) == (0, 60)
+    assert await world.state(app, made) is State.READY
+    assert len(await steps.rows(app, "SELECT FROM revec.vectors_2")) == 60
+    assert await check(app.database, freshness=30) == []
+
+
+async def test_another_writer_may_be_chosen_later(app: App, dsn: str) -> None:
+    """From the application to Revec, in the middle of a migration, and back."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.APP)
+        await questions.add(user, "nobody embeds it", embedded=False)
+        await steps.drain(app)
+        assert await behind(app) == 1
+
+        async def choose(writer: Writer) -> None:
+            async with app.database.transaction() as conn:
+                index = await indexes.by_id(conn, 1)
+                await ledgers.choose(conn, index, writer, migrating=True)
+
+        await choose(Writer.REVEC)
+        await steps.drain(app)
+        assert await behind(app) == 0
+        await choose(Writer.APP)
+        await questions.add(user, "nor this", embedded=False)
+        await steps.drain(app)
+    assert await behind(app) == 1
+    assert await steps.rows(app, "SELECT FROM revec.work") == []
+    assert await check(app.database, freshness=30) == []
+    assert await world.state(app, made) is State.LIVE

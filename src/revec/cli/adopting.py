@@ -103,13 +103,18 @@ async def adopt(column: Adoptable, collection: Collection, source_id: int, sourc
     out.print(f"{collection.name}: the column is kept current by {WRITERS[source.writer]}", markup=False)
 
 
-async def refresh(app: App, index_id: int) -> None:
-    """What is searchable may have been said anew."""
-    from revec.postgres import indexes, ledgers
+async def refresh(app: App, collection: Collection, source: SourceTable) -> None:
+    """What is searchable, or who writes it, may have been said anew."""
+    from revec.postgres import indexes, ledgers, migrations
 
     async with app.database.transaction() as conn:
-        index = await indexes.by_id(conn, index_id)
-        if index.column is not None:
+        migrating = any(each.new_index for each in await migrations.active(conn, collection.id))
+        for index in await indexes.writing(conn, collection.id):
+            if index.column is None:
+                continue
+            if index.column.writer is not source.writer:
+                await ledgers.choose(conn, index, source.writer, migrating=migrating)
+                out.print(f"{index.name}: kept current by {WRITERS[source.writer]}", markup=False)
             await ledgers.show(conn, index)
 
 

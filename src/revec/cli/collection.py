@@ -107,6 +107,8 @@ async def init(*, adopt: Adopt = False, said: AdoptWanted = NOTHING_SAID) -> int
                 out.print(f"{name}: {mapping.table} is captured", markup=False)
             if column := adoptable[name]:
                 await adopting.adopt(column, collection, source_id, wanted.sources[0])
+            elif wanted.sources and wanted.sources[0].vector:
+                await adopting.refresh(app, collection, wanted.sources[0])
             async with app.database.transaction() as conn:
                 route = await indexes.route_of(conn, collection.id)
                 busy = await migrations.active(conn, collection.id)
@@ -115,7 +117,6 @@ async def init(*, adopt: Adopt = False, said: AdoptWanted = NOTHING_SAID) -> int
                 await app.start(collection, wanted.model, dims=wanted.dims, kind=wanted.index, long=long)
                 out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
             elif route.serving is not None and not busy:
-                await adopting.refresh(app, route.serving)
                 space = (await app.serving(name)).space
                 has = (space.address, space.chunking, space.truncation)
                 if has != (wanted.model, long.chunking, long.truncation):

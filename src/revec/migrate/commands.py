@@ -91,6 +91,8 @@ class Commands:
                 approvals=approvals,
                 guard_dead=guard_dead,
             )
+            if plan.old and plan.old.column and (lost := plan.old.column.unverifiable):
+                await migrations.set_old_model(conn, migration, lost)
             await migrations.tell(conn, migration, who=self.who, why="started", evidence=plan.facts)
         return migration
 

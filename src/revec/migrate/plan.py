@@ -13,7 +13,7 @@ from revec.migrate.outlook import QUALITY
 from revec.migrate.power import Power, Traffic
 from revec.model.chunking import BY_THE_MODEL, LONGEST, NONE, chunking
 from revec.model.errors import BadInput, Refused
-from revec.model.index import Collection, Index, Kind
+from revec.model.index import Collection, Index, Kind, Writer
 from revec.model.place import HERE, PG, Place, new_place
 from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, QueryRecipe, Space
 from revec.postgres import documents, graphs, indexes, migrations
@@ -129,11 +129,21 @@ class Plan:
             )
         )
         return [
-            "none on your tables, at no time",
+            self._on_their_tables,
             "registering: revec.document waits for its writers in flight, at most 2 s a try",
             *([built] if built else []),
             "cutover and rollback: one row of revec.route",
         ]
+
+    @property
+    def _on_their_tables(self) -> str:
+        column = self.old.column if self.old else None
+        if column is None or column.writer is not Writer.REVEC:
+            return "none on your tables, at no time"
+        return (
+            f"rows of {column.table}, where a document changes: its vector is written there too, at most 16 "
+            "rows at a time and none that you hold"
+        )
 
     @property
     def sql(self) -> list[str]:

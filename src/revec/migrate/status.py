@@ -258,8 +258,6 @@ def _rollback(migration: Migration, collection: Collection, written: list[IndexS
     old = next((each for each in written if each.role == "previous"), None)
     if migration.old_model_gone:
         return f"rollback lost: {migration.old_model_gone}"
-    if old is not None and old.column and old.column["unverifiable"]:
-        return f"rollback lost for queries: model gone ({old.column['unverifiable']})"
     if old is not None and old.fault:
         return f"the old index is not written, a rollback would miss what came since: {old.fault}"
     if migration.state is State.FINISHING:

@@ -149,6 +149,16 @@ async def take_over(conn: Connection, index_id: int) -> None:
     await conn.execute(SQL.take_over.format(ledger=table(index)), asked)
 
 
+async def choose(conn: Connection, index: Index, writer: Writer, *, migrating: bool) -> None:
+    """Another one keeps the column from here on; `migrating`: a migration away from it writes already."""
+    await conn.execute(indexes.SQL.barrier)
+    await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
+    if writer is not Writer.REVEC:
+        await conn.execute(SQL.let_go, {"index": index.id, "writer": writer})
+    elif migrating:
+        await take_over(conn, index.id)
+
+
 async def goodbye(conn: Connection, index_id: int | None) -> str | None:
     """What the owner of an adopted column may run when it is needed no more; None of other indexes."""
     index = None if index_id is None else await indexes.by_id(conn, index_id)

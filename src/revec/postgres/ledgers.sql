@@ -116,4 +116,13 @@ SELECT taken.id, d.id, d.rev, 'embed', 0, d.tenant
 ON CONFLICT DO NOTHING;
 
 -- name: goodbye
-ALTER TABLE {table} DROP COLUMN {vector}
+ALTER TABLE {table} DROP COLUMN {vector};
+
+-- name: choose
+UPDATE revec.adopted SET writer = %(writer)s WHERE index_id = %(index)s;
+
+-- name: let_go
+-- What was to be done for it is somebody else's now.
+WITH changed AS (UPDATE revec.index SET writer = %(writer)s WHERE id = %(index)s),
+     dead AS (DELETE FROM revec.dead WHERE index_id = %(index)s)
+DELETE FROM revec.work WHERE index_id = %(index)s;
