@@ -78,13 +78,13 @@ def mapping(**more: Any) -> Mapping:
 
 
 async def adopted(
-    app: App, *, writer: Writer = Writer.APP, model_gone: bool = False, **more: Any
+    app: App, *, writer: Writer = Writer.APP, model: str = f"openai:{OLD}", **more: Any
 ) -> tuple[Collection, Adoption]:
     async with app.database.transaction() as conn:
         collection = await collections.create(conn, "questions")
     how = mapping(**more)
     source = await attach(app.database, collection, how)
-    column = await app.adoptable(how, f"openai:{OLD}", model_gone=model_gone)
+    column = await app.adoptable(how, model)
     return collection, await column.adopt(collection, source, writer=writer)
 
 

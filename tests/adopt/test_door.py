@@ -110,7 +110,9 @@ def test_a_script_is_told_what_to_say(revec: Door, table: str) -> None:
     assert code == 1
     assert "name one with --table and --column" in err
     code, _, err = revec("init", "--adopt", "--column", "embedding")
-    assert "say it with --text (there is question, solution)" in err.replace("solution, question", "question, solution")
+    assert "say it with --text (there is question, solution)" in err.replace(
+        "solution, question", "question, solution"
+    )
     code, _, err = revec("init", "--adopt", "--column", "embedding", "--text", "question")
     assert "say it with --model" in err
     code, _, err = revec(*SAID[:-2], "--column", "embedding")
@@ -136,8 +138,13 @@ def test_missing_rights_are_named_as_grants(
     """Whoever owns the table gets the statements; nothing was written."""
     servers.run(maintenance, "DROP ROLE IF EXISTS poor", "CREATE ROLE poor LOGIN")
     name = servers.ask(table, "SELECT current_database()")[0]
-    servers.run(table, f"GRANT ALL ON DATABASE {name} TO poor", "GRANT USAGE ON SCHEMA app, revec TO poor",
-                "GRANT ALL ON ALL TABLES IN SCHEMA revec TO poor", "GRANT revec_worker TO poor")
+    servers.run(
+        table,
+        f"GRANT ALL ON DATABASE {name} TO poor",
+        "GRANT USAGE ON SCHEMA app, revec TO poor",
+        "GRANT ALL ON ALL TABLES IN SCHEMA revec TO poor",
+        "GRANT revec_worker TO poor",
+    )
     monkeypatch.setenv("REVEC_DSN", servers.at(table, user="poor"))
     code, _, err = revec(*SAID[:-1], "revec")
     servers.run(table, "DROP OWNED BY poor")

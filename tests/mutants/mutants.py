@@ -668,7 +668,8 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a column that others write makes work": Mutant(
         function(
-            "revec.document_changed", ("i.writing\n                                       AND i.writer = 'revec'", "i.writing")
+            "revec.document_changed",
+            ("i.writing\n                                       AND i.writer = 'revec'", "i.writing"),
         ),
         adopting.test_an_edit_is_current_when_its_vector_is,
     ),
@@ -681,7 +682,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a trigger of the user's goes unseen behind our hand": Mutant(
         instead(
-            attach.SQL, "by_us", ("IF to_jsonb(OLD) - {vector} = to_jsonb(NEW) - {vector} THEN RETURN NULL; END IF;", "RETURN NULL;")
+            attach.SQL,
+            "by_us",
+            (
+                "IF to_jsonb(OLD) - {vector} = to_jsonb(NEW) - {vector} THEN RETURN NULL; END IF;",
+                "RETURN NULL;",
+            ),
         ),
         adopting.test_our_own_hand_is_no_change,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ SQL = beside(__file__)
 LARGE = 200_000  # rows that are not all sorted to draw some
 TENANTS = ("tenant_id", "tenant", "org_id", "organization_id", "workspace_id", "account_id", "customer_id")
 DELETED = ("deleted_at", "archived_at", "removed_at")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
 FLAGS = ("is_deleted", "deleted", "archived")
 
 
@@ -61,14 +63,9 @@ class Found:
 
     @property
     def table(self) -> str:
-        """As revec.toml spells it."""
-        return sql.Identifier(self.schema, self.name).as_string().replace('"', "") if self._is_plain else (
-            sql.Identifier(self.schema, self.name).as_string()
-        )
-
-    @property
-    def _is_plain(self) -> bool:
-        return all(part.replace("_", "a").isalnum() and part == part.lower() for part in (self.schema, self.name))
+        """As revec.toml spells it: quoted where it has to be."""
+        quoted = sql.Identifier(self.schema, self.name).as_string()
+        return quoted.replace('"', "") if _PLAIN.fullmatch(f"{self.schema}.{self.name}") else quoted
 
     @property
     def told(self) -> str:

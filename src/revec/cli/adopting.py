@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from revec.cli.door import opened, out, settings
 from revec.model.errors import BadInput
 from revec.model.index import Writer
+from revec.seams import EXAMPLE
 from revec.settings import FILE, CollectionTable, SourceTable
 
 if TYPE_CHECKING:
@@ -54,14 +55,13 @@ async def write(wanted: Wanted) -> None:
     """Add the column to revec.toml, with what was found around it as comments.
 
     Raises:
-        BadInput: there is none, rights are lacking, or something has to be said that nobody is there to be asked.
+        BadInput: there is none, rights are lacking, or nobody is there to be asked what has to be said.
     """
     from revec.capture import discover
 
-    async with opened(may_apply=True) as app:
-        async with app.database.transaction() as conn:
-            found = _chosen(await discover.columns(conn), wanted)
-            lacking = await discover.grants(conn, found, writes=wanted.writer is Writer.REVEC)
+    async with opened(may_apply=True) as app, app.database.transaction() as conn:
+        found = _chosen(await discover.columns(conn), wanted)
+        lacking = await discover.grants(conn, found, writes=wanted.writer is Writer.REVEC)
     if lacking:
         raise BadInput(f"this login lacks rights on {found.table}; let its owner run: {' '.join(lacking)}")
     name = wanted.name or re.sub(r"[^a-z0-9_-]", "_", found.name.lower())
@@ -69,18 +69,29 @@ async def write(wanted: Wanted) -> None:
         raise BadInput(f"{FILE} names a collection {name} already: edit it there, then run `revec init`")
     for line in _around(found):
         out.print(line, markup=False)
-    text = wanted.text or _answer(
-        "text", "The column (or SQL) whose text was embedded", found.texts, one_of=found.texts
-    )
-    model = wanted.model or _answer("model", "The model that made the vectors, e.g. openai:text-embedding-3-small")
-    writer = wanted.writer or Writer(
-        _answer("writer", f"Who keeps it current: {'; '.join(f'{w} = {said}' for w, said in WRITERS.items())}",
-                list(WRITERS))
-    )
-    block = _block(name, found, wanted, text, model, writer)
+    block = _block(name, found, _completed(wanted, found))
     before = FILE.read_text(encoding="utf-8").rstrip() + "\n\n" if FILE.exists() else ""
     FILE.write_text(before + block, encoding="utf-8")
     out.print(f"{found.told} is written into {FILE} as the collection {name}", markup=False)
+
+
+def _completed(wanted: Wanted, found: Found) -> Wanted:
+    """With what a person was asked."""
+    writers = "; ".join(f"{writer} = {said}" for writer, said in WRITERS.items())
+    return replace(
+        wanted,
+        text=wanted.text
+        or _answer("text", "The column (or SQL) whose text was embedded", found.texts, one_of=found.texts),
+        model=wanted.model or _answer("model", f"The model that made the vectors, e.g. {EXAMPLE}"),
+        writer=wanted.writer or _writer(_answer("writer", f"Who keeps it current: {writers}", list(WRITERS))),
+    )
+
+
+def _writer(said: str) -> Writer:
+    try:
+        return Writer(said)
+    except ValueError:
+        raise BadInput(f"nobody is called {said!r}: {', '.join(WRITERS)}") from None
 
 
 async def looked_at(app: App, wanted: CollectionTable, mapping: Mapping) -> Adoptable:
@@ -88,8 +99,8 @@ async def looked_at(app: App, wanted: CollectionTable, mapping: Mapping) -> Adop
     source = wanted.sources[0]
     if wanted.chunk or wanted.truncate:
         raise BadInput(
-            f"{mapping.table}.{mapping.vector} has one vector of each whole row: leave chunk and truncate out; "
-            "a migration may chunk"
+            f"{mapping.table}.{mapping.vector} has one vector of each whole row: "
+            "leave chunk and truncate out; a migration may chunk"
         )
     column = await app.adoptable(mapping, wanted.model, model_gone=source.model_gone)
     column.require(source.writer)
@@ -130,7 +141,9 @@ def _chosen(found: Sequence[Found], wanted: Wanted) -> Found:
         if wanted.table in (None, each.table, each.name) and wanted.column in (None, each.vector)
     ]
     if not fitting:
-        raise BadInput(f"there is no such column of vectors; there is {'; '.join(each.told for each in found)}")
+        raise BadInput(
+            f"there is no such column of vectors; there is {'; '.join(each.told for each in found)}"
+        )
     if len(fitting) == 1:
         return fitting[0]
     if not sys.stdin.isatty():
@@ -166,20 +179,22 @@ def _around(found: Found) -> list[str]:
     lines += [f"index {graph.name}: {graph.definition}" for graph in found.graphs]
     if found.graphs and found.graph is None:
         lines.append("none of these can be walked by a search: rows are read one by one")
-    lines += [f"function {name} reads the table: it works on, on the column as it is" for name in found.functions]
+    lines += [
+        f"function {name} reads the table: it works on, on the column as it is" for name in found.functions
+    ]
     lines += [f"view {name} reads the table" for name in found.views]
     lines += [
         f"trigger {name}" + (": an UPDATE of the column alone wakes it" if name in found.woken else "")
         for name in found.triggers
     ]
     if found.row_security:
-        lines.append(
-            f"row security: {'; '.join(found.policies) or 'no policy'} (Revec's own answers go by tenant and filter)"
-        )
+        policies = "; ".join(found.policies) or "no policy"
+        lines.append(f"row security: {policies} (Revec's own answers go by tenant and filter)")
     return lines
 
 
-def _block(name: str, found: Found, wanted: Wanted, text: str, model: str, writer: Writer) -> str:
+def _block(name: str, found: Found, wanted: Wanted) -> str:
+    """The collection in TOML; what is a guess is commented out."""
     quoted = json.dumps  # a TOML basic string is written like a JSON one
 
     def line(key: str, value: str | None, guess: str | None, why: str) -> str:
@@ -187,19 +202,20 @@ def _block(name: str, found: Found, wanted: Wanted, text: str, model: str, write
             return f"{key} = {quoted(value)}"
         return f"# {key} = {quoted(guess)}  # {why}" if guess else f"# {key} = …  # {why}"
 
+    assert wanted.writer is not None
     filtered = wanted.filter if wanted.filter is not None else found.filter
     lines = [
         *(f"# {said}" for said in _around(found)),
         f"[collections.{name}]",
-        f"model = {quoted(model)}  # that made the column",
+        f"model = {quoted(wanted.model)}  # that made the column",
         "",
         f"[[collections.{name}.sources]]",
         f"table = {quoted(found.table)}",
         f"vector = {quoted(found.vector)}",
-        f"writer = {quoted(writer)}  # {WRITERS[writer]}",
+        f"writer = {quoted(wanted.writer)}  # {WRITERS[wanted.writer]}",
         *(["model_gone = true  # unverifiable: rollback lost for queries"] if wanted.model_gone else []),
         line("title", wanted.title, None, "SQL over the row; stands before the body, in a line of its own"),
-        f"body = {quoted(text)}",
+        f"body = {quoted(wanted.text)}",
         line("tenant", wanted.tenant, found.tenant, "SQL over the row: whose it is"),
         line("filter", filtered, None, "SQL over the row: whether it is searchable"),
     ]

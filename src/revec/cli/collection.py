@@ -77,8 +77,7 @@ async def init(*, adopt: Adopt = False, said: AdoptWanted = NOTHING_SAID) -> int
     Without a revec.toml an example is written for you to edit. Safe to run again after a change.
     With --adopt a column of vectors that you have is found and written into it, and serves.
     """
-    from revec.capture.attach import attach
-    from revec.postgres import collections, indexes, migrations, tenants
+    from revec.postgres import collections, tenants
 
     if adopt:
         await adopting.write(said)
@@ -101,33 +100,53 @@ async def init(*, adopt: Adopt = False, said: AdoptWanted = NOTHING_SAID) -> int
                 await tenants.keep_query(conn, made[name], wanted.tenants)
                 await _speak(conn, made[name], wanted.language)
         for name, wanted in named.items():
-            collection = made[name]
-            for mapping in mappings[name]:
-                source_id = await attach(app.database, collection, mapping)
-                out.print(f"{name}: {mapping.table} is captured", markup=False)
-            if column := adoptable[name]:
-                await adopting.adopt(column, collection, source_id, wanted.sources[0])
-            elif wanted.sources and wanted.sources[0].vector:
-                await adopting.refresh(app, collection, wanted.sources[0])
-            async with app.database.transaction() as conn:
-                route = await indexes.route_of(conn, collection.id)
-                busy = await migrations.active(conn, collection.id)
-            long = long_of(name)
-            if route.serving is None and not busy:
-                await app.start(collection, wanted.model, dims=wanted.dims, kind=wanted.index, long=long)
-                out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
-            elif route.serving is not None and not busy:
-                space = (await app.serving(name)).space
-                has = (space.address, space.chunking, space.truncation)
-                if has != (wanted.model, long.chunking, long.truncation):
-                    cut = "" if space.chunking == long.chunking else f" (chunks: {space.chunking})"
-                    out.print(
-                        f"{name}: {space.address} serves{cut}; "
-                        f"`revec start {name} --to {wanted.model}` migrates it",
-                        markup=False,
-                    )
+            await _attach(app, made[name], wanted, mappings[name], adoptable[name])
+            await _begin(app, made[name], wanted)
     out.print("`revec worker` does the work, `revec status NAME` shows it.")
     return Exit.DONE
+
+
+async def _attach(
+    app: App,
+    collection: Collection,
+    wanted: CollectionTable,
+    mappings: list[Mapping],
+    adoptable: Adoptable | None,
+) -> None:
+    """The collection's tables; and a column of one of them, where it is to serve."""
+    from revec.capture.attach import attach
+
+    for mapping in mappings:
+        source_id = await attach(app.database, collection, mapping)
+        out.print(f"{collection.name}: {mapping.table} is captured", markup=False)
+        source = wanted.sources[0]
+        if adoptable is not None:
+            await adopting.adopt(adoptable, collection, source_id, source)
+        elif source.vector:
+            await adopting.refresh(app, collection, source)
+
+
+async def _begin(app: App, collection: Collection, wanted: CollectionTable) -> None:
+    """The first fill, where nothing serves; else how to come to what the file says."""
+    from revec.postgres import indexes, migrations
+
+    name, long = collection.name, long_of(collection.name)
+    async with app.database.transaction() as conn:
+        route = await indexes.route_of(conn, collection.id)
+        busy = await migrations.active(conn, collection.id)
+    if busy:
+        return
+    if route.serving is None:
+        await app.start(collection, wanted.model, dims=wanted.dims, kind=wanted.index, long=long)
+        out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
+        return
+    space = (await app.serving(name)).space
+    if (space.address, space.chunking, space.truncation) != (wanted.model, long.chunking, long.truncation):
+        cut = "" if space.chunking == long.chunking else f" (chunks: {space.chunking})"
+        out.print(
+            f"{name}: {space.address} serves{cut}; `revec start {name} --to {wanted.model}` migrates it",
+            markup=False,
+        )
 
 
 def _mappings(name: str, wanted: CollectionTable) -> list[Mapping]:
@@ -156,9 +175,7 @@ def _mappings(name: str, wanted: CollectionTable) -> list[Mapping]:
     ]
 
 
-async def _look(
-    app: App, name: str, wanted: CollectionTable, mappings: list[Mapping]
-) -> Adoptable | None:
+async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Mapping]) -> Adoptable | None:
     """Whatever would be refused later is refused now: a table, an expression, the model. A column to adopt.
 
     Raises:

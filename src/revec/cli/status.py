@@ -134,8 +134,12 @@ def _of_index(each: dict[str, Any]) -> dict[str, Any]:
 
 def _of_column(column: dict[str, Any]) -> Iterator[Line]:
     """An adopted index: who keeps it, and what that comes to."""
-    behind = f", {column['behind']:,} documents have no vector of their present text" if column["behind"] else ""
-    later = f" (from the first migration on: {column['chosen']})" if column["chosen"] != column["writer"] else ""
+    behind = (
+        f", {column['behind']:,} documents have no vector of their present text" if column["behind"] else ""
+    )
+    later = (
+        f" (from the first migration on: {column['chosen']})" if column["chosen"] != column["writer"] else ""
+    )
     yield "column", f"{column['name']} is written by {column['writer']}{later}{behind}"
     if column["unverifiable"]:
         yield "", f"unverifiable, model gone: rollback lost for queries ({column['unverifiable']})"

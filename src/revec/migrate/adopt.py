@@ -1,8 +1,8 @@
-"""Take over a column of vectors that a user's table has: nothing is embedded, nothing of the table is changed.
+"""Take over a column of vectors that a user's table has: nothing is embedded, nothing of it is changed.
 
 What is said of the column is looked at before it is believed: rows by chance are embedded again by the model
-that is said to have made their vectors. It is registered as the index that serves, so that a migration can move
-away from it.
+that is said to have made their vectors. It is registered as the index that serves, so that a migration can
+move away from it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psycopg
 
 from revec.capture import discover
 from revec.capture.discover import Found
@@ -19,7 +20,7 @@ from revec.capture.mapping import Mapping
 from revec.migrate import plan, sentinels
 from revec.migrate.gates.base import Tools
 from revec.model.document import rendered
-from revec.model.errors import AnswerInvalid, BadInput, ProviderError, Refused
+from revec.model.errors import AnswerInvalid, BadInput, ProviderError, Refused, Unavailable
 from revec.model.index import Collection, Column, Index, Kind, Writer
 from revec.model.space import QueryRecipe, Space
 from revec.postgres import indexes, ledgers
@@ -77,7 +78,7 @@ class Adoption:
         if self.woken:
             said.append(
                 f"each write of the column by Revec will wake {', '.join(self.woken)}; "
-                "to spare them, let a superuser run GRANT SET ON PARAMETER session_replication_role TO this login"
+                "a superuser spares them by GRANT SET ON PARAMETER session_replication_role TO this login"
             )
         return said
 
@@ -97,8 +98,17 @@ class Adoptable:
         Raises:
             Refused: something serves already.
             BadInput: nobody can write it in that way.
+            Unavailable: documents were being written all the while.
         """
         self.require(writer)
+        try:
+            return await self._adopt(collection, source_id, writer)
+        except psycopg.errors.LockNotAvailable as error:
+            raise Unavailable(
+                f"documents of {collection.name} were being written for more than 2 s: run `revec init` again"
+            ) from error
+
+    async def _adopt(self, collection: Collection, source_id: int, writer: Writer) -> Adoption:
         async with self.tools.database.transaction() as conn:
             await conn.execute(SQL.lock_timeout)
             await _require_free(conn, collection, source_id)
@@ -202,7 +212,8 @@ def dims_of(found: Found, rows: Sequence[Any]) -> int:
     """
     if not rows:
         raise BadInput(
-            f"{found.table}.{found.vector} holds no vector yet: leave `vector` out and the first index is made"
+            f"{found.table}.{found.vector} holds no vector yet: "
+            "leave `vector` out and the first index is made"
         )
     lengths = {len(_numbers(row.own)) for row in rows}
     if found.dims is None and len(lengths) > 1:
@@ -240,8 +251,8 @@ async def _asked_again(tools: Tools, provider: Provider, bare: Checked, rows: Se
     if not cosines or alike < MOST * len(cosines):
         raise BadInput(
             f"only {alike} of {len(cosines)} sampled rows have the vector that {bare.space.address} makes of "
-            f"their text (cosine >= {LIKE}; the worst is {min(cosines, default=0):.3f}): it is another model, "
-            "or other texts were embedded; name what was with --model, --title and --text"
+            f"their text (cosine >= {LIKE}; the worst is {min(cosines, default=0):.3f}): it is another "
+            "model, or other texts were embedded; name what was with --model, --title and --text"
         )
     return Checked(bare.space, bare.query, bare.is_unit, sampled=len(cosines), alike=alike)
 

@@ -78,8 +78,8 @@ async def _of_index(database: Database, index: Index, parameters: dict[str, Any]
 
 
 def _asked_of(index: Index) -> list[tuple[str, sql.SQL]]:
-    """What has to hold of it. A user's column may hold what was there before us, and a graph of the user's; that
-    it is complete is promised where we write it.
+    """What has to hold of it. A user's column may hold what was there before us, and have a graph of his own;
+    that it is complete is promised where we write it.
     """
     queries = [("I2", SQL.orphans), ("I2", SQL.tenants)]
     if index.writer is Writer.REVEC:

@@ -265,7 +265,8 @@ def _rollback(migration: Migration, collection: Collection, written: list[IndexS
     if migration.state.can_roll_back:
         lost = "nothing is lost"
         if old is not None and old.column and old.column["behind"]:
-            lost = f"{old.column['behind']:,} documents would be stale: {old.column['writer']} writes the column"
+            behind, writer = old.column["behind"], old.column["writer"]
+            lost = f"{behind:,} documents would be stale: {writer} writes the column"
         elif old is not None and old.backlog:
             lost = f"it would miss {old.backlog:,} documents for now ({old.oldest_seconds:.0f} s)"
         return f"`revec rollback {collection.name}`, {lost}, until the old index is dropped"

@@ -1,9 +1,9 @@
 """Indexes whose vectors are a column of a user's table: what their ledgers know of it.
 
-A ledger says of which text each vector of the column is. Where the application writes the column nobody tells
-us, so it is told by the vector itself: one that changed is of the text that stands beside it now, one that did
-not is still of the text before. A view of the index's name shows ledger and column as one table of vectors, so
-that gates, searches and checks read it like any other index.
+A ledger says of which text each vector of the column is. Where the application writes the column nobody
+tells us, so it is told by the vector itself: one that changed is of the text that stands beside it now, one
+that did not is still of the text before. A view of the index's name shows ledger and column as one table of
+vectors, so that gates, searches and checks read it like any other index.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def show(conn: Connection, index: Index) -> None:
     named: Any = await (await conn.execute(SQL.filter, {"source": column.source_id})).fetchone()
     vector, dims = sql.Identifier(column.vector), sql.Literal(index.space.dims)
     extension = found.extension
-    fits = sql.SQL("true")
+    fits: sql.Composable = sql.SQL("true")
     if not found.is_typed:
         fits = SQL.fits.format(dims_of=sql.Identifier(extension, "vector_dims"), vector=vector, dims=dims)
     await conn.execute(

@@ -1,8 +1,8 @@
 """Vectors in a column of a user's own table: read through a view, written only where a person chose that.
 
-It is read as PgVector reads a table of ours: the view has its columns, and `own` beside them, which the user's
-graph is of. What is different is here: there is nothing to build, nothing of the user's is dropped, and a write
-is an UPDATE of the user's row.
+It is read as PgVector reads a table of ours: the view has its columns, and `own` beside them, which the
+user's graph is of. What is different is here: there is nothing to build, nothing of the user's is dropped,
+and a write is an UPDATE of the user's row.
 """
 
 from __future__ import annotations
