@@ -78,13 +78,18 @@ def mapping(**more: Any) -> Mapping:
 
 
 async def adopted(
-    app: App, *, writer: Writer = Writer.APP, model: str = f"openai:{OLD}", **more: Any
+    app: App,
+    *,
+    writer: Writer = Writer.APP,
+    model: str = f"openai:{OLD}",
+    model_gone: bool = False,
+    **more: Any,
 ) -> tuple[Collection, Adoption]:
     async with app.database.transaction() as conn:
         collection = await collections.create(conn, "questions")
     how = mapping(**more)
     source = await attach(app.database, collection, how)
-    column = await app.adoptable(how, model)
+    column = await app.adoptable(how, model, model_gone=model_gone)
     return collection, await column.adopt(collection, source, writer=writer)
 
 

@@ -12,9 +12,10 @@ from psycopg import sql
 
 from revec.app import App
 from revec.capture.attach import attach
+from revec.migrate import early
 from revec.migrate.check import check
 from revec.migrate.gates import base as gates
-from revec.model.errors import BadInput, Refused
+from revec.model.errors import BadInput, ProviderError, Refused
 from revec.model.index import Kind, Writer
 from revec.model.migration import State
 from revec.model.verdict import Outcome
@@ -30,6 +31,7 @@ from tests.capture.people import User
 from tests.loopback import Loopback
 from tests.migrate import world
 from tests.stores.test_plans import Explaining
+from tests.work import hands
 
 MANY = SMALL_TENANT + 500  # rows: fewer of one tenant are read one by one
 
@@ -440,3 +442,32 @@ async def test_another_writer_may_be_chosen_later(app: App, dsn: str) -> None:
     assert await steps.rows(app, "SELECT FROM revec.work") == []
     assert await check(app.database, freshness=30) == []
     assert await world.state(app, made) is State.LIVE
+
+
+async def test_a_bridge_answers_for_a_model_that_is_gone(
+    app: App, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can embed a query for the column; the new model's queries find its vectors long before the end."""
+    monkeypatch.setattr(early, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(early, "SAMPLE", 500)
+    monkeypatch.setattr(early, "PART", 1)
+    async with people.connected(dsn) as user:
+        texts = questions.texts(600)
+        await questions.made(user, texts)
+        made, _ = await questions.adopted(app, model="openai:gone", model_gone=True)
+    await people.project(app)
+    with pytest.raises(ProviderError):
+        await app.retriever.search("questions", texts[7], tenant="default")
+    await app.start(made, f"openai:{questions.NEW}", serve_early=True)
+    await world.tick_to(app, made, State.BACKFILLING)
+    await world.tick(app)
+    await hands.step(app, claim=500)
+    steady = world.conductor(app)
+    async with asyncio.timeout(people.PATIENCE):
+        while not (await steps.rows(app, "SELECT holds FROM revec.bridge"))[0].holds:
+            await steady.tick()
+            await asyncio.sleep(0.01)
+    await steady.leave()
+    app.retriever._early._patience = 20.0  # type: ignore[union-attr]
+    reading = await app.retriever.search("questions", texts[7], k=3, tenant="default")
+    assert (reading.early, reading.hits[0].id) == (True, "8")

@@ -8,7 +8,7 @@ move away from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from revec.model.document import rendered
 from revec.model.errors import AnswerInvalid, BadInput, ProviderError, Refused, Unavailable
 from revec.model.index import Collection, Column, Index, Kind, Writer
 from revec.model.space import QueryRecipe, Space
-from revec.postgres import indexes, ledgers
+from revec.postgres import indexes, ledgers, migrations
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 from revec.providers.base import Provider
@@ -175,6 +175,8 @@ async def looked_at(
     try:
         space, query = await plan.recipe(provider)
         _require_dims(found, space, dims)
+        if not is_unit:  # as somebody else stored them: another space than that of the vectors that we would
+            space = replace(space, normalise=False)
         checked = await _asked_again(tools, provider, Checked(space, query, is_unit), rows)
     except AnswerInvalid:
         raise
@@ -193,9 +195,11 @@ async def looked_at(
 async def _require_free(conn: Connection, collection: Collection, source_id: int) -> None:
     """Behind the source's lock, which the projector takes before the barrier, too."""
     await conn.execute(SQL.lock_source, {"source": source_id})
-    if (await indexes.route_of(conn, collection.id)).serving is not None:
+    serving = (await indexes.route_of(conn, collection.id)).serving
+    if serving is not None or await migrations.active(conn, collection.id):
         raise Refused(
-            f"{collection.name} is served already: adopt the column into a collection of another name"
+            f"{collection.name} is served already, or is about to be: "
+            "adopt the column into a collection of another name"
         )
     others: Any = await (await conn.execute(SQL.sources, {"collection": collection.id})).fetchone()
     if others.sources > 1:

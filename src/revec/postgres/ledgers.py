@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg import sql
 
+from revec.model.errors import BadInput
 from revec.model.index import Column, Index, Writer
 from revec.postgres import indexes, rowkeys
 from revec.postgres.database import Connection
@@ -150,7 +151,16 @@ async def take_over(conn: Connection, index_id: int) -> None:
 
 
 async def choose(conn: Connection, index: Index, writer: Writer, *, migrating: bool) -> None:
-    """Another one keeps the column from here on; `migrating`: a migration away from it writes already."""
+    """Another one keeps the column from here on; `migrating`: a migration away from it writes already.
+
+    Raises:
+        BadInput: nobody can make its vectors any more.
+    """
+    if writer is Writer.REVEC and index.column is not None and index.column.unverifiable:
+        raise BadInput(
+            f"{index.space.address} is gone, so Revec cannot keep {index.column.table} current with it: "
+            "leave its writer app or nobody"
+        )
     await conn.execute(indexes.SQL.barrier)
     await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
     if writer is not Writer.REVEC:
