@@ -205,7 +205,7 @@ class Trial:
 
     async def walked(self) -> list[Figure]:
         """The same walk without a look at any vector: what is missing to the whole is the ranking."""
-        nearness = graphs.distance(self.index.kind, self.index.space.dims, sql.SQL("%(query)b"))
+        nearness = graphs.distance(self.index, sql.SQL("%(query)b"))
         walk = sql.SQL(WALK).format(vectors=self.table, nearness=nearness)
 
         async def ask(conn: Connection, query: Matrix) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from revec import seams
-from revec.capture import projector, tenants
+from revec.capture import attach, discover, projector, tenants
 from revec.doctor.base import Limits as DoctorLimits
 from revec.doctor.base import NotLooked
 from revec.doctor.learning import learn
@@ -53,6 +53,7 @@ from revec.search.wanting import Wanting
 from revec.settings import Settings
 from revec.stores.base import Here
 from revec.stores.by_address import ByAddress
+from revec.stores.column import InColumn
 from revec.stores.elsewhere import Elsewhere
 from revec.stores.patient import Patient
 from revec.stores.pgvector import PgVector
@@ -67,6 +68,8 @@ from revec.work.reconcile import Reconciler
 from revec.work.worker import Pace, Worker
 
 if TYPE_CHECKING:  # it reckons with vectors
+    from revec.capture.mapping import Mapping
+    from revec.migrate.adopt import Adoptable
     from revec.migrate.compare import Compared
 
 DRAIN_PATIENCE = 60.0  # seconds that a drain waits for the clock
@@ -102,7 +105,7 @@ class App:
         except BaseException:
             await self._exits.aclose()
             raise
-        self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at))
+        self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at), InColumn())
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
         self.traffic = Traffic(self.database)
@@ -224,6 +227,19 @@ class App:
             shadow=shadow,
             course=course,
         )
+
+    async def adoptable(self, mapping: Mapping, address: str, *, model_gone: bool = False) -> Adoptable:
+        """A column of a user's table, if it is what is said of it; `address`: the model that made it.
+
+        Nothing is written: `Adoptable.adopt` does that.
+        """
+        from revec.migrate.adopt import looked_at
+
+        async with self.database.transaction() as conn:
+            mapping = await attach.checked(conn, mapping)
+            found = await discover.column(conn, mapping)
+        provider = await self.provider(address, found.dims)
+        return await looked_at(self.tools, found, mapping, provider, model_gone=model_gone)
 
     async def compare(
         self,

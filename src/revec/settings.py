@@ -15,7 +15,7 @@ from pydantic_settings import (
 )
 
 from revec.model.errors import BadInput
-from revec.model.index import Kind
+from revec.model.index import Kind, Writer
 
 FILE = Path("revec.toml")
 
@@ -37,6 +37,9 @@ class SourceTable(BaseModel):
     tenant: str = "'default'"
     filter: str = "true"
     metadata: list[str] = []
+    vector: str | None = None  # a column that holds the rows' vectors already: it is adopted
+    writer: Writer = Writer.APP  # who keeps that column current
+    model_gone: bool = False  # the model that made it answers no more
 
 
 class CollectionTable(BaseModel):

@@ -19,12 +19,22 @@ from psycopg import sql
 
 from revec import langchain
 from revec.app import App
-from revec.capture import drift, projector, push
+from revec.capture import attach, drift, projector, push
 from revec.client import remote, twin
 from revec.client.client import Client
 from revec.client.retrieving import Retrieving
 from revec.doctor import examine, guarded, learning
-from revec.migrate import backfill, commands, conductor, decide, evidence, outlook, sample, switch
+from revec.migrate import (
+    adopt,
+    backfill,
+    commands,
+    conductor,
+    decide,
+    evidence,
+    outlook,
+    sample,
+    switch,
+)
 from revec.migrate import canary as showing
 from revec.migrate import compare as comparison
 from revec.migrate import guard as guard_ticks
@@ -65,6 +75,7 @@ from revec.postgres import (
     indexes,
     judgements,
     keys,
+    ledgers,
     migrations,
     outbox,
     overrides,
@@ -100,6 +111,7 @@ from revec.search.sampling import Question
 from revec.statistics import guards, margins, paired, samples, sequences
 from revec.statistics.guards import RateWatch
 from revec.stores import base, elsewhere, pgvector, upkeep
+from revec.stores import column as column_store
 from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
@@ -131,6 +143,7 @@ from revec.work.packing import Load
 from revec.work.queue import Claim
 from revec.work.reading import Piece
 from revec.work.worker import Worker
+from tests.adopt import test_adopt as adopting
 from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
@@ -750,6 +763,56 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "who writes inline is answered before": Mutant(
         attribute(inline.Inline, "_embedded", nothing), directly.test_who_writes_inline_needs_no_worker
+    ),
+    "a reader of an adopted column sees everybody's": Mutant(
+        without(
+            ledgers.SQL,
+            "view",
+            "\n   AND (current_user <> 'revec_reader' OR l.tenant = (SELECT current_setting('revec.tenant', true)))",
+        ),
+        adopting.test_a_reader_sees_his_tenants_vectors_only,
+    ),
+    "a text that changed alone counts as embedded": Mutant(
+        without(ledgers.SQL, "note", "\n WHERE l.vector_hash <> excluded.vector_hash"),
+        adopting.test_an_edit_is_current_when_its_vector_is,
+    ),
+    "a column that others write makes work": Mutant(
+        function(
+            "revec.document_changed",
+            ("i.writing\n                                       AND i.writer = 'revec'", "i.writing"),
+        ),
+        adopting.test_an_edit_is_current_when_its_vector_is,
+    ),
+    "a vector is copied by what its ledger said before": Mutant(
+        rewritten(pgvector.SQL, "as_noted", "true"),
+        adopting.test_a_vector_ahead_of_its_ledger_is_not_copied,
+    ),
+    "our own hand is a change": Mutant(
+        rewritten(attach.SQL, "by_us", "NULL"), adopting.test_our_own_hand_is_no_change
+    ),
+    "a trigger of the user's goes unseen behind our hand": Mutant(
+        instead(
+            attach.SQL,
+            "by_us",
+            (
+                "IF to_jsonb(OLD) - {vector} = to_jsonb(NEW) - {vector} THEN RETURN NULL; END IF;",
+                "RETURN NULL;",
+            ),
+        ),
+        adopting.test_our_own_hand_is_no_change,
+    ),
+    "a user's row is waited for": Mutant(
+        without(column_store.SQL, "lock", " NOWAIT"), adopting.test_a_row_in_its_users_hand_is_not_waited_for
+    ),
+    "triggers are woken that need not be": Mutant(
+        rewritten(column_store.SQL, "may_be_silent", "SELECT false AS may"),
+        adopting.test_who_may_be_silent_wakes_no_trigger,
+    ),
+    "a column is left to others during a migration": Mutant(
+        attribute(ledgers, "take_over", nothing), adopting.test_another_writer_may_be_chosen_later
+    ),
+    "a sample is not looked at": Mutant(
+        attribute(adopt, "MOST", 0.0), adopting.test_another_model_or_text_is_refused
     ),
     "a point is called by its text": Mutant(
         both(

@@ -99,7 +99,18 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
     """It is collected and passes among ours, so it is the mutant that fails it."""
     scenario = MUTANTS[name].scenario
     module = sys.modules[scenario.__module__]
-    rooms = ("client", "doctor", "providers", "work", "migrate", "search", "statistics", "stores", "web")
+    rooms = (
+        "adopt",
+        "client",
+        "doctor",
+        "providers",
+        "work",
+        "migrate",
+        "search",
+        "statistics",
+        "stores",
+        "web",
+    )
     assert module.__name__.startswith(tuple(f"tests.{room}.test_" for room in rooms))
     assert getattr(module, scenario.__name__) is scenario
     assert scenario.__name__.startswith("test_")

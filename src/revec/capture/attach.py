@@ -72,6 +72,8 @@ async def checked(conn: Connection, mapping: Mapping) -> Mapping:
     mapping = await _keyed(conn, mapping, columns)
     if unknown := [name for name in mapping.metadata if name not in columns]:
         raise BadInput(f"{mapping.table} has no column {unknown[0]!r} to keep as metadata")
+    if mapping.vector is not None:
+        mapping = replace(mapping, vector_hash=await _hashed(conn, mapping))
     try:
         async with conn.transaction():
             await conn.execute(mapping.page(), {"after": None, "limit": 0})
@@ -140,12 +142,32 @@ async def _keyed(conn: Connection, mapping: Mapping, columns: dict[str, Any]) ->
     return replace(mapping, key=key, key_types=tuple(columns[name].type for name in key))
 
 
+async def _hashed(conn: Connection, mapping: Mapping) -> str:
+    """What of the adopted column is compared, to see that it changed.
+
+    Raises:
+        BadInput: it holds no vectors.
+    """
+    asked = {"table": mapping.table, "vector": mapping.vector}
+    found = await (await conn.execute(SQL.vector, asked)).fetchone()
+    if found is None:
+        raise BadInput(
+            f"{mapping.table} has no column {mapping.vector!r} of type vector or halfvec: "
+            "`revec init --adopt` lists what there is"
+        )
+    return str(found.hashed)
+
+
 async def _install(conn: Connection, source_id: int, mapping: Mapping) -> bool:
     """Function and triggers; whether they were all there before, so that no write was missed."""
     function = sql.Identifier("revec", f"capture_{source_id}")
+    by_us: sql.Composable = sql.SQL("NULL")  # nothing to leave out
+    if mapping.vector is not None:
+        by_us = SQL.by_us.format(vector=sql.Literal(mapping.vector))
     await conn.execute(
         SQL.function.format(
             function=function,
+            by_us=by_us,
             source=sql.Literal(source_id),
             old_key=mapping.key_of("OLD"),
             new_key=mapping.key_of("NEW"),

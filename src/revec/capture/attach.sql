@@ -85,6 +85,7 @@ DECLARE
     was text;
     becomes text;
 BEGIN
+    {by_us};
     BEGIN
         IF TG_OP IN ('UPDATE', 'DELETE') THEN was := {old_key}; END IF;
         IF TG_OP IN ('INSERT', 'UPDATE') THEN becomes := {new_key}; END IF;
@@ -95,6 +96,19 @@ BEGIN
     INSERT INTO revec.change (source_id, old_key, new_key) VALUES ({source}, was, becomes);
     RETURN NULL;
 END $revec$;
+
+-- name: by_us
+-- Our own hand in an adopted column is no change; unless a trigger of the user's made more of it. Compared for
+-- our own writes only.
+IF TG_OP = 'UPDATE' AND current_setting('revec.column', true) = {vector} THEN
+        IF to_jsonb(OLD) - {vector} = to_jsonb(NEW) - {vector} THEN RETURN NULL; END IF;
+    END IF;
+
+-- name: vector
+SELECT format('sha256(%%I.%%I(%%I))', n.nspname, t.typname || '_send', a.attname) AS hashed
+  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace
+ WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = %(vector)s AND NOT a.attisdropped
+   AND t.typname IN ('vector', 'halfvec');
 
 -- name: row_trigger
 CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}

@@ -10,6 +10,8 @@ from typing import Any
 from psycopg import sql
 
 from revec.model.document import DEFAULT_TENANT
+from revec.postgres import rowkeys
+from revec.postgres.rowkeys import escaped, raw
 
 # A key of these types has one text, whatever the session's settings are.
 KEY_TYPES = frozenset(
@@ -34,9 +36,11 @@ class Mapping:
     tenant: str = f"'{DEFAULT_TENANT}'"
     filter: str = "true"
     metadata: tuple[str, ...] = ()
+    vector: str | None = None  # the column that holds the rows' vectors already
     # Learned from the catalog by `init`: the key's types; the table's schema and name.
     key_types: tuple[str, ...] = field(default=())
     path: tuple[str, ...] = field(default=())
+    vector_hash: str | None = None  # what of that column is compared: SQL
 
     @classmethod
     def load(cls, stored: dict[str, Any]) -> Mapping:
@@ -46,7 +50,9 @@ class Mapping:
     @property
     def stored(self) -> dict[str, Any]:
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value is not None
         }
 
     @property
@@ -68,7 +74,7 @@ class Mapping:
     def key_of(self, row: str | None = None) -> sql.Composable:
         """The key as text; a JSON array where it has several columns. `row`: OLD or NEW."""
         columns = [
-            sql.SQL("{}.{}").format(_raw(row), sql.Identifier(name)) if row else _column(name)
+            sql.SQL("{}.{}").format(raw(row), sql.Identifier(name)) if row else _column(name)
             for name in self.key
         ]
         if len(columns) == 1:
@@ -78,7 +84,7 @@ class Mapping:
     def page(self) -> sql.Composed:
         """Rows after `%(after)s` in the order of the key, `%(limit)s` of them."""
         # Qualified: ORDER BY a bare name would mean our own column of that name, a text.
-        columns = sql.SQL(", ").join(_escaped(sql.Identifier(*self.path, name)) for name in self.key)
+        columns = sql.SQL(", ").join(escaped(sql.Identifier(*self.path, name)) for name in self.key)
         after = self._parsed(sql.SQL("%(after)s::text"))
         return sql.SQL(
             "{select} WHERE %(after)s::text IS NULL OR ({columns}) > ({after})"
@@ -102,7 +108,7 @@ class Mapping:
     def without_long(rows: sql.Composable) -> sql.Composed:
         """The same rows; of one that is longer than `%(most)s` bytes all but what it holds."""
         return sql.SQL(
-            "SELECT key, kept, tenant, size > %(most)s AS long,"
+            "SELECT key, kept, tenant, vector_hash, size > %(most)s AS long,"
             " CASE WHEN size <= %(most)s THEN title END AS title,"
             " CASE WHEN size <= %(most)s THEN body END AS body,"
             " CASE WHEN size <= %(most)s THEN metadata END AS metadata"
@@ -111,49 +117,30 @@ class Mapping:
         ).format(rows=rows)
 
     def _select(self) -> sql.Composable:
-        pairs = [part for name in self.metadata for part in (_escaped(sql.Literal(name)), _column(name))]
+        pairs = [part for name in self.metadata for part in (escaped(sql.Literal(name)), _column(name))]
         return sql.SQL(
             "SELECT {key} AS key, coalesce(({filter})::boolean, false) AS kept,"
             " coalesce(({title})::text, '') AS title, coalesce(({body})::text, '') AS body,"
             " coalesce(nullif(({tenant})::text, ''), {default}) AS tenant,"
-            " jsonb_build_object({pairs}) AS metadata FROM {table}"
+            " jsonb_build_object({pairs}) AS metadata, {vector_hash} AS vector_hash FROM {table}"
         ).format(
             key=self.key_of(),
-            filter=_raw(self.filter),
-            title=_raw(self.title),
-            body=_raw(self.body),
-            tenant=_raw(self.tenant),
+            filter=raw(self.filter),
+            title=raw(self.title),
+            body=raw(self.body),
+            tenant=raw(self.tenant),
             default=sql.Literal(DEFAULT_TENANT),
             pairs=sql.SQL(", ").join(pairs),
-            table=_escaped(self.relation),
+            vector_hash=raw(self.vector_hash or "NULL::bytea"),
+            table=escaped(self.relation),
         )
 
     def _parsed(self, text: sql.Composable) -> sql.Composable:
-        """A key's text back to the types of its columns, so that the table's index serves."""
-        if len(self.key) == 1:
-            return sql.SQL("({})::{}").format(text, _type(self.key_types[0]))
-        parts = [
-            sql.SQL("({}::jsonb ->> {})::{}").format(text, sql.Literal(place), _type(kind))
-            for place, kind in enumerate(self.key_types)
-        ]
-        return sql.SQL(", ").join(parts)
-
-
-def _raw(expression: str) -> sql.SQL:
-    """SQL of the operator's own revec.toml (or of the catalog); `%` is no placeholder in it."""
-    return sql.SQL(expression.replace("%", "%%"))
-
-
-def _escaped(part: sql.Composable) -> sql.SQL:
-    return _raw(part.as_string())
+        return rowkeys.parsed(text, self.key_types)
 
 
 def _column(name: str) -> sql.SQL:
-    return _escaped(sql.Identifier(name))
-
-
-def _type(kind: str) -> sql.SQL:
-    return _raw("bpchar" if kind == "character" else kind)  # `character` alone is one letter
+    return escaped(sql.Identifier(name))
 
 
 def _is(text: str, kind: str) -> bool:

@@ -7,17 +7,20 @@ mapping, a TRUNCATE) goes over the table's rows, then over the source's document
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from revec.capture.mapping import Mapping
-from revec.model.document import Draft
+from revec.model.document import Draft, rendered, text_hash
+from revec.model.space import Space
 from revec.observe.failpoints import failpoint
-from revec.postgres import documents
+from revec.postgres import documents, indexes, ledgers
 from revec.postgres.collections import Source
 from revec.postgres.database import Connection, Database, first_line, is_gone
+from revec.postgres.ledgers import Noted
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
@@ -136,6 +139,27 @@ async def _keep(conn: Connection, source: Source, mapping: Mapping, rows: list[A
     long = {row.key: row.tenant for row in rows if row.kept and row.long}
     await documents.move(conn, source.id, long, mapping.by_keys())
     await documents.delete(conn, source.id, [row.key for row in rows if not row.kept])
+    if mapping.vector is not None:
+        await _note(conn, source, [row for row in rows if row.kept])
+
+
+async def _note(conn: Connection, source: Source, rows: list[Any]) -> None:
+    """Of which text the vectors are that the application keeps beside it."""
+    for index_id in await ledgers.of_source(conn, source.id):
+        index = await indexes.by_id(conn, index_id)
+        await ledgers.note(conn, index, {row.key: _noted(index.space, row) for row in rows})
+
+
+def _uncounted(texts: Sequence[str]) -> list[int]:
+    """An adopted column has one vector a row: nothing is cut, so no tokens are counted."""
+    return [0] * len(texts)
+
+
+def _noted(space: Space, row: Any) -> Noted | None:
+    if row.vector_hash is None:
+        return None
+    texts = [] if row.long else rendered(space, row.title, row.body, _uncounted)
+    return Noted(text_hash(texts[0]) if texts else b"", row.vector_hash)
 
 
 async def _scan(conn: Connection, source: Source, half: str | None, after: str | None) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
+from revec.cli import adopting
+from revec.cli.adopting import NOTHING_SAID, AdoptWanted
 from revec.cli.door import Exit, Json, err, opened, out, settings, show_json, table
 from revec.cli.tuning import tune
 from revec.model.errors import BadInput
@@ -19,6 +21,7 @@ from revec.settings import FILE, CollectionTable
 if TYPE_CHECKING:
     from revec.app import App
     from revec.capture.mapping import Mapping as TableMapping
+    from revec.migrate.adopt import Adoptable
     from revec.migrate.planning.recipe import Long
     from revec.model.index import Collection
     from revec.postgres.database import Connection
@@ -34,6 +37,9 @@ Truncate = Annotated[int | None, Parameter(help="Cut long texts off at so many t
 Language = Annotated[
     str | None,
     Parameter(help="Of the words: a text search configuration such as english or simple; none: no words."),
+]
+Adopt = Annotated[
+    bool, Parameter(help="Take over a column of vectors that your table has: nothing is embedded anew.")
 ]
 # A lone - is standard input, not an option.
 File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
@@ -67,14 +73,18 @@ def register(app: cyclopts.App) -> None:
     app.command(collections)
 
 
-async def init() -> int:
+async def init(*, adopt: Adopt = False, said: AdoptWanted = NOTHING_SAID) -> int:
     """Attach your tables as revec.toml says, and begin to fill their indexes.
 
     Without a revec.toml an example is written for you to edit. Safe to run again after a change.
+    With --adopt a column of vectors that you have is found and written into it, and serves.
     """
-    from revec.capture.attach import attach
-    from revec.postgres import collections, indexes, migrations, tenants
+    from revec.postgres import collections, tenants
 
+    if adopt:
+        await adopting.write(said)
+    elif said != NOTHING_SAID:
+        raise BadInput("what is to be adopted was said, but not --adopt: add it")
     if not FILE.exists():
         FILE.write_text(TEMPLATE, encoding="utf-8")
         out.print(f"Wrote an example {FILE}: name your tables in it, then run `revec init` again.")
@@ -84,42 +94,71 @@ async def init() -> int:
         raise BadInput(f"{FILE} names no collection: add [collections.NAME] with a model and sources")
     async with opened(may_apply=True) as app:
         mappings = {name: _mappings(name, wanted) for name, wanted in named.items()}
-        for name, wanted in named.items():  # all is looked at before anything is made
-            await _look(app, name, wanted, mappings[name])
+        # All is looked at before anything is made.
+        adoptable = {name: await _look(app, name, wanted, mappings[name]) for name, wanted in named.items()}
         async with app.database.transaction() as conn:
             made = {name: await collections.create(conn, name) for name in named}
             for name, wanted in named.items():
                 await tenants.keep_query(conn, made[name], wanted.tenants)
                 await _speak(conn, made[name], wanted.language)
         for name, wanted in named.items():
-            collection = made[name]
-            for mapping in mappings[name]:
-                await attach(app.database, collection, mapping)
-                out.print(f"{name}: {mapping.table} is captured", markup=False)
-            async with app.database.transaction() as conn:
-                route = await indexes.route_of(conn, collection.id)
-                busy = await migrations.active(conn, collection.id)
-            long = long_of(name)
-            if route.serving is None and not busy:
-                await app.start(collection, wanted.model, dims=wanted.dims, kind=wanted.index, long=long)
-                out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
-            elif route.serving is not None and not busy:
-                space = (await app.serving(name)).space
-                has = (space.address, space.chunking, space.truncation)
-                if has != (wanted.model, long.chunking, long.truncation):
-                    cut = "" if space.chunking == long.chunking else f" (chunks: {space.chunking})"
-                    out.print(
-                        f"{name}: {space.address} serves{cut}; "
-                        f"`revec start {name} --to {wanted.model}` migrates it",
-                        markup=False,
-                    )
+            await _attach(app, made[name], wanted, mappings[name], adoptable[name])
+            await _begin(app, made[name], wanted)
     out.print("`revec worker` does the work, `revec status NAME` shows it.")
     return Exit.DONE
+
+
+async def _attach(
+    app: App,
+    collection: Collection,
+    wanted: CollectionTable,
+    mappings: list[TableMapping],
+    adoptable: Adoptable | None,
+) -> None:
+    """The collection's tables; and a column of one of them, where it is to serve."""
+    from revec.capture.attach import attach
+
+    for mapping in mappings:
+        source_id = await attach(app.database, collection, mapping)
+        out.print(f"{collection.name}: {mapping.table} is captured", markup=False)
+        source = wanted.sources[0]
+        if adoptable is not None:
+            await adopting.adopt(adoptable, collection, source_id, source)
+        elif source.vector:
+            await adopting.refresh(app, collection, source)
+
+
+async def _begin(app: App, collection: Collection, wanted: CollectionTable) -> None:
+    """The first fill, where nothing serves; else how to come to what the file says."""
+    from revec.postgres import indexes, migrations
+
+    name, long = collection.name, long_of(collection.name)
+    async with app.database.transaction() as conn:
+        route = await indexes.route_of(conn, collection.id)
+        busy = await migrations.active(conn, collection.id)
+    if busy:
+        return
+    if route.serving is None:
+        await app.start(collection, wanted.model, dims=wanted.dims, kind=wanted.index, long=long)
+        out.print(f"{name}: its first index, by {wanted.model}, is to be filled", markup=False)
+        return
+    space = (await app.serving(name)).space
+    if (space.address, space.chunking, space.truncation) != (wanted.model, long.chunking, long.truncation):
+        cut = "" if space.chunking == long.chunking else f" (chunks: {space.chunking})"
+        out.print(
+            f"{name}: {space.address} serves{cut}; `revec start {name} --to {wanted.model}` migrates it",
+            markup=False,
+        )
 
 
 def _mappings(name: str, wanted: CollectionTable) -> list[TableMapping]:
     from revec.capture.mapping import Mapping as TableMapping
 
+    if len(wanted.sources) > 1 and any(source.vector for source in wanted.sources):
+        raise BadInput(
+            f"{name} has several sources in {FILE}, and an adopted column holds the vectors of one: "
+            "give its table a collection of its own"
+        )
     tables = [source.table for source in wanted.sources]
     if twice := next((table for table in tables if tables.count(table) > 1), None):
         raise BadInput(f"{name} names {twice} twice in {FILE}: a table is one source of a collection")
@@ -132,13 +171,16 @@ def _mappings(name: str, wanted: CollectionTable) -> list[TableMapping]:
             tenant=source.tenant,
             filter=source.filter,
             metadata=tuple(source.metadata),
+            vector=source.vector,
         )
         for source in wanted.sources
     ]
 
 
-async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[TableMapping]) -> None:
-    """Whatever would be refused later is refused now: a table, an expression, the model.
+async def _look(
+    app: App, name: str, wanted: CollectionTable, mappings: list[TableMapping]
+) -> Adoptable | None:
+    """Whatever would be refused later is refused now: a table, an expression, the model. A column to adopt.
 
     Raises:
         RevecError: the sentence says what stands in the way.
@@ -156,8 +198,12 @@ async def _look(app: App, name: str, wanted: CollectionTable, mappings: list[Tab
     async with app.database.transaction() as conn:
         known = {row.name: row for row in await collections.listed(conn)}.get(name)
         idle = known is None or not (known.serving or await migrations.active(conn, known.id))
-    if idle:
-        await recipe(await app.provider(wanted.model, wanted.dims), long=long_of(name))
+    if not idle:
+        return None
+    if mappings and mappings[0].vector:
+        return await adopting.looked_at(app, wanted, mappings[0])
+    await recipe(await app.provider(wanted.model, wanted.dims), long=long_of(name))
+    return None
 
 
 def long_of(name: str, chunk: str | None = None, truncate: int | None = None) -> Long:

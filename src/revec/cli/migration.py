@@ -85,6 +85,7 @@ async def rollback(
 ) -> int:
     """Serve the old index again. It was written all along: nothing is lost."""
     from revec.migrate.canary import Wanted
+    from revec.postgres import ledgers
 
     async with of_collection(name) as (app, collection):
         confirmed(f"Users of {name} will be served by the old index again", name, yes=yes or now)
@@ -94,10 +95,13 @@ async def rollback(
             return Exit.DONE
         epoch, seconds = await app.commands.switch.rollback(collection, why=reason, now=now)
         index = await app.serving(name)
+        async with app.database.transaction() as conn:
+            behind = await ledgers.behind(conn, index)
     if json:
-        show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4)})
+        show_json({"serving": index.name, "epoch": epoch, "seconds": round(seconds, 4), "behind": behind})
     else:
-        out.print(f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. Nothing is lost.")
+        lost = f"{behind:,} documents are not in it as they are now" if behind else "Nothing is lost"
+        out.print(f"{index.name} serves {name} again, since {seconds * 1000:.1f} ms. {lost}.")
     return Exit.DONE
 
 
@@ -166,6 +170,8 @@ async def finish(
     reason: Why = "",
 ) -> int:
     """Drop the old index after a while; until then it is current, and --cancel is honest."""
+    from revec.postgres import ledgers
+
     wait = duration(drop_after)
     async with of_collection(name) as (app, collection):
         if cancel:
@@ -173,10 +179,16 @@ async def finish(
             out.print(f"{name} keeps its old index; it is live as before.")
             return Exit.DONE
         confirmed(f"The old index of {name} will be dropped in {wait}", name, yes=yes)
-        await app.commands.switch.finish(collection, wait=wait, why=reason or "the old index may go")
+        migration = await app.commands.switch.finish(
+            collection, wait=wait, why=reason or "the old index may go"
+        )
+        async with app.database.transaction() as conn:
+            left = await ledgers.goodbye(conn, migration.old_index)
     out.print(
         f"The old index of {name} is dropped by a worker in {wait}; `revec finish {name} --cancel` keeps it."
     )
+    if left:
+        out.print(f"Your column stays. When nothing reads it any more: {left}", markup=False)
     return Exit.DONE
 
 

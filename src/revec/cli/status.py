@@ -139,12 +139,27 @@ def _of_index(each: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _of_column(column: dict[str, Any]) -> Iterator[Line]:
+    """An adopted index: who keeps it, and what that comes to."""
+    behind = (
+        f", {column['behind']:,} documents have no vector of their present text" if column["behind"] else ""
+    )
+    later = (
+        f" (from the first migration on: {column['chosen']})" if column["chosen"] != column["writer"] else ""
+    )
+    yield "column", f"{column['name']} is written by {column['writer']}{later}{behind}"
+    if column["unverifiable"]:
+        yield "", f"unverifiable, model gone: rollback lost for queries ({column['unverifiable']})"
+
+
 def _troubles(seen: dict[str, Any]) -> Iterator[Line]:
     for why in seen["providers"]:
         yield "provider", why
     for each in seen["indexes"]:
         if each["fault"]:
             yield "fault", each["fault"]
+        if column := each["column"]:
+            yield from _of_column(column)
     if seen["tenants_fault"]:
         yield "tenants", seen["tenants_fault"]
     for tenant, why in seen["paused_tenants"].items():

@@ -31,7 +31,7 @@ SELECT DISTINCT v.doc_id, v.tenant FROM {vectors} v
 INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
 SELECT i.id, n.doc_id, nextval('revec.rev'), 'delete', 0, n.tenant
   FROM revec.index i CROSS JOIN unnest(%(ids)s::bigint[], %(tenants)s::text[]) AS n (doc_id, tenant)
- WHERE i.id = %(index)s AND i.writing
+ WHERE i.id = %(index)s AND i.writing AND i.writer = 'revec'
 ON CONFLICT DO NOTHING;
 
 -- name: chunk

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from revec.model.index import Index
+from revec.model.index import Index, Writer
 from revec.postgres import graphs, indexes, migrations
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import beside
@@ -64,16 +64,8 @@ async def _shared(database: Database, freshness: float) -> list[Breach]:
 
 
 async def _of_index(database: Database, index: Index, parameters: dict[str, Any]) -> list[Breach]:
-    queries = [
-        ("I1", SQL.whole_sets),
-        ("I2", SQL.orphans),
-        ("I2", SQL.tenants),
-        ("I3", SQL.vectors_right if index.place.is_here else SQL.doomed),
-    ]
-    if index.kind.is_approximate and index.place.is_here:
-        queries.append(("I4", SQL.index_sees))
     breaches: list[Breach] = []
-    for invariant, query in queries:
+    for invariant, query in _asked_of(index):
         try:
             async with database.transaction("worker") as conn:
                 if invariant == "I4":
@@ -85,6 +77,21 @@ async def _of_index(database: Database, index: Index, parameters: dict[str, Any]
     return breaches
 
 
+def _asked_of(index: Index) -> list[tuple[str, sql.SQL]]:
+    """What has to hold of it. A user's column may hold what was there before us, and have a graph of his own;
+    that it is complete is promised where we write it.
+    """
+    queries = [("I2", SQL.orphans), ("I2", SQL.tenants)]
+    if index.writer is Writer.REVEC:
+        queries.append(("I1", SQL.whole_sets))
+    if index.column is not None:
+        return queries
+    queries.append(("I3", SQL.vectors_right if index.place.is_here else SQL.doomed))
+    if index.kind.is_approximate and index.place.is_here:
+        queries.append(("I4", SQL.index_sees))
+    return queries
+
+
 async def _of_what_is_still_written(database: Database, breaches: list[Breach]) -> list[Breach]:
     """An index that was given up while we looked owes nothing any more."""
     async with database.transaction("worker") as conn:
@@ -94,6 +101,6 @@ async def _of_what_is_still_written(database: Database, breaches: list[Breach]) 
 
 async def _rows(conn: Connection, query: sql.SQL, index: Index, parameters: dict[str, Any]) -> list[Any]:
     vectors = sql.Identifier("revec", f"vectors_{index.id}")
-    to_itself = graphs.distance(index.kind, index.space.dims, sql.SQL("s.embedding"))
+    to_itself = graphs.distance(index, sql.SQL("s.embedding"))
     asked = query.format(vectors=vectors, to_itself=to_itself)
     return await (await conn.execute(asked, parameters)).fetchall()

@@ -97,6 +97,8 @@ class Commands:
                 approvals=approvals,
                 guard_dead=guard_dead,
             )
+            if plan.old and plan.old.column and (lost := plan.old.column.unverifiable):
+                await migrations.set_old_model(conn, migration, lost)
             if plan.course.batch_size:
                 await control.throttle(conn, plan.collection, claim=plan.course.batch_size, who=self.who)
             await migrations.tell(conn, migration, who=self.who, why=STARTED, evidence=plan.facts)

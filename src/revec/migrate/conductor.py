@@ -28,7 +28,7 @@ from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome
 from revec.observe import events
-from revec.postgres import collections, indexes, leases, migrations, shadows
+from revec.postgres import collections, indexes, leases, ledgers, migrations, shadows
 from revec.postgres.database import Connection, first_line, is_gone
 from revec.postgres.queries import beside
 from revec.work import queue
@@ -186,6 +186,8 @@ class Conductor:
             index = await indexes.register(conn, migration.collection_id, space, query, kind, place=place)
             await self._store.create(conn, index)
             await migrations.set_new_index(conn, migration, index.id)
+            if migration.old_index is not None:
+                await ledgers.take_over(conn, migration.old_index)
             await migrations.move(conn, migration, State.CAPTURING, who=CONDUCTOR, why=why)
         self._tell(migration, State.CAPTURING, why)
         await self._remember_sentinels(provider, index)

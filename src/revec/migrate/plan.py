@@ -72,7 +72,8 @@ async def plan(
         turns = await survey.turns(conn, collection, course)
         workers = len(await queue.workers(conn))
     at = store or (old.place.store if old else PG)
-    if old and (old.space.id, old.query, old.place.store) == (space.id, asking, at):
+    same = old is not None and (old.space.id, old.query, old.place.store) == (space.id, asking, at)
+    if old and same and old.column is None:  # a column of the user's may become a table of ours
         _require_other_kind(collection, old, kind)
     chosen, why = shape.kind_of(space, largest, kind) if at == PG else shape.native(at, kind)
     async with tools.database.transaction("worker") as conn:

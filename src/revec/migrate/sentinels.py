@@ -84,7 +84,8 @@ async def probe_old(database: Database, provider_for: ProviderFor, migration: Mi
     try:
         provider = await provider_for(old.space.address, old.space.dims)
         gone = await drift(database, provider, old)
-        if old.query.address != old.space.address:  # one of the family: it only has to answer
+        unknown = old.column is not None and old.column.unverifiable is not None  # it has no sentinels
+        if unknown or old.query.address != old.space.address:  # one of the family: it only has to answer
             await answers(await provider_for(old.query.address, old.space.dims))
     except RevecError as error:  # a missing key or package here is no better for a rollback from here
         gone = str(error)

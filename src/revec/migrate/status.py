@@ -15,7 +15,7 @@ from revec.migrate.way_back import NOTHING_LOST, way_back
 from revec.model.index import Collection, Index, Route
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, documents, guards, indexes, migrations, tenants
+from revec.postgres import bridges, collections, documents, guards, indexes, ledgers, migrations, tenants
 from revec.postgres.database import Connection, Database
 from revec.search import fusion
 from revec.search.fusion import Fusion
@@ -39,6 +39,7 @@ class IndexStatus:
     excluded: int
     bytes: int
     fault: str | None
+    column: dict[str, Any] | None = None  # of a user's table: its name, who writes it, what it lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,20 @@ async def _index(conn: Connection, store: Store, index: Index, route: Route) -> 
         excluded=excluded,
         bytes=await store.bytes_stored(conn, index),
         fault=index.fault,
+        column=await _column(conn, index),
     )
+
+
+async def _column(conn: Connection, index: Index) -> dict[str, Any] | None:
+    if index.column is None:
+        return None
+    return {
+        "name": f"{index.column.table}.{index.column.vector}",
+        "writer": str(index.writer),
+        "chosen": str(index.column.writer),
+        "behind": await ledgers.behind(conn, index),
+        "unverifiable": index.column.unverifiable,
+    }
 
 
 async def _migration(database: Database, migration: Migration, collection: Collection) -> dict[str, Any]:
@@ -278,6 +292,9 @@ def _rollback(migration: Migration, collection: Collection, written: list[IndexS
         old = next((each for each in written if each.role == "previous"), None)
         if old is not None and old.fault:
             return f"the old index is not written, a rollback would miss what came since: {old.fault}"
-        if old is not None and old.backlog:
+        if old is not None and old.column and old.column["behind"]:
+            behind, writer = old.column["behind"], old.column["writer"]
+            lost = f"{behind:,} documents would be stale: {writer} writes the column"
+        elif old is not None and old.backlog:
             lost = f"it would miss {old.backlog:,} documents for now ({old.oldest_seconds:.0f} s)"
     return way_back(migration.state, collection.name, first_fill=migration.is_first_fill, lost=lost)

@@ -16,7 +16,7 @@ from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
 from revec.observe.failpoints import failpoint
-from revec.postgres import bridges, collections, indexes, migrations, orders, overrides
+from revec.postgres import bridges, collections, indexes, ledgers, migrations, orders, overrides
 from revec.postgres.database import Connection
 from revec.search import fusion
 
@@ -103,7 +103,15 @@ class Switch:
                     f"rollback lost: {gone}. Queries could not be embedded for the old index; "
                     "`--now` rolls back all the same"
                 )
-        return await self._flip(migration, State.READY, why, {})
+        return await self._flip(migration, State.READY, why, {} if now else await self._missed(migration))
+
+    async def _missed(self, migration: Migration) -> dict[str, Any]:
+        """What a column that somebody else writes has no vectors for: said, and no reason to stay."""
+        assert migration.old_index is not None
+        async with self.tools.database.transaction() as conn:
+            old = await indexes.by_id(conn, migration.old_index)
+            behind = await ledgers.behind(conn, old)
+        return {"behind": behind} if behind else {}
 
     async def guarded_back(
         self, migration: Migration, why: str, evidence: dict[str, Any]

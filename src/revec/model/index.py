@@ -31,6 +31,33 @@ class Kind(StrEnum):
                 return -(-dims // 8)
 
 
+class Writer(StrEnum):
+    """Who brings vectors into an index."""
+
+    REVEC = "revec"  # documents make work for it
+    APP = "app"  # the user's application, in a column of its own table
+    NOBODY = "nobody"  # it stays as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a user's table that an index's vectors live in."""
+
+    source_id: int  # whose documents they are of
+    path: tuple[str, ...]  # schema and table
+    key: tuple[str, ...]  # the columns that are a document's key
+    key_types: tuple[str, ...]
+    vector: str  # the column's name
+    type: str  # vector or halfvec
+    operator: str | None  # by which a graph of the user's own is walked; None: there is none of use
+    writer: Writer  # as a person chose; REVEC counts from the first migration away from it
+    unverifiable: str | None = None  # why its model could not be asked
+
+    @property
+    def table(self) -> str:
+        return ".".join(self.path)
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     id: int
@@ -42,10 +69,13 @@ class Index:
     held: bool  # its work is not claimed (its table is being indexed)
     fault: str | None  # why its model's answers are not trusted; a person clears it
     place: Place = HERE
+    writer: Writer = Writer.REVEC  # at this moment
+    column: Column | None = None  # None: its vectors are in a table of ours, or elsewhere
 
     @property
     def name(self) -> str:
-        return f"{self.space.address}{self.place.suffix}#{self.id}"
+        suffix = self.place.suffix if self.column is None else "@column"
+        return f"{self.space.address}{suffix}#{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from revec.model.index import Kind
+from revec.model.index import Index, Kind
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
@@ -26,10 +26,15 @@ def elements(kind: Kind, dims: int) -> sql.Composed:
     return SQL.of_vectors.format()
 
 
-def distance(kind: Kind, dims: int, other: sql.Composable) -> sql.Composed:
-    """From a row's `embedding` to another vector, as the graph measures it."""
-    if kind is Kind.BINARY:
-        return SQL.between_signs.format(other=other, dims=dims)
+def distance(index: Index, other: sql.Composable) -> sql.Composed:
+    """From a row's `embedding` to another vector, as the graph measures it; a user's own graph is of the
+    column itself, and has an operator of its own.
+    """
+    if index.kind is Kind.BINARY:
+        return SQL.between_signs.format(other=other, dims=index.space.dims)
+    if index.column is not None and index.column.operator is not None:
+        operator, kind = sql.SQL(index.column.operator), sql.SQL(index.column.type)
+        return SQL.between_own.format(operator=operator, other=other, type=kind)
     return SQL.between_vectors.format(other=other)
 
 

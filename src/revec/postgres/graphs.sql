@@ -9,3 +9,6 @@ embedding <=> {other}
 
 -- name: between_signs
 binary_quantize(embedding)::bit({dims}) <~> binary_quantize({other})::bit({dims})
+
+-- name: between_own
+own {operator} {other}::{type}

@@ -9,7 +9,7 @@ from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
 from revec.model.errors import NotFound
-from revec.model.index import Early, Index, Kind, Route, Shadow
+from revec.model.index import Column, Early, Index, Kind, Route, Shadow, Writer
 from revec.model.migration import ABORTABLE, EARLY
 from revec.model.place import HERE, Place
 from revec.model.space import QueryRecipe, Space
@@ -25,7 +25,14 @@ async def put_space(conn: Connection, space: Space) -> None:
 
 
 async def register(
-    conn: Connection, collection_id: int, space: Space, query: QueryRecipe, kind: Kind, *, place: Place = HERE
+    conn: Connection,
+    collection_id: int,
+    space: Space,
+    query: QueryRecipe,
+    kind: Kind,
+    *,
+    place: Place = HERE,
+    writer: Writer = Writer.REVEC,
 ) -> Index:
     """From this commit on every document write makes work for the index: none falls between."""
     await conn.execute(SQL.barrier)
@@ -39,6 +46,7 @@ async def register(
                 "kind": kind,
                 "store": place.store,
                 "place": place.name,
+                "writer": writer,
             },
         )
     ).fetchone()
@@ -59,10 +67,10 @@ async def writing(conn: Connection, collection_id: int | None = None) -> list[In
     return [_index(row) for row in await rows.fetchall()]
 
 
-async def of_space(conn: Connection, space: Space) -> list[int]:
+async def of_space(conn: Connection, space: Space) -> list[Index]:
     """Those in this database."""
     rows = await conn.execute(SQL.of_space, {"space": space.id})
-    return [row.id for row in await rows.fetchall()]
+    return [_index(row) for row in await rows.fetchall()]
 
 
 async def elsewhere(conn: Connection, space: Space | None = None) -> list[Index]:
@@ -190,4 +198,20 @@ def _index(row: Any) -> Index:
         held=row.held,
         fault=row.fault,
         place=Place(row.store, row.place),
+        writer=Writer(row.writer),
+        column=None if row.adopted is None else _column(row.adopted),
+    )
+
+
+def _column(row: dict[str, Any]) -> Column:
+    return Column(
+        source_id=row["source_id"],
+        path=tuple(row["path"]),
+        key=tuple(row["key"]),
+        key_types=tuple(row["key_types"]),
+        vector=row["vector"],
+        type=row["type"],
+        operator=row["operator"],
+        writer=Writer(row["writer"]),
+        unverifiable=row["unverifiable"],
     )

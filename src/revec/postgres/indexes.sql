@@ -6,29 +6,34 @@ INSERT INTO revec.space (id, recipe) VALUES (%(id)s, %(recipe)s) ON CONFLICT DO 
 SELECT pg_advisory_xact_lock(hashtextextended('revec.document', 0));
 
 -- name: register
-INSERT INTO revec.index (collection_id, space_id, query, kind, store, place)
-VALUES (%(collection)s, %(space)s, %(query)s, %(kind)s, %(store)s, %(place)s) RETURNING id;
+INSERT INTO revec.index (collection_id, space_id, query, kind, store, place, writer)
+VALUES (%(collection)s, %(space)s, %(query)s, %(kind)s, %(store)s, %(place)s, %(writer)s) RETURNING id;
 
 -- name: by_id
-SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place
-  FROM revec.index i JOIN revec.space s ON s.id = i.space_id WHERE i.id = %(index)s;
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place,
+       i.writer, to_jsonb(a) AS adopted
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id LEFT JOIN revec.adopted a ON a.index_id = i.id WHERE i.id = %(index)s;
 
 -- name: writing
 -- All that is kept current.
-SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place
-  FROM revec.index i JOIN revec.space s ON s.id = i.space_id
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place,
+       i.writer, to_jsonb(a) AS adopted
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id LEFT JOIN revec.adopted a ON a.index_id = i.id
  WHERE i.writing AND (%(collection)s::int IS NULL OR i.collection_id = %(collection)s)
  ORDER BY i.id;
 
 -- name: of_space
--- Every table here that may hold a vector of this space already.
-SELECT id FROM revec.index
- WHERE space_id = %(space)s AND dropped_at IS NULL AND store = 'pg' ORDER BY id;
+-- Every index here that may hold a vector of this space already.
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place,
+       i.writer, to_jsonb(a) AS adopted
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id LEFT JOIN revec.adopted a ON a.index_id = i.id
+ WHERE i.space_id = %(space)s AND i.dropped_at IS NULL AND i.store = 'pg' ORDER BY i.id;
 
 -- name: elsewhere
 -- The indexes whose points lie in other stores: of one space, or all that are kept current.
-SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place
-  FROM revec.index i JOIN revec.space s ON s.id = i.space_id
+SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fault, i.store, i.place,
+       i.writer, to_jsonb(a) AS adopted
+  FROM revec.index i JOIN revec.space s ON s.id = i.space_id LEFT JOIN revec.adopted a ON a.index_id = i.id
  WHERE i.store <> 'pg' AND i.dropped_at IS NULL AND (%(space)s::text IS NULL OR i.space_id = %(space)s)
  ORDER BY i.id;
 
@@ -40,7 +45,7 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
 -- migration, nor after a rollback, nor while its model rests. And which index shadows the answers: of the two of
 -- a cutover the other one, unless it is written no more, or a person or a guard paused the migration.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, r.canary, r.share, i.id, s.recipe, i.query, i.kind,
-       i.writing, i.held, i.fault, i.store, i.place,
+       i.writing, i.held, i.fault, i.store, i.place, i.writer, to_jsonb(a) AS adopted,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
        (SELECT m.new_index FROM revec.migration m
          WHERE m.collection_id = c.id AND m.state = 'backfilling' AND m.paused_why IS NULL
@@ -56,6 +61,7 @@ SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, r.canary, r.share,
            WHEN r.share > 0 AND revec.place(r.canary, %(sticky)s::text) < r.share THEN r.canary
            ELSE r.serving END
        LEFT JOIN revec.space s ON s.id = i.space_id
+       LEFT JOIN revec.adopted a ON a.index_id = i.id
        LEFT JOIN revec.provider p ON p.model = i.query->>'address'
        LEFT JOIN LATERAL (
            SELECT b.migration_id, b.version

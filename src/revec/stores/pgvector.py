@@ -17,7 +17,7 @@ from revec.model.errors import NotFound
 from revec.model.filter import Filter, Operator
 from revec.model.index import Index, Kind
 from revec.model.space import BYTES_PER_DIM, Space
-from revec.postgres import filters, graphs, indexes
+from revec.postgres import filters, graphs, indexes, ledgers
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection, Database, role_of
 from revec.postgres.queries import Statement, beside
@@ -40,6 +40,7 @@ class PgVector(InThisDatabase):
     """The default store."""
 
     filters = frozenset(Operator)
+    draws = SQL  # where `sample` and `some` are, and `…_blocks` of large tables
 
     async def create(self, conn: Connection, index: Index) -> None:
         dims = sql.Literal(index.space.dims)
@@ -83,11 +84,12 @@ class PgVector(InThisDatabase):
         self, conn: Connection, space: Space, text_hashes: Sequence[bytes]
     ) -> dict[bytes, Vector]:
         found: dict[bytes, Vector] = {}
-        for index_id in await indexes.of_space(conn, space):
+        for index in await indexes.of_space(conn, space):
             missing = [text_hash for text_hash in text_hashes if text_hash not in found]
             if not missing:
                 break
-            query = SQL.known.format(vectors=_table_of(index_id))
+            sure = SQL.always if index.column is None else SQL.as_noted
+            query = SQL.known.format(vectors=_table(index), sure=sure)
             try:
                 async with conn.transaction():
                     rows = await conn.execute(query, {"hashes": missing}, binary=True)
@@ -171,21 +173,24 @@ class PgVector(InThisDatabase):
 
     async def sample(self, database: Database, index: Index, size: int) -> Sample:
         async with database.transaction("worker") as conn:
-            drawn = await self._drawn(conn, index, size, SQL.sample, SQL.sample_blocks)
+            drawn = await self._drawn(conn, index, size, self.draws.sample, self.draws.sample_blocks)
         return Sample([(row.doc_id, row.text_hash, row.embedding.to_numpy()) for row in drawn], len(drawn))
 
     async def some(self, conn: Connection, index: Index, size: int) -> list[int]:
-        return [row.doc_id for row in await self._drawn(conn, index, size, SQL.some, SQL.some_blocks)]
+        drawn = await self._drawn(conn, index, size, self.draws.some, self.draws.some_blocks)
+        return [row.doc_id for row in drawn]
 
     async def _drawn(
         self, conn: Connection, index: Index, size: int, of_all: sql.SQL, of_blocks: sql.SQL
     ) -> list[Any]:
-        counted = await (await conn.execute(SQL.rows, {"vectors": _name(index)})).fetchone()
+        named = {"vectors": _counted(index).as_string(conn)}
+        counted = await (await conn.execute(SQL.rows, named)).fetchone()
         rows = int(counted.rows) if counted else 0
         query = of_blocks if rows > SMALL_TABLE else of_all
         percent = min(100.0, 100 * 40 * size / max(1, rows))
         asked = {"size": size, "percent": percent}
-        return await (await conn.execute(query.format(vectors=_table(index)), asked, binary=True)).fetchall()
+        drawing = query.format(vectors=_table(index), counted=_counted(index))
+        return await (await conn.execute(drawing, asked, binary=True)).fetchall()
 
     async def build(self, conn: Connection, index: Index) -> None:
         if not index.kind.is_approximate:
@@ -216,7 +221,8 @@ class PgVector(InThisDatabase):
         return Build(valid=row.valid, running=row.running)
 
     async def bytes_stored(self, conn: Connection, index: Index) -> int:
-        row = await (await conn.execute(SQL.bytes, {"vectors": _name(index)})).fetchone()
+        named = {"vectors": _counted(index).as_string(conn)}
+        row = await (await conn.execute(SQL.bytes, named)).fetchone()
         assert row is not None
         return int(row.bytes)
 
@@ -318,7 +324,7 @@ async def _is_small(conn: Connection, index: Index, tenant: str | None) -> bool:
     """
     if tenant is None:
         return False
-    counting = SQL.is_small.format(vectors=_table(index))
+    counting = SQL.is_small.format(vectors=_counted(index))
     ((small,),) = await _asked(conn, index, counting, {"tenant": tenant, "most": SMALL_TENANT})
     return bool(small)
 
@@ -327,7 +333,7 @@ def _statement(
     scan: sql.SQL, index: Index, query: Vector, *, limit: int, tenant: str | None, where: Filter | None
 ) -> Statement:
     matching, parameters = filters.among(where)
-    nearness = graphs.distance(index.kind, index.space.dims, sql.SQL("%(query)b"))
+    nearness = graphs.distance(index, sql.SQL("%(query)b"))
     asked = {"query": HalfVector(half(query)), "tenant": tenant, "limit": limit}
     composed = scan.format(vectors=_table(index), matching=matching, nearness=nearness)
     return Statement(composed, asked | parameters)
@@ -354,8 +360,9 @@ def _ann(index: Index) -> str:
 
 
 def _table(index: Index) -> sql.Identifier:
-    return _table_of(index.id)
+    return sql.Identifier("revec", f"vectors_{index.id}")
 
 
-def _table_of(index_id: int) -> sql.Identifier:
-    return sql.Identifier("revec", f"vectors_{index_id}")
+def _counted(index: Index) -> sql.Identifier:
+    """Where its rows are counted: of a column by its ledger, without a look at the user's table."""
+    return _table(index) if index.column is None else ledgers.table(index)

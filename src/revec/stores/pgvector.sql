@@ -41,7 +41,15 @@ DELETE FROM {vectors} WHERE doc_id = ANY (%(ids)b::bigint[]);
 
 -- name: known
 SELECT DISTINCT ON (text_hash) text_hash, embedding FROM {vectors}
- WHERE text_hash = ANY (%(hashes)b::bytea[]) ORDER BY text_hash;
+ WHERE text_hash = ANY (%(hashes)b::bytea[]) AND {sure} ORDER BY text_hash;
+
+-- name: always
+true
+
+-- name: as_noted
+-- A column that the application writes may be ahead of what its ledger says: another text's vector would be
+-- copied, for good.
+is_noted
 
 -- name: scan
 -- Documents, not chunks: the nearest chunk speaks for its document. Which rows are near enough to be

@@ -139,7 +139,8 @@ SELECT count(*) AS open, count(*) FILTER (WHERE w.lease_until > now()) AS in_han
 -- Documents that somebody waits for: work that is there becomes as urgent, never less, and what is claimed
 -- or being written is left alone. The index's row is locked, so that nobody retires it in between.
 WITH wanted AS MATERIALIZED (
-    SELECT i.id, i.collection_id FROM revec.index i WHERE i.id = %(index)s AND i.writing FOR SHARE
+    SELECT i.id, i.collection_id FROM revec.index i
+     WHERE i.id = %(index)s AND i.writing AND i.writer = 'revec' FOR SHARE
 ), less_urgent AS MATERIALIZED (
     SELECT w.doc_id FROM wanted JOIN revec.work w ON w.index_id = wanted.id
      WHERE w.doc_id = ANY (%(ids)s::bigint[]) AND w.lane > %(lane)s AND w.action = 'embed'

@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def locks(self) -> list[str]:
-        return shape.locks(self.kind, self.space.dims, self.place)
+        return shape.locks(self.kind, self.space.dims, self.place, self.old)
 
     @property
     def sql(self) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from revec.model.errors import BadInput
-from revec.model.index import Index, Kind
+from revec.model.index import Index, Kind, Writer
 from revec.model.place import Place
 from revec.model.space import BYTES_PER_DIM, MAX_HNSW_DIMS, Space
 from revec.postgres import graphs
@@ -134,21 +134,39 @@ def statements(kind: Kind, dims: int, place: Place, old: Index | None) -> list[s
         table,
         *_build(kind, dims, place),
         "UPDATE revec.route SET serving = N, previous = … WHERE collection_id = … AND epoch = …",
-        *([f"DROP TABLE revec.vectors_{old.id}"] if old else []),
+        *([_goodbye(old)] if old else []),
     ]
 
 
-def locks(kind: Kind, dims: int, place: Place) -> list[str]:
+def _goodbye(old: Index) -> str:
+    """What becomes of the old index in the end."""
+    if old.column is None:
+        return f"DROP TABLE revec.vectors_{old.id}"
+    kept = f"{old.column.table}.{old.column.vector} stays as it is"
+    return f"DROP VIEW revec.vectors_{old.id}; DROP TABLE revec.ledger_{old.id} ({kept})"
+
+
+def locks(kind: Kind, dims: int, place: Place, old: Index | None) -> list[str]:
     built = (
         "the approximate index is built on a table that nobody reads or writes meanwhile; "
         "new work for it waits, the serving index goes on"
     )
     return [
-        "none on your tables, at no time",
+        _on_their_tables(old),
         "registering: revec.document waits for its writers in flight, at most 2 s a try",
         *([built] if _build(kind, dims, place) else []),
         "cutover and rollback: one row of revec.route",
     ]
+
+
+def _on_their_tables(old: Index | None) -> str:
+    column = old.column if old else None
+    if column is None or column.writer is not Writer.REVEC:
+        return "none on your tables, at no time"
+    return (
+        f"rows of {column.table}, where a document changes: its vector is written there too, at most 16 "
+        "rows at a time and none that you hold"
+    )
 
 
 def _build(kind: Kind, dims: int, place: Place) -> list[str]:
