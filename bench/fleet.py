@@ -264,7 +264,7 @@ def leased_payments(settings: Settings, hand: Hand) -> set[tuple[bytes, str]]:
 
 def is_filling(settings: Settings) -> bool:
     with psycopg.connect(settings.dsn or "", autocommit=True) as conn:
-        row = conn.execute("SELECT state FROM revec.migration").fetchone()
+        row = conn.execute("SELECT state FROM revec.migration ORDER BY id DESC LIMIT 1").fetchone()
         return row is not None and row[0] in {"planned", "capturing", "backfilling"}
 
 

@@ -17,8 +17,9 @@ import psycopg
 from revec.capture import discover
 from revec.capture.discover import Found
 from revec.capture.mapping import Mapping
-from revec.migrate import plan, sentinels
+from revec.migrate import sentinels
 from revec.migrate.gates.base import Tools
+from revec.migrate.planning.recipe import recipe
 from revec.model.document import rendered
 from revec.model.errors import AnswerInvalid, BadInput, ProviderError, Refused, Unavailable
 from revec.model.index import Collection, Column, Index, Kind, Writer
@@ -173,7 +174,7 @@ async def looked_at(
     dims = dims_of(found, rows)
     is_unit = all(abs(float(np.linalg.norm(_numbers(row.own))) - 1) < UNIT for row in rows)
     try:
-        space, query = await plan.recipe(provider)
+        space, query = await recipe(provider)
         _require_dims(found, space, dims)
         if not is_unit:  # as somebody else stored them: another space than that of the vectors that we would
             space = replace(space, normalise=False)
