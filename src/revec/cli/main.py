@@ -18,6 +18,7 @@ from revec.cli import (
     providers,
     queue,
     reading,
+    runbook,
     serving,
     shadow,
     status,
@@ -56,6 +57,7 @@ def build() -> cyclopts.App:
         stores,
         keys,
         serving,
+        runbook,
     )
     for module in modules:
         module.register(app)
