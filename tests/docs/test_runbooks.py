@@ -41,6 +41,7 @@ body = "body"
 tenant = "account"
 """
 SLOW = 120.0  # seconds that no command takes
+WORDS = re.compile(rf"\b(?:{'|'.join(runbook.WORDS)})\b")
 ONLY_OURS = re.compile(r"revec (?!worker)[^|<>$&;#]*")
 
 
@@ -135,30 +136,29 @@ class Place:
     def serving(self) -> str:
         return self.sql("SELECT serving FROM revec.route")[0][0]
 
-    def play(self, book: str, moments: dict[tuple[str, ...], Callable[[], None]], **known: str) -> list[Step]:
-        """All of its steps; before those of a heading, what life has happen there."""
-        filled = self.page(book, **known)
-        steps = steps_of(filled)
-        assert steps
-        missing = moments.keys() - {step.under for step in steps}
-        assert not missing, f"{book} has no commands under {missing}"
-        before: tuple[str, ...] = ()
-        for step in steps:
-            if step.under != before and step.under in moments:
-                moments[step.under]()
-            before = step.under
-            self.step(step)
-        return steps
+    def play(self, book: str, moments: dict[tuple[str, ...], Callable[[], None]], **known: str) -> None:
+        """All of its steps; before those of a heading, what life has happen there.
 
-    def page(self, book: str, **known: str) -> str:
-        """As `revec runbook` prints it now; what is not known yet is taken from the test."""
-        told = [f"--{name} {value}" for name, value in known.items() if name in {"to", "store"}]
-        text = self.run(f"revec runbook {book} articles {' '.join(told)}".strip())
-        text = runbook.filled(text, {name.upper(): value for name, value in known.items()})
-        commands = "\n".join(step.command for step in steps_of(text))
-        left = re.findall(rf"\b(?:{'|'.join(runbook.WORDS)})\b", commands)
-        assert not left, f"{book}: what is {left}?"
-        return text
+        The page is printed anew for each heading, as it would be: by then there are names that were not known.
+        """
+        headings = list(dict.fromkeys(step.under for step in steps_of(runbook.read(book))))
+        assert headings
+        assert moments.keys() <= set(headings)
+        for heading in headings:
+            moments.get(heading, lambda: None)()
+            for step in self.page(book, heading, **known):
+                self.step(step)
+
+    def page(self, book: str, heading: tuple[str, ...], **known: str) -> list[Step]:
+        """The steps of a heading as `revec runbook` prints them now."""
+        told = "".join(f" --{name} '{value}'" for name, value in known.items())
+        of = " articles" if self.sql("SELECT FROM revec.collection") else ""
+        steps = [
+            step for step in steps_of(self.run(f"revec runbook {book}{of}{told}")) if step.under == heading
+        ]
+        left = [word for step in steps for word in WORDS.findall(step.command)]
+        assert not left, f"{book}, {heading}: nobody said what {left} is"
+        return steps
 
 
 @pytest.fixture
@@ -229,25 +229,33 @@ def test_another_store(place: Place, other_dsn: str) -> None:
     """The vectors are copied to another PostgreSQL and leave this one."""
     place.captured()
     store = places.url_of(other_dsn)
-    place.play("store-change", {}, store=f"'{store}'", new_index="2", old_index="1")
+    place.play("store-change", {}, store=store)
     assert place.serving() == 2
-    assert store.partition("?")[0].rpartition("/")[2] in place.run("revec stores list")
+    assert "other_" in place.said["revec stores list"]
+    assert " pg " not in place.said["revec stores list"]
 
 
 def test_from_synchronous_to_the_queue(place: Place) -> None:
     """The table is captured; a text that is refused becomes a dead letter, and then goes in."""
     (place.folder / "revec.toml").write_text(MAPPING.format(model=OLD))
     place.sql(TABLE)
-    place.loopback.fault("refuse", times=None, match="number 7")
-    known = {"collection": "articles", "source": "public.articles"}
-    for step in steps_of(
-        runbook.filled(runbook.read("sync-to-queue"), {k.upper(): v for k, v in known.items()})
-    ):
-        if step.command == "revec queue retry articles":
-            assert "not to our taste" in place.said["revec queue list articles"]
-            place.loopback.clear()
-        place.step(step)
+
+    def refused() -> None:
+        place.loopback.fault("refuse", times=None, match="dragons")
+        place.sql("UPDATE public.articles SET body = 'here be dragons' WHERE id = 7")
+        place.run("revec worker --drain --quiet", code=1)
+
+    def taken() -> None:
+        assert "not to our taste" in place.said["revec queue list articles"]
+        place.loopback.clear()
+
+    place.play(
+        "sync-to-queue",
+        {("A text is refused",): refused, ("A text is refused", "The provider takes it"): taken},
+        source="public.articles",
+    )
     assert "no dead letters" in place.said["revec queue list articles"]
+    assert "retry_success" in place.said["revec queue list articles --settled"]
 
 
 def test_a_fleet_of_tenants(place: Place) -> None:
@@ -268,23 +276,41 @@ def test_emergencies(place: Place) -> None:
         place.run(f"revec start articles --to {NEW} --budget 25")
 
     def no_quota() -> None:
-        place.run("revec abort articles --yes")
-        place.run("revec worker --drain --quiet")
+        given_up()
         place.run(f"revec start articles --to {CUT} --budget 25")
+        place.sql("UPDATE revec.migration SET paused_why = 'the budget of $25 is used up'")
         loopback.fault("quota", times=None)
-        place.run("revec search articles anything")
 
     def down() -> None:
+        assert "ready" in place.said["revec status articles"]
         loopback.fault("503", times=None)
 
     def drifted() -> None:
+        given_up()
         loopback.fault("drift", times=None)
+        place.sql("UPDATE revec.index SET watched_at = '-infinity'")
+        place.run("revec worker --drain --quiet", code=1)
 
-    def gone_rows() -> None:
+    def taken_back() -> None:
+        assert "is no longer the model" in place.said["revec status articles"]
+        loopback.clear()
+
+    def changed_unseen() -> None:
+        assert "PASSED" in place.said["revec verify articles"]
         place.sql("SET session_replication_role = replica", "DELETE FROM public.articles WHERE id = 1")
+        place.sql(
+            "SET session_replication_role = replica",
+            "UPDATE public.articles SET body = 'dragons, unseen' WHERE id = 2",
+        )
 
     def switched_off() -> None:
-        loopback.fault("404", times=None, match="ada")
+        assert [("dragons, unseen",)] == place.sql("SELECT body FROM revec.document WHERE key = '2'")
+        assert place.sql("SELECT count(*) FROM revec.document") == [(ROWS - 1,)]
+        loopback.fault("404", times=None, match="reset")
+
+    def given_up() -> None:
+        place.run("revec abort articles --yes")
+        place.run("revec worker --drain --quiet")
 
     place.play(
         "emergency",
@@ -294,8 +320,10 @@ def test_emergencies(place: Place) -> None:
             ("The quota or the budget is used up", "Paid"): loopback.clear,
             ("The provider is down",): down,
             ("The provider is down", "Back"): loopback.clear,
-            ("The model is another one under the same name", "Taken back"): loopback.clear,
-            ("Rows that no trigger told of",): gone_rows,
+            ("The model is another one under the same name",): drifted,
+            ("The model is another one under the same name", "Taken back"): taken_back,
+            ("Rows that no trigger told of",): changed_unseen,
+            ("The model was switched off",): switched_off,
         },
         to=NEW,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from revec.cli.door import Exit, of_collection, out
+from revec.cli.door import Exit, err, of_collection, out
 from revec.model.errors import NotFound
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ async def runbook(
     *,
     to: Annotated[str | None, Parameter(help="The model of a migration that is not begun yet.")] = None,
     store: Annotated[str | None, Parameter(help="The store that it moves to.")] = None,
+    source: Annotated[str | None, Parameter(help="The table, where it has several or none yet.")] = None,
 ) -> int:
     """Print what to do, step by step; without a name, for what there is a page.
 
@@ -47,11 +49,11 @@ async def runbook(
         for name in names():
             out.print(f"{name:18}{read(name).splitlines()[2]}", markup=False)
         return Exit.DONE
-    text, known = read(book), {"NEW_MODEL": to, "STORE": store}
+    text, known = read(book), dict[str, str | None]()
     if collection is not None:
-        async with of_collection(collection) as (app, made):
-            known = await names_of(app, made) | {word: said for word, said in known.items() if said}
-    out.print(filled(text, known), markup=False)
+        known = await known_of(collection)
+    said = {"NEW_MODEL": to, "STORE": store, "SOURCE": source}
+    out.print(filled(text, known | {word: value for word, value in said.items() if value}), markup=False)
     return Exit.DONE
 
 
@@ -70,8 +72,19 @@ def read(book: str) -> str:
 
 
 def filled(text: str, known: Mapping[str, str | None]) -> str:
-    """The page with the words that are known replaced."""
-    return re.sub(rf"\b({'|'.join(WORDS)})\b", lambda word: known.get(word[0]) or word[0], text)
+    """The page with the words that are known replaced, as a shell takes them."""
+    words = {word: shlex.quote(value) for word, value in known.items() if value}
+    return re.sub(rf"\b({'|'.join(WORDS)})\b", lambda word: words.get(word[0], word[0]), text)
+
+
+async def known_of(collection: str) -> dict[str, str | None]:
+    """What stands for the words; of a collection that is still to be made, its name."""
+    try:
+        async with of_collection(collection) as (app, made):
+            return await names_of(app, made)
+    except NotFound:
+        err.print(f"There is no collection {collection} yet: more than its name is not known.", markup=False)
+        return {"COLLECTION": collection}
 
 
 async def names_of(app: App, collection: Collection) -> dict[str, str | None]:
