@@ -152,10 +152,8 @@ class Place:
     def page(self, book: str, heading: tuple[str, ...], **known: str) -> list[Step]:
         """The steps of a heading as `revec runbook` prints them now."""
         told = "".join(f" --{name} '{value}'" for name, value in known.items())
-        of = " articles" if self.sql("SELECT FROM revec.collection") else ""
-        steps = [
-            step for step in steps_of(self.run(f"revec runbook {book}{of}{told}")) if step.under == heading
-        ]
+        printed = self.run(f"revec runbook {book} articles{told}")
+        steps = [step for step in steps_of(printed) if step.under == heading]
         left = [word for step in steps for word in WORDS.findall(step.command)]
         assert not left, f"{book}, {heading}: nobody said what {left} is"
         return steps
@@ -288,7 +286,7 @@ def test_emergencies(place: Place) -> None:
     def drifted() -> None:
         given_up()
         loopback.fault("drift", times=None)
-        place.sql("UPDATE revec.index SET watched_at = '-infinity'")
+        place.sql("UPDATE revec.space SET checked_at = '-infinity'")
         place.run("revec worker --drain --quiet", code=1)
 
     def taken_back() -> None:
@@ -304,9 +302,9 @@ def test_emergencies(place: Place) -> None:
         )
 
     def switched_off() -> None:
-        assert [("dragons, unseen",)] == place.sql("SELECT body FROM revec.document WHERE key = '2'")
+        assert place.sql("SELECT body FROM revec.document WHERE key = '2'") == [("dragons, unseen",)]
         assert place.sql("SELECT count(*) FROM revec.document") == [(ROWS - 1,)]
-        loopback.fault("404", times=None, match="reset")
+        loopback.fault("404", times=None, model=OLD.partition(":")[2])
 
     def given_up() -> None:
         place.run("revec abort articles --yes")
