@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest_asyncio
 from psycopg.conninfo import conninfo_to_dict
 
 from revec.app import App
+from revec.migrate import outlook
 from revec.settings import Settings
 from tests import places, servers
 from tests.copies import Copies
@@ -23,6 +25,7 @@ pytest_plugins = ["tests.faults.report"]
 SERVICES = ("OPENAI_", "GEMINI_", "GOOGLE_", "COHERE_", "CO_API_", "VOYAGE_")
 MODES = ("embedded", "pooler", "owner")
 TRIALS = int(os.environ.get("REVEC_TRIALS", "3"))
+LOOK_AGAIN = 0.5  # seconds
 
 RIGHTLY_SKIPPED = (  # also as root, who can install whatever is missing
     "root may write anywhere",
@@ -160,6 +163,12 @@ def settings_for(dsn: str, url: str, **more: object) -> Settings:
     return Settings(
         **{"dsn": dsn, "openai_base_url": url, "openai_api_key": "k", **gemini, **quick, **here, **more}  # type: ignore[arg-type]
     )
+
+
+@pytest.fixture(autouse=True)
+def look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that cannot tell yet is looked at again soon: nothing here takes seconds to settle."""
+    monkeypatch.setattr(outlook, "VERIFY_EVERY", timedelta(seconds=LOOK_AGAIN))
 
 
 @pytest_asyncio.fixture

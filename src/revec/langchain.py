@@ -24,7 +24,7 @@ class RevecRetriever(BaseRetriever):
     """Documents of one collection, as LangChain has them.
 
     `invoke` wants a client that is not async (`revec.connect(…).sync()`), `ainvoke` takes either. Both take
-    `k`, `mode`, `filter` and `tenant` of one call; anything else is refused.
+    `k`, `mode`, `filter`, `tenant` and `sticky` of one call; anything else is refused.
     """
 
     client: Client | SyncClient

@@ -14,8 +14,10 @@ import revec
 from revec import errors
 from revec.app import App
 from revec.client import shapes
+from revec.migrate.canary import Wanted
 from revec.model import index, limits, reading
 from revec.model.access import Role
+from revec.postgres import collections
 from revec.search import legs
 from revec.web import bodies
 from tests import loopback as fake
@@ -53,6 +55,28 @@ async def test_hits_with_their_contents(
     assert found.hits
     assert [(hit.text, hit.metadata) for hit in found.hits] == [(one.text, one.metadata) for one in kept]
     assert {hit.text for hit in found.hits} != {""}
+
+
+async def test_who_says_the_same_is_answered_by_the_same_index(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the users see the new index, whichever question they ask and whichever way they take."""
+    await notes(app)
+    async with app.database.transaction() as conn:
+        made = await collections.named(conn, "notes")
+    await app.start(made, steps.NEW)
+    await steps.drain(app)
+    await app.commands.canary.show(made, Wanted(share=0.5), why="test")
+    answered: dict[str, set[str]] = {}
+    async with both(app, monkeypatch) as clients:
+        for user in (f"user {n}" for n in range(12)):
+            for query in ("wing", "zebra"):
+                found = await same(clients, lambda c, q=query, u=user: c.search("notes", q, sticky=u))
+                answered.setdefault(user, set()).add(found.index)
+            found = await same(clients, lambda c, u=user: c.similar("notes", text="wing", sticky=u))
+            answered[user].add(found.index)
+    assert {len(indexes) for indexes in answered.values()} == {1}
+    assert len(set.union(*answered.values())) == 2
 
 
 async def test_contents_have_an_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import Forked
 from tests.loopback import Loopback
 
+COMMAND = "from revec.cli.main import main; main()"
 CRANFIELD = Path(__file__).parents[3] / "shared" / "data" / "cranfield"
 WORDS = ("wing", "boundary", "layer", "heat", "flow", "shock", "pressure", "cone", "jet", "plate")
 
@@ -35,16 +37,15 @@ class Shell:
         self.environment = {**kept, "REVEC_IDLE": "0.02", "REVEC_REQUEST_DEADLINE": "1", **environment}
 
     def run(self, *arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "revec.cli.main", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as place:
+            said, out, err = (Path(place) / name for name in ("in", "out", "err"))
+            said.write_text(stdin)
+            process = Forked.started(
+                COMMAND, arguments, cwd=self.folder, env=self.environment, out=out, err=err, said=said
+            )
+            ended = process.join(240)
+            assert ended is not None, f"{arguments}: still runs"
+            done = subprocess.CompletedProcess(arguments, ended, out.read_text(), err.read_text())
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done

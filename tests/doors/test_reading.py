@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,10 +46,21 @@ def test_without_numpy_a_sentence_says_what_to_install(revec: Shell, tmp_path: P
     """As after a bare `pip install revec`: what reckons with vectors says so, everything else goes on."""
     absent = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')"
     (tmp_path / "numpy.py").write_text(absent)
-    needed = "needs an optional package: pip install 'revec[local]'"
-    assert needed in revec("similar", "c", "--id", "0", code=1)
-    assert ids(revec.json("search", "c", "text 3", "--mode", "lexical", "-k", "1")) == {"3"}
-    assert "finished" in revec("history", "c")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        """It imports anew."""
+        command = [sys.executable, "-m", "revec.cli.main", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=revec.environment, capture_output=True, text=True, check=False
+        )
+
+    refused = run("similar", "c", "--id", "0")
+    assert refused.returncode == 1
+    assert "needs an optional package: pip install 'revec[local]'" in refused.stderr
+    assert ids(json.loads(run("search", "c", "text 3", "--mode", "lexical", "-k", "1", "--json").stdout)) == {
+        "3"
+    }
+    assert "finished" in run("history", "c").stdout
 
 
 def test_what_is_similar(revec: Shell, tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ from revec.model.document import Draft, text_hash
 from revec.model.index import Collection, Kind
 from revec.postgres import collections
 from tests import servers, steps
-from tests.conftest import TRIALS, settings_for
+from tests.conftest import LOOK_AGAIN, TRIALS, settings_for
 from tests.copies import Copies
+from tests.forked import Forked
 from tests.loopback import Loopback
 
 FILLED, READY = "faults_filled", "faults_ready"  # databases to copy: one index, one more ready
@@ -47,7 +48,11 @@ POLL = 0.02  # seconds between looks for a signal
 
 COMMAND = "import sys; from revec.cli.main import main; main()"
 SMALL_PAGES = (
-    f"from revec.migrate import backfill; backfill.PAGE, backfill.WINDOW = {PAGE}, {2 * PAGE}; " + COMMAND
+    f"from revec.migrate import backfill; backfill.PAGE, backfill.WINDOW = {PAGE}, {2 * PAGE}; "
+    "from revec.stores import upkeep; upkeep.LEASE = 1.0; "
+    "from revec.work import worker; worker.BEAT_EVERY = 1.0; "
+    f"from revec.migrate import outlook; outlook.VERIFY_EVERY = outlook.timedelta(seconds={LOOK_AGAIN}); "
+    + COMMAND
 )
 
 _numbers = count(1)
@@ -60,7 +65,7 @@ _numbers = count(1)
 class Command:
     """`revec …` in a process of its own, in a folder of its own."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     log: Path
 
     @property
@@ -93,23 +98,19 @@ class Command:
 
 
 @asynccontextmanager
-async def commands(folder: Path, **environment: str) -> AsyncIterator[Callable[..., Any]]:
-    """Start commands; what is left of them is killed at the end."""
+async def commands(
+    folder: Path, *, forked: bool = True, **environment: str
+) -> AsyncIterator[Callable[..., Any]]:
+    """Start commands; what is left of them is killed at the end. Not `forked`: they import what they need."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     running: list[Command] = []
 
     async def start(*arguments: str, code: str = COMMAND, **more: str) -> Command:
         place = Path(tempfile.mkdtemp(dir=folder))
         log = place.with_suffix(".log")
-        with log.open("wb") as said:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", code, *arguments),
-                cwd=place,
-                env={**kept, "HOME": str(place), **environment, **more},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-            )
+        env = {**kept, "HOME": str(place), **environment, **more}
+        log.touch()
+        process = await (_forked if forked else _spawned)(code, arguments, place, env, log)
         running.append(Command(process, log))
         return running[-1]
 
@@ -118,6 +119,26 @@ async def commands(folder: Path, **environment: str) -> AsyncIterator[Callable[.
     finally:
         for command in running:
             await command.killed()
+
+
+async def _forked(
+    code: str, arguments: tuple[str, ...], place: Path, env: dict[str, str], log: Path
+) -> Forked:
+    return await asyncio.to_thread(Forked.started, code, arguments, cwd=place, env=env, out=log)
+
+
+async def _spawned(
+    code: str, arguments: tuple[str, ...], place: Path, env: dict[str, str], log: Path
+) -> asyncio.subprocess.Process:
+    with log.open("wb") as said:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", code, *arguments),
+            cwd=place,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
 
 
 # --- writers --------------------------------------------------------------------------------------

@@ -271,11 +271,11 @@ async def test_resume_lifts_everything_that_holds(ready: world.At, loopback: Loo
     assert lifted == [
         "the fault of openai:fake-b-96#2: nonsense",
         "the pause: lunch",
-        "the hold: p95",
         "the failed verdict of fidelity: the vendor confirmed",
     ]
     told = (await world.history(app, made))[-1]
     assert "the vendor confirmed" in told.why
+    assert await app.commands.resume(made) == ["the hold: p95"]
     await app.commands.verify(made)
     await app.commands.switch.cutover(made, why="test")
 

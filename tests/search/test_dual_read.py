@@ -321,6 +321,22 @@ async def test_a_full_queue_drops_and_counts(
     assert len(await shadowed.observed(app)) == taken
 
 
+async def test_the_first_questions_of_many_tenants_leave_room(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are observed while there is little to do, and nobody calls it a loss when they are not."""
+    await compared(app, rate=1e-9)
+    monkeypatch.setattr(dual_read, "MOST_WAITING", 8)
+    app.dual_reader._deadline = 0.5
+    app.dual_reader._store = Candidate(app.store, _hangs)
+    for number, query in enumerate(shadowed.questions(10)):
+        await app.retriever.search("c", query, tenant=f"tenant {number}")
+    assert len(app.dual_reader._waiting) <= 2
+    await shadowed.settled(app)
+    assert len(await shadowed.observed(app)) >= 2
+    assert await shadowed.shed(app) == (0, 0)
+
+
 async def test_offering_costs_microseconds_and_raises_nothing(app: App, loopback: Loopback) -> None:
     """Also where what it is offered makes no sense."""
     await compared(app)

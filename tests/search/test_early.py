@@ -25,7 +25,7 @@ from revec.model.reading import Mode, Reading
 from revec.postgres import bridges, indexes
 from revec.search import bridge, early, ways
 from revec.stores import pgvector
-from revec.work import calls, demand, pack, queue
+from revec.work import calls, demand, pack, queue, worker
 from revec.work.demand import Demand, Unmet
 from tests import loopback as fake
 from tests import steps
@@ -833,9 +833,10 @@ async def test_the_jit_lane_waits_while_the_migration_is_paused(app: App, loopba
     ],
 )
 async def test_a_search_killed_in_the_middle_leaves_nothing_broken(
-    app: App, loopback: Loopback, tmp_path: Path, place: str
+    app: App, loopback: Loopback, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`kill -9` of the searching process: a worker finishes, and pays again at most for what was in flight."""
+    monkeypatch.setattr(worker, "BEAT_EVERY", 0.5)  # a worker looks for rights to pay that ran out
     made = await half(app)
     environment = {"REVEC_DSN": app.database.dsn, "OPENAI_BASE_URL": loopback.url, "OPENAI_API_KEY": "k"}
     hit = tmp_path / "hit"

@@ -62,7 +62,7 @@ async def long_texts(app: App) -> AsyncIterator[Collection]:
 @pytest_asyncio.fixture
 async def start(app: App, loopback: Loopback, tmp_path: Path) -> AsyncIterator[Any]:
     async with commands(
-        tmp_path, REVEC_DSN=app.database.dsn, OPENAI_BASE_URL=loopback.url, OPENAI_API_KEY="k"
+        tmp_path, forked=False, REVEC_DSN=app.database.dsn, OPENAI_BASE_URL=loopback.url, OPENAI_API_KEY="k"
     ) as start:
         yield start
 

@@ -355,7 +355,11 @@ async def cutover(
     yes: Yes = False,
     at: Annotated[str | None, Parameter(help="Not now: 2026-12-01T03:00. A worker does it.")] = None,
     cancel: Annotated[bool, Parameter(help="Take back what was ordered and is not done.")] = False,
-    reason: Why = "cut over",
+    override: Annotated[
+        tuple[str, ...],
+        Parameter(help="A required gate that counts as passed; wants a --reason."),
+    ] = (),
+    reason: Why = "",
     json: Json = False,
 ) -> int:
     """Serve the new index: one row, no lock, no restart. The old one stays current."""
@@ -369,7 +373,9 @@ async def cutover(
         if fused and not json:
             out.print(f"{fused}.", markup=False)
         confirmed(f"Users of {name} will be served by the new index", name, yes=yes)
-        came_of_it = await app.commands.orders.cutover(collection, why=reason, at=hour)
+        if override:
+            await app.commands.override(collection, override, reason)
+        came_of_it = await app.commands.orders.cutover(collection, why=reason or "cut over", at=hour)
         index = await app.serving(name)
     if not isinstance(came_of_it, tuple):
         ordered = told(name, came_of_it)

@@ -60,11 +60,13 @@ class Client:
         mode: How = Mode.HYBRID,
         filter: Mapping[str, Any] | str | None = None,  # noqa: A002 - what it is called everywhere
         tenant: Whose = None,
+        sticky: str | None = None,
         contents: bool = False,
     ) -> Answer:
         """The k best documents by meaning and by words; for an empty query the ones written last.
 
-        With `contents` each hit has its text and metadata.
+        With `contents` each hit has its text and metadata. Whoever says the same `sticky`, a user's id for
+        example, is answered by the same index while a canary shows another one to a share of the users.
         """
         asked = Search(
             collection=checks.name("a collection's name", collection),
@@ -73,6 +75,7 @@ class Client:
             mode=checks.mode(mode),
             filter=checks.filter_of(filter),
             whose=self._whose(tenant),
+            sticky=_sticky(sticky),
             contents=contents,
         )
         return await self._open_way.search(asked)
@@ -90,6 +93,7 @@ class Client:
         threshold: float | None = None,
         filter: Mapping[str, Any] | str | None = None,  # noqa: A002
         tenant: Whose = None,
+        sticky: str | None = None,
     ) -> Answer:
         """The k documents most similar to a document, a text, or a vector of the space that serves.
 
@@ -108,6 +112,7 @@ class Client:
             threshold=checks.threshold(threshold),
             filter=checks.filter_of(filter),
             whose=self._whose(tenant),
+            sticky=_sticky(sticky),
         )
         return await self._open_way.similar(asked)
 
@@ -168,6 +173,10 @@ class Client:
         labels = {} if own is None else {"tenant": own}
         said = checks.several(list(documents))
         return all_drafted({**labels, **one} if isinstance(one, Mapping) else one for one in said)
+
+
+def _sticky(said: str | None) -> str | None:
+    return None if said is None else checks.name("the sticky key", said)
 
 
 def _tenant(whose: Whose) -> Whose:

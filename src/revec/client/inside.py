@@ -49,6 +49,7 @@ class Inside:
                 mode=asked.mode,
                 where=_where(asked.filter),
                 contents=asked.contents,
+                sticky=asked.sticky,
             )
         return _answer(reading)
 
@@ -60,6 +61,7 @@ class Inside:
                 tenant=_tenant(asked.whose),
                 threshold=asked.threshold,
                 where=_where(asked.filter),
+                sticky=asked.sticky,
             )
         return _answer(reading)
 

@@ -86,14 +86,14 @@ class Remote:
     async def search(self, asked: Search) -> Answer:
         """By POST: no access log on the way keeps the question."""
         body = {"q": asked.query, "k": asked.k, "mode": asked.mode, "contents": asked.contents}
-        body |= _said(filter=asked.filter, tenant=_tenant(asked.whose))
+        body |= _said(filter=asked.filter, tenant=_tenant(asked.whose), sticky=asked.sticky)
         return self._answer(await self._ask("POST", _path(asked.collection, "search"), body))
 
     async def similar(self, asked: Similar) -> Answer:
         like = _said(key=asked.key, source=asked.source, text=asked.text)
         like |= _said(vector=asked.vector, space=asked.space)
         which = _said(threshold=asked.threshold, filter=asked.filter, tenant=_tenant(asked.whose))
-        body = {**like, "k": asked.k, **which}
+        body = {**like, "k": asked.k, **which, **_said(sticky=asked.sticky)}
         return self._answer(await self._ask("POST", _path(asked.collection, "similar"), body))
 
     async def write(

@@ -16,7 +16,7 @@ from revec.model.reading import Hit
 
 @dataclass(frozen=True, slots=True)
 class Retrieving:
-    """Searches of one collection; each call may ask otherwise (`k`, `mode`, `filter`, `tenant`)."""
+    """Searches of one collection; each call may ask otherwise (`k`, `mode`, `filter`, `tenant`, `sticky`)."""
 
     client: Client | SyncClient
     collection: str

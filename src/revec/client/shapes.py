@@ -32,6 +32,7 @@ class Search:
     mode: Mode
     filter: str | None  # JSON
     whose: Whose
+    sticky: str | None
     contents: bool
 
 
@@ -49,6 +50,7 @@ class Similar:
     threshold: float | None
     filter: str | None  # JSON
     whose: Whose
+    sticky: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,10 @@ class Commands:
         reason: str = "",
         budget: Decimal | None = None,
     ) -> list[str]:
-        """Lift a pause, an index's fault, and one failed gate, and set a budget; what was lifted."""
+        """Lift a pause, an index's fault, and one failed gate, and set a budget; what was lifted.
+
+        A guard's hold goes only where nothing else is asked for: who gives money has not looked at it.
+        """
         lifted = []
         async with self.tools.database.transaction() as conn:
             for index in await indexes.writing(conn, collection.id):
@@ -145,7 +148,7 @@ class Commands:
             if migration and migration.paused_why:
                 await migrations.pause(conn, migration, None)
                 lifted.append(f"the pause: {migration.paused_why}")
-            if migration:
+            if migration and clear is None and budget is None:
                 lifted += await _looked_at(conn, migration)
             if clear and not migration:
                 raise Refused(
@@ -172,6 +175,40 @@ class Commands:
         require_price(migration.target)
         await migrations.set_budget(conn, migration, budget)
         return f"the budget: it is ${budget} now, ${migration.spent:.4f} is spent"
+
+    async def override(self, collection: Collection, gates: Sequence[str], reason: str) -> None:
+        """Let required gates count as passed; one that had not failed stops doing so when it fails.
+
+        Raises:
+            BadInput: no reason, or a gate that nothing stands in for.
+            Refused: no migration is under way, or the gate is not required.
+        """
+        if not reason.strip():
+            raise BadInput("--override wants a --reason: it is what the history says")
+        if COMPLETENESS in gates:
+            raise BadInput(
+                "nothing advances on missing data, so completeness is not overridden: "
+                f"`revec queue accept {collection.name}` leaves documents out that cannot be embedded"
+            )
+        async with self.tools.database.transaction() as conn:
+            migration = await under_way.active(conn, collection)
+            if unknown := [gate for gate in gates if gate not in migration.gates]:
+                raise Refused(
+                    f"{', '.join(unknown)} is not required of {collection.name}'s migration: "
+                    f"{', '.join(migration.gates)} are; `revec status {collection.name}` lists them"
+                )
+            verdicts = await migrations.verdicts(conn, migration)
+            for gate in gates:
+                said = verdicts.get(gate)
+                stood = said[0].outcome if said else None
+                await migrations.override(conn, migration, gate, reason=reason, stood=stood)
+                await migrations.tell(
+                    conn,
+                    migration,
+                    who=self.who,
+                    why=f"gate {gate} counts as passed: {reason}",
+                    evidence={"gate": gate, "stood": str(said[0]) if said else "not judged yet"},
+                )
 
     async def _judge_again(self, conn: Connection, migration: Migration, gate: str) -> None:
         """A pass from before the failure does not stand in for a new look."""

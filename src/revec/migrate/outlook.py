@@ -87,7 +87,7 @@ async def snapshot(database: Database, store: Store, migration: Migration, limit
             dead=dead,
             built=built,
             building=building,
-            required=migration.gates,
+            required=migration.required,
             verdicts=outcomes,
             verify_due=verify_due,
             undecided=await _undecided(conn, migration),
@@ -175,7 +175,7 @@ async def standing(conn: Connection, migration: Migration) -> tuple[dict[str, Ou
     undecided = [
         age
         for gate, (verdict, age) in verdicts.items()
-        if gate in migration.gates and verdict.outcome is Outcome.INCONCLUSIVE
+        if gate in migration.required and verdict.outcome is Outcome.INCONCLUSIVE
     ]
     looks = await migrations.undecided_looks(conn, migration)
     wait = min(VERIFY_EVERY * 2 ** min(looks, 8), VERIFY_AT_LEAST_EVERY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from revec.capture import projector
@@ -209,7 +209,15 @@ def _gates(migration: Migration, verdicts: Mapping[str, Verdict]) -> list[Verdic
         if gate not in verdicts
     }
     known = unknown | dict(verdicts)
-    return [known[gate] for gate in dict.fromkeys((*migration.gates, *known))]
+    return [
+        _overridden(known[gate], migration.overridden.get(gate))
+        for gate in dict.fromkeys((*migration.gates, *known))
+    ]
+
+
+def _overridden(verdict: Verdict, reason: str | None) -> Verdict:
+    """A person lets it count as passed; what was seen stands beside that."""
+    return replace(verdict, why=f"overridden ({reason}); {verdict.why}") if reason else verdict
 
 
 async def _early(conn: Connection, migration: Migration, collection: Collection) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Switch:
         asked = await self._ask_now(collection, migration)
         return migration, {
             "gates": {name: str(verdict.outcome) for name, (verdict, _) in verdicts.items()},
+            "overridden": dict(migration.overridden),
             **{name: verdict.evidence for name, verdict in asked.items()},
         }
 
@@ -188,7 +189,7 @@ class Switch:
         if migration.hold:
             raise Refused(f"a guard holds it: {migration.hold}")
         for name, (verdict, _) in (await migrations.verdicts(conn, migration)).items():
-            if name in migration.gates and verdict.outcome is not Outcome.PASSED:
+            if name in migration.required and verdict.outcome is not Outcome.PASSED:
                 raise GateNotMet(f"gate {name} has not passed ({verdict.outcome}: {verdict.why})")
 
     async def _ask_now(self, collection: Collection, migration: Migration) -> dict[str, Verdict]:
@@ -268,7 +269,7 @@ class Switch:
 
 
 def _require_fresh(collection: Collection, migration: Migration, verdicts: dict[str, Any]) -> None:
-    for name in migration.gates:
+    for name in migration.required:
         verdict, age = verdicts.get(name, (None, None))
         if verdict is None or verdict.outcome is not Outcome.PASSED:
             said = f"{verdict.outcome}: {verdict.detail}" if verdict else "not judged yet"

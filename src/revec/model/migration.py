@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -110,7 +111,8 @@ class Migration:
     state: State
     target: str  # the model's address, as asked for
     index_kind: str
-    gates: tuple[str, ...]  # the required ones, fixed by `plan`
+    gates: tuple[str, ...]  # those that `plan` fixed as required
+    overridden: Mapping[str, str]  # of these, which a person lets count as passed, and why
     paused_why: str | None
     budget: Decimal | None  # US dollars that the backfill may cost
     spent: Decimal  # on every call for the new index
@@ -133,6 +135,11 @@ class Migration:
     guarded_back_at: datetime | None  # a guard rolled it back: once, and never again
     started_at: datetime
     changed_at: datetime
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The gates that still have to pass."""
+        return tuple(gate for gate in self.gates if gate not in self.overridden)
 
     @property
     def at(self) -> Place:

@@ -260,6 +260,14 @@ async def clear(conn: Connection, migration: Migration, gate: str, reason: str) 
     return cleared.rowcount > 0
 
 
+async def override(
+    conn: Connection, migration: Migration, gate: str, *, reason: str, stood: Outcome | None
+) -> None:
+    """stood: what the gate says at this moment; None: nothing yet."""
+    asked = {"id": migration.id, "gate": gate, "reason": reason, "stood": stood or Outcome.NOT_CONFIGURED}
+    await conn.execute(SQL.override, asked)
+
+
 async def sample_progress(conn: Connection, migration: Migration, done: int) -> None:
     await conn.execute(SQL.sample_progress, {"id": migration.id, "done": done})
 
@@ -273,7 +281,9 @@ async def rate(conn: Connection, migration: Migration) -> float | None:
 def _migration(row: Any) -> Migration:
     fields = {name: getattr(row, name) for name in Migration.__dataclass_fields__}
     judged = row.judged and Quality(**row.judged | {"mode": Mode(row.judged["mode"])})
-    return Migration(**fields | {"state": State(row.state), "gates": tuple(row.gates), "judged": judged})
+    overridden = {gate: said["reason"] for gate, said in row.overridden.items()}
+    told = {"state": State(row.state), "gates": tuple(row.gates), "judged": judged, "overridden": overridden}
+    return Migration(**fields | told)
 
 
 def _verdict(row: Any) -> Verdict:

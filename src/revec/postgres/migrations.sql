@@ -89,8 +89,21 @@ UPDATE revec.migration SET drop_after = NULL WHERE id = %(id)s;
 UPDATE revec.migration SET old_model_gone = %(why)s, old_model_seen = now() WHERE id = %(id)s;
 
 -- name: verdict
-INSERT INTO revec.verdict (migration_id, gate, outcome, why, evidence)
-VALUES (%(id)s, %(gate)s, %(outcome)s, %(why)s, %(evidence)s);
+-- A failure takes back what a person let count as passed when it was none yet.
+WITH known AS (
+    INSERT INTO revec.verdict (migration_id, gate, outcome, why, evidence)
+    VALUES (%(id)s, %(gate)s, %(outcome)s, %(why)s, %(evidence)s)
+    RETURNING migration_id, gate, outcome
+)
+UPDATE revec.migration m SET overridden = m.overridden - known.gate
+  FROM known WHERE m.id = known.migration_id AND known.outcome = 'FAILED'
+   AND m.overridden->known.gate->>'stood' <> 'FAILED';
+
+-- name: override
+UPDATE revec.migration
+   SET overridden = overridden || jsonb_build_object(
+           %(gate)s::text, jsonb_build_object('reason', %(reason)s::text, 'stood', %(stood)s::text))
+ WHERE id = %(id)s;
 
 -- name: verdicts
 -- The last word on each gate; a failure that nobody cleared outlives any later success. As old as the look.

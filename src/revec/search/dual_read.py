@@ -162,13 +162,12 @@ class DualReader:
 
     def _take(self, offer: Offer) -> None:
         key = (offer.pair, offer.hashed)
-        counted = self._counted.setdefault(offer.pair, Counted())
-        self._flush_soon()
         if key in self._known:
             self._known.move_to_end(key)
-            counted.again[offer.hashed] += 1
-        elif len(self._waiting) >= MOST_WAITING or self._rests(offer.collection):
-            counted.dropped += 1
+            self._counted.setdefault(offer.pair, Counted()).again[offer.hashed] += 1
+            self._flush_soon()
+        elif not self._has_room(offer) or self._rests(offer.collection):
+            self._count(offer, observed=False)
         else:
             self._remember(key)
             self._waiting.append(offer)
@@ -184,12 +183,21 @@ class DualReader:
                 observed = not await self._is_slow(offer.collection) and await self._observed_or_known(offer)
             except Exception:  # noqa: BLE001 - whatever it is, it is one observation less
                 observed = False
-            counted = self._counted.setdefault(offer.pair, Counted())  # another one since the last flush
-            if observed:
-                counted.taken += 1
-            else:
-                counted.dropped += 1
+            self._count(offer, observed=observed)
+            if not observed:
                 self._known.pop((offer.pair, offer.hashed), None)
+
+    def _has_room(self, offer: Offer) -> bool:
+        """The first questions of thousands of tenants do not keep out what the rate chose."""
+        room = MOST_WAITING if offer.chosen is Chosen.RATE else MOST_WAITING // 4
+        return len(self._waiting) < room
+
+    def _count(self, offer: Offer, *, observed: bool) -> None:
+        """What the rate chose; nobody misses what was offered for its tenant's sake."""
+        if offer.chosen is not Chosen.TENANT:
+            counted = self._counted.setdefault(offer.pair, Counted())
+            counted.taken += observed
+            counted.dropped += not observed
             self._flush_soon()
 
     async def _observed_or_known(self, offer: Offer) -> bool:

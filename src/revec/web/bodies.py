@@ -323,6 +323,9 @@ class Order(In):
         default=[], max_length=1_000, description="Of canary: these stay on the old index."
     )
     at: AwareDatetime | None = Field(default=None, description="Of cutover: not now, but then.")
+    override: list[Name] = Field(
+        default=[], max_length=20, description="Of cutover: required gates that count as passed all the same."
+    )
 
 
 class Where(BaseModel):

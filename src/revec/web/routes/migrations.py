@@ -30,6 +30,12 @@ def _wanted(order: bodies.Order) -> Wanted:
     return Wanted(share=share, steps=later, tenants=order.tenants, hold=order.hold)
 
 
+async def _cut_over(commands: Commands, of: Collection, order: bodies.Order) -> Any:
+    if order.override:
+        await commands.override(of, order.override, order.reason)
+    return await commands.orders.cutover(of, why=order.reason, at=order.at)
+
+
 async def _rolled_back(commands: Commands, of: Collection, order: bodies.Order) -> Any:
     if order.tenants:
         return await commands.canary.show(of, Wanted(hold=order.tenants), why=order.reason)
@@ -42,7 +48,7 @@ VERBS: dict[str, Verb] = {
     "resume": lambda commands, of, order: commands.resume(of, reason=order.reason),
     "abort": lambda commands, of, order: commands.abort(of, order.reason),
     "canary": lambda commands, of, order: commands.canary.show(of, _wanted(order), why=order.reason),
-    "cutover": lambda commands, of, order: commands.orders.cutover(of, why=order.reason, at=order.at),
+    "cutover": _cut_over,
     "approve": lambda commands, of, order: commands.orders.approve(of, why=order.reason),
     "cancel-cutover": lambda commands, of, order: commands.orders.cancel(of, why=order.reason),
     "rollback": _rolled_back,
