@@ -70,7 +70,7 @@ ODD_NUMBERS = {"1e400", "null", "string"}  # written as JSON, whatever was asked
 
 @dataclass(slots=True)
 class Fault:
-    """Misbehave `times` times (None: always), where a text holds `match` (None: anywhere)."""
+    """Misbehave `times` times (None: always), where a text holds `match`, as `model` (None: any)."""
 
     kind: str
     times: int | None = 1
@@ -78,14 +78,17 @@ class Fault:
     retry_after: str | None = None  # of a refusal
     delay: float = 5.0  # of `slow` and `drip`, in seconds
     words: str | None = None  # of a refusal, in place of ours
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in REFUSALS.keys() | ALTERATIONS:
             raise Refused(400, "invalid_request_error", f"no fault is called {self.kind}")
 
-    def strikes(self, texts: Sequence[str]) -> bool:
+    def strikes(self, texts: Sequence[str], model: str) -> bool:
         """Whether it is this request's turn; counts down."""
-        if self.times == 0 or not (self.match is None or any(self.match in t for t in texts)):
+        if self.times == 0 or self.model not in (None, model):
+            return False
+        if not (self.match is None or any(self.match in t for t in texts)):
             return False
         if self.times is not None:
             self.times -= 1

@@ -108,7 +108,7 @@ class Server:
         self.record.requests += 1
         try:
             asked = self.read(wire, path, headers, body)
-            fault = next((fault for fault in self.faults if fault.strikes(asked.texts)), None)
+            fault = next((fault for fault in self.faults if fault.strikes(asked.texts, asked.model)), None)
             if fault:
                 fault.refuse(asked)
             self.take(asked)

@@ -6,7 +6,7 @@ import pytest
 
 from revec import seams
 from revec.migrate.sentinels import SENTINELS
-from revec.model.errors import Refused
+from revec.model.errors import GateNotMet, Refused
 from revec.model.migration import State
 from revec.providers.base import Options
 from tests import steps
@@ -108,3 +108,27 @@ async def test_an_old_provider_whose_server_is_gone(live: world.At, loopback: Lo
         await app.commands.switch.rollback(made, why="test")
     assert (await world.look(app, made)).rollback.startswith("rollback lost: openai:fake-64")
     assert (await app.retriever.search("c", "x", tenant="default")).index_id == 2
+
+
+async def test_a_model_that_is_gone_is_left_by_who_gives_up_the_way_back(
+    ready: world.At, loopback: Loopback
+) -> None:
+    """The cutover refuses, since the way back cannot be rehearsed; a person says so, and it is in the history."""
+    app, made = ready
+    loopback.fault("404", times=None, model="fake-64")
+    with pytest.raises(GateNotMet, match="rehearsal failed, nothing was flipped: openai:fake-64"):
+        await app.commands.switch.cutover(made, why="test")
+    await app.commands.override(made, ["rehearsal"], "it was switched off")
+    await app.commands.switch.cutover(made, why="test")
+    assert (await app.serving("c")).id == 2
+    assert (await world.history(app, made))[-1].evidence["overridden"] == {"rehearsal": "it was switched off"}
+
+
+async def test_nobody_gives_up_the_way_there(ready: world.At, loopback: Loopback) -> None:
+    """The complement: a new model that does not answer is not cut over to, whatever was overridden."""
+    app, made = ready
+    await app.commands.override(made, ["rehearsal"], "no way back is wanted")
+    loopback.fault("404", times=None, model="fake-b-96")
+    with pytest.raises(GateNotMet, match="rehearsal failed, nothing was flipped: openai:fake-b-96"):
+        await app.commands.switch.cutover(made, why="test")
+    assert (await app.serving("c")).id == 1

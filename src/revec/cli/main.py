@@ -23,6 +23,7 @@ from revec.cli import (
     providers,
     queue,
     reading,
+    runbook,
     serving,
     shadow,
     status,
@@ -66,6 +67,7 @@ def build() -> cyclopts.App:
         serving,
         doctor,
         client,
+        runbook,
     )
     for module in modules:
         module.register(app)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from revec.migrate import under_way
 from revec.migrate.canary import Canary
 from revec.migrate.decide import way_on
-from revec.migrate.gates.base import COMPLETENESS, FIDELITY, Case, Tools, judged
+from revec.migrate.gates.base import COMPLETENESS, FIDELITY, REHEARSAL, Case, Tools, judged
 from revec.migrate.orders import Orders
 from revec.migrate.planning.planned import Plan
 from revec.migrate.planning.reality import STARTED
@@ -216,6 +216,8 @@ class Commands:
     async def override(self, collection: Collection, gates: Sequence[str], reason: str) -> None:
         """Let required gates count as passed; one that had not failed stops doing so when it fails.
 
+        Of the rehearsal, the way back: the old model may be gone, the new side has to answer all the same.
+
         Raises:
             BadInput: no reason, or a gate that nothing stands in for.
             Refused: no migration is under way, or the gate is not required.
@@ -229,7 +231,7 @@ class Commands:
             )
         async with self.tools.database.transaction() as conn:
             migration = await under_way.active(conn, collection)
-            if unknown := [gate for gate in gates if gate not in migration.gates]:
+            if unknown := [gate for gate in gates if gate not in {*migration.gates, REHEARSAL}]:
                 raise Refused(
                     f"{', '.join(unknown)} is not required of {collection.name}'s migration: "
                     f"{', '.join(migration.gates)} are; `revec status {collection.name}` lists them"
