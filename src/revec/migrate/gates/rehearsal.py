@@ -30,8 +30,8 @@ async def judge(case: Case) -> Verdict:
             seen = await indexes.route_of(conn, collection.id)
             row = await (await conn.execute(SQL.probe_text, {"collection": collection.id})).fetchone()
             old = None if migration.old_index is None else await indexes.by_id(conn, migration.old_index)
-        # An old model that was gone when its column was adopted is asked nothing, nor one to which a person gave
-        # the way back up: both were said. The way there is never given up.
+        # An old model that was gone at its adoption is asked nothing, nor is one where a person gave the way
+        # back up: both were said. The way there is never given up.
         gone = old.column.unverifiable if old is not None and old.column is not None else None
         lost = gone or migration.overridden.get(REHEARSAL)
         sides = [case.index] if old is None or lost else [old, case.index]
