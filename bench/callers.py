@@ -60,17 +60,26 @@ RETURNS TABLE (id bigint, question text, similarity float) LANGUAGE sql STABLE A
 ANALYZE app.questions"""
 USUAL = "SELECT * FROM app.usual(%s::vector, %s, -1, %s)"
 CALLER = "SELECT * FROM app.match(%s::vector, %s, -1, %s)"
-BARE = """SELECT q.id, q.question, near.score
-  FROM (SELECT v.doc_id, 1 - (v.embedding <=> %s::halfvec) AS score FROM revec.vectors_{index} v
-         WHERE v.tenant = %s ORDER BY v.embedding <=> %s::halfvec LIMIT %s + 10) AS near
+BARE = {
+    LARGE_TEAM: """SELECT q.id, q.question, near.score
+  FROM (SELECT v.doc_id, 1 - (v.embedding <=> %(query)s::halfvec) AS score FROM revec.vectors_{index} v
+         WHERE v.tenant = %(team)s ORDER BY v.embedding <=> %(query)s::halfvec LIMIT %(count)s + 10) AS near
        JOIN revec.document d ON d.id = near.doc_id JOIN app.questions q ON q.id = d.key::bigint
- ORDER BY near.score DESC LIMIT %s"""
+ ORDER BY near.score DESC LIMIT %(count)s""",
+    SMALL_TEAM: """WITH rows AS MATERIALIZED (
+    SELECT v.doc_id, v.embedding <=> %(query)s::halfvec AS distance FROM revec.vectors_{index} v
+     WHERE v.tenant = %(team)s)
+SELECT q.id, q.question, 1 - near.distance
+  FROM (SELECT doc_id, distance FROM rows ORDER BY distance LIMIT %(count)s + 10) AS near
+       JOIN revec.document d ON d.id = near.doc_id JOIN app.questions q ON q.id = d.key::bigint
+ ORDER BY near.distance LIMIT %(count)s""",
+}
 
 
 class Scene:
     def __init__(self, conn: psycopg.AsyncConnection[Any], index: int, vectors: list[str]) -> None:
         self._conn = conn
-        self._bare = sql.SQL(BARE.replace("{index}", str(index)))  # type: ignore[arg-type]
+        self._bare = {team: sql.SQL(text.replace("{index}", str(index))) for team, text in BARE.items()}  # type: ignore[arg-type]
         self._vectors = vectors
 
     async def measure(self, team: str) -> list[Figure]:
@@ -103,7 +112,8 @@ class Scene:
             case "caller":
                 found = await self._conn.execute(CALLER, (vector, team, K))
             case _:
-                found = await self._conn.execute(self._bare, (vector, team, vector, K, K))
+                asked = {"query": vector, "team": team, "count": K}
+                found = await self._conn.execute(self._bare[team], asked)
         return await found.fetchall()
 
 
