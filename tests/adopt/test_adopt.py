@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -21,6 +22,7 @@ from revec.model.migration import State
 from revec.model.verdict import Outcome
 from revec.postgres import indexes, ledgers, rowkeys
 from revec.stores import column
+from revec.stores.base import ChunkSet
 from revec.stores.column import InColumn
 from revec.stores.pgvector import SMALL_TENANT
 from tests import loopback as speaking
@@ -339,6 +341,25 @@ async def test_a_row_in_its_users_hand_is_not_waited_for(app: App, dsn: str) -> 
         await worker
     assert await behind(app) == 0
     await steps.assert_oracle(app, made)
+
+
+async def test_a_row_in_its_users_hand_is_left_at_once(app: App, dsn: str) -> None:
+    """Whoever waited for it would hold other rows of the user's meanwhile, and their documents."""
+    async with people.connected(dsn) as user, people.connected(dsn) as another_user:
+        await live(app, user, Writer.REVEC)
+        async with app.database.transaction() as conn:
+            index = await indexes.by_id(conn, 1)
+        (row,) = await steps.rows(app, "SELECT id, input_hash FROM revec.document WHERE key = '3'")
+        vector = speaking.vector("other", questions.OLD).astype("float16")
+        chunks = ChunkSet(row.id, "default", row.input_hash, [b""], [vector])
+        async with another_user.transaction():
+            await another_user.execute("SELECT FROM app.questions WHERE id = 3 FOR UPDATE")
+            try:
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    async with asyncio.timeout(3.0), app.database.transaction("worker") as conn:
+                        await app.store.replace(conn, index, [chunks])
+            except TimeoutError:
+                pytest.fail("it waits")
 
 
 async def test_a_dropped_filter_row_leaves_the_index(app: App, dsn: str) -> None:

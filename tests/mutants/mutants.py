@@ -802,7 +802,7 @@ MUTANTS: dict[str, Mutant] = {
         adopting.test_our_own_hand_is_no_change,
     ),
     "a user's row is waited for": Mutant(
-        without(column_store.SQL, "lock", " NOWAIT"), adopting.test_a_row_in_its_users_hand_is_not_waited_for
+        without(column_store.SQL, "lock", " NOWAIT"), adopting.test_a_row_in_its_users_hand_is_left_at_once
     ),
     "triggers are woken that need not be": Mutant(
         rewritten(column_store.SQL, "may_be_silent", "SELECT false AS may"),
