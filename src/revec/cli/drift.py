@@ -14,7 +14,7 @@ from revec.cli.door import Exit, Json, opened, out, show_json, table
 from revec.model.errors import BadInput
 
 if TYPE_CHECKING:
-    from revec.work.reconcile import Report
+    from revec.work.walking import Report
 
 
 def register(app: cyclopts.App) -> None:
