@@ -13,7 +13,8 @@ from revec.capture import drift as sources
 from revec.model.errors import NotFound
 from revec.model.index import Collection
 from revec.work import drift, reconcile
-from revec.work.reconcile import Reconciler, Report
+from revec.work.reconcile import Reconciler
+from revec.work.walking import Report
 from tests import steps
 from tests.capture import people
 from tests.loopback import Loopback
