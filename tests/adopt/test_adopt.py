@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from revec.model.index import Kind, Writer
 from revec.model.migration import State
 from revec.model.verdict import Outcome
 from revec.postgres import indexes, ledgers, rowkeys
+from revec.search import callers
+from revec.search.signature import Said
 from revec.stores import column
 from revec.stores.base import ChunkSet
 from revec.stores.column import InColumn
@@ -492,3 +495,47 @@ async def test_a_bridge_answers_for_a_model_that_is_gone(
     app.retriever._early._patience = 20.0  # type: ignore[union-attr]
     reading = await app.retriever.search("questions", texts[7], k=3, tenant="default")
     assert (reading.early, reading.hits[0].id) == (True, "8")
+
+
+async def test_a_caller_walks_the_users_graph_and_follows_the_migration(
+    pooled_app: App, user: User, loopback: Loopback
+) -> None:
+    """Seed 001's function, made by us in the place of theirs: both models are answered until the drop."""
+    texts = questions.texts(60)
+    await questions.made(user, texts)
+    made, adoption = await questions.adopted(pooled_app)
+    await people.project(pooled_app)
+    said = Said(
+        function="app.match_questions_with_solutions",
+        arguments=("query_embedding", "threshold", "count"),
+        returns=["id", "question", "similarity"],
+    )
+    async with pooled_app.database.transaction() as conn:
+        function = await callers.make(conn, made, said)
+    await user.execute("DROP FUNCTION app.match_questions_with_solutions")
+    await callers.apply(pooled_app.database, function)
+
+    async def asked(model: str, number: int) -> int:
+        vector = questions.literal(speaking.vector(texts[number], model))
+        rows: Any = await (await user.execute(questions.ASKED, (vector, 0.5, 3))).fetchall()
+        return int(rows[0][0])
+
+    assert await asked(questions.OLD, 7) == 8
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="1536 dims"):
+        await asked(questions.NEW, 7)
+    await pooled_app.start(made, f"openai:{questions.NEW}")
+    await steps.drain(pooled_app)
+    switch = pooled_app.commands.switch
+    for move in (None, switch.cutover, switch.rollback, switch.cutover):
+        if move is not None:
+            await move(made, why="test")
+        assert (await asked(questions.OLD, 9), await asked(questions.NEW, 9)) == (10, 10)
+    (row,) = await steps.rows(
+        pooled_app, "SELECT nearness FROM revec.destination WHERE index_id = %(i)s", i=adoption.index.id
+    )
+    assert row.nearness.startswith("v.own OPERATOR(")
+    await switch.finish(made, wait=timedelta(0), why="test")
+    await steps.drain(pooled_app)
+    assert await asked(questions.NEW, 9) == 10
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="768 dims"):
+        await asked(questions.OLD, 9)
