@@ -33,8 +33,7 @@ async def test_a_table_of_vectors_is_as_large_as_planned(app: App, loopback: Loo
         taken = (
             await (await conn.execute("SELECT pg_total_relation_size('revec.vectors_2') AS n")).fetchone()
         ).n
-    slack = 60_000  # bytes: maps of free space, and the first pages of each index
-    assert size_of(Kind.EXACT, dims, ROWS).disk == pytest.approx(taken, rel=NEAR, abs=slack)
+    assert size_of(Kind.EXACT, dims, ROWS).disk == pytest.approx(taken, rel=NEAR)
 
 
 async def test_the_log_grows_by_what_was_planned(app: App, loopback: Loopback) -> None:

@@ -35,11 +35,11 @@ async def enqueue_page(database: Database, migration: Migration) -> int:
         if not locked.enumerated:
             await conn.execute(SQL.forget, asked)
             await conn.execute(SQL.enumerate, asked)
-        room = await (await conn.execute(SQL.room, asked)).fetchone()
-        asked["size"] = room.documents if room else 0
-        turn = await (await conn.execute(SQL.turn, asked)).fetchall() if asked["size"] > 0 else []
-        if asked["size"] < PAGE:
-            turn = _within(turn, asked["size"])
+        room: Any = await (await conn.execute(SQL.room, asked)).fetchone()
+        asked["size"] = room.documents
+        turn = await (await conn.execute(SQL.turn, asked)).fetchall() if room.documents > 0 else []
+        if room.ends:
+            turn = _within(turn, room.documents)
         passed = await _enqueue(conn, migration, turn) if turn else 0
         await conn.execute(SQL.turned, asked | {"passed": passed})
         failpoint("backfill_page_enqueued")
@@ -47,7 +47,7 @@ async def enqueue_page(database: Database, migration: Migration) -> int:
 
 
 def _within(turn: list[Any], room: int) -> list[Any]:
-    """The last page before an end: shares are rounded up, and it would go beyond."""
+    """A page of a course that ends somewhere: shares are rounded up, and the last one would go beyond."""
     taken = accumulate((each.share for each in turn), initial=0)
     shares = [
         each._replace(share=min(each.share, room - before)) for each, before in zip(turn, taken, strict=False)

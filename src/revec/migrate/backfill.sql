@@ -28,7 +28,8 @@ UPDATE revec.migration
 -- name: room
 -- How many documents the next page may have at most: none where the backfill is to stop here.
 SELECT CASE WHEN until IS NULL THEN %(size)s
-            ELSE least(%(size)s, ceil(until * documents)::bigint - seen) END AS documents
+            ELSE least(%(size)s, ceil(until * documents)::bigint - seen) END AS documents,
+       until IS NOT NULL AS ends
   FROM revec.migration WHERE id = %(migration)s;
 
 -- name: turn

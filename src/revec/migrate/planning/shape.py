@@ -22,6 +22,7 @@ MANY_SIGNS = 1_024  # dims from which on a graph of signs finds nearly all
 IN_A_PAGE = PAGE - 24  # its own header
 BESIDE_VECTOR, BESIDE_POINT, ITEM = 124, 132, 4
 KEYS = 150  # of its entries in the indexes by document, text and tenant
+FIRST = 60_000  # of the first row: maps of free space, and the first pages of each index
 INLINE_DIMS = 4_000  # more do not fit a page: they are cut into pieces of TOAST
 PIECE, BESIDE_PIECE, ENTRY, POINTER = 1_996, 40, 28, 18  # bytes of one, beside it, in its index, in the row
 WHOLE_ON_A_PAGE = 4
@@ -58,7 +59,7 @@ def size_of(kind: Kind, dims: int, rows: int) -> Size:
     """What so many vectors take: whole rows on whole pages, pieces of what is too large for one."""
     row, pieces = _row(kind, dims)
     on_a_page = IN_A_PAGE // (-(-row // 8) * 8 + ITEM)
-    vectors = -(-rows // on_a_page) * PAGE + round(rows * (pieces + KEYS))
+    vectors = -(-rows // on_a_page) * PAGE + round(rows * (pieces + KEYS)) + (FIRST if rows else 0)
     graph = graphs.bytes_of(kind, dims, rows)
     wal = round(rows * (WAL_A_ROW + WAL_A_BYTE * (row + pieces))) + graph
     return Size(vectors, graph, wal, graphs.build_memory(kind, dims, rows) if graph else 0)

@@ -115,7 +115,8 @@ async def counted(
 
 def _readable(drawn: Mapping[int, Measure]) -> dict[int, Measure]:
     """As many as there is room for; what is left out is known by its bytes."""
-    chosen, room = {}, ALL_READ
+    chosen: dict[int, Measure] = {}
+    room = ALL_READ
     for doc_id, each in drawn.items():
         if each.size <= min(LONGEST_READ, room):
             chosen[doc_id] = each
