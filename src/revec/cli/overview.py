@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -231,7 +232,8 @@ async def export(
         if not chosen:
             there_are = ", ".join(each.name for each in written) or "none"
             raise NotFound(f"{name} has no index {index!r} that is written (there are {there_are})")
-        with sys.stdout if file is None or str(file) == "-" else file.open("w", encoding="utf-8") as lines:
+        target = None if file is None or str(file) == "-" else file
+        with nullcontext(sys.stdout) if target is None else target.open("w", encoding="utf-8") as lines:
             async for line in exported(app.database, chosen[0]):
                 if not only or line["state"] in only:
                     lines.write(json_line(line))
