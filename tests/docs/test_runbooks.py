@@ -339,3 +339,16 @@ def test_disaster_restore(place: Place, maintenance: str) -> None:
         assert "All invariants hold" in place.run("revec check")
         assert place.sql("SELECT count(*) FROM revec.document") == [(ROWS,)]
         place.set("REVEC_DSN", place.dsn)
+
+
+def test_a_page_can_be_read_without_a_database(place: Place) -> None:
+    """Listed, printed as it is, and filled as far as anything is known; a page that is not there is said."""
+    place.set("REVEC_DSN", "postgresql://nobody@127.0.0.1:1/nothing")
+    listed = place.run("revec runbook")
+    assert [line.split()[0] for line in listed.splitlines()] == runbook.names()
+    assert "revec rollback COLLECTION --now" in place.run("revec runbook emergency")
+    assert "--to 'openai:a b'" in place.run("revec runbook model-change --to 'openai:a b'")
+    assert "there is no runbook panic: dimension-change," in place.run("revec runbook panic", code=1)
+    place.set("REVEC_DSN", place.dsn)
+    assert 'psql "$REVEC_DSN"' in place.run("revec runbook sync-to-queue articles")
+    assert "There is no collection articles yet" in place.said["revec runbook sync-to-queue articles"]

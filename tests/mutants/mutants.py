@@ -157,6 +157,7 @@ from tests.migrate import test_course as courses
 from tests.migrate import test_early as bridging
 from tests.migrate import test_freshness as fresh
 from tests.migrate import test_guard as guarding
+from tests.migrate import test_old_model as old_models
 from tests.migrate import test_orders as ordered
 from tests.migrate import test_plan_figures as figures
 from tests.migrate import test_quality as judging
@@ -1071,6 +1072,9 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a rehearsal is content with what is remembered": Mutant(
         attribute(Retriever, "embedded", from_memory), asked.test_the_rehearsal_asks_the_model_itself
+    ),
+    "a rehearsal that was overridden asks nobody": Mutant(
+        attribute(Retriever, "read", nothing), old_models.test_nobody_gives_up_the_way_there
     ),
     "a model that rests is asked": Mutant(
         attribute(Retriever, "_require_awake", lambda *_: None), asked.test_a_model_that_rests_is_not_asked
