@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from revec.app import App
 from revec.capture.attach import attach
 from revec.capture.mapping import Mapping
-from revec.app import App
 from revec.migrate.adopt import Adoption
 from revec.model.index import Collection, Writer
 from revec.postgres import collections
