@@ -18,7 +18,7 @@ SQL = beside(__file__)
 LARGE = 200_000  # rows that are not all sorted to draw some
 TENANTS = ("tenant_id", "tenant", "org_id", "organization_id", "workspace_id", "account_id", "customer_id")
 DELETED = ("deleted_at", "archived_at", "removed_at")
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 FLAGS = ("is_deleted", "deleted", "archived")
 
 
@@ -63,9 +63,8 @@ class Found:
 
     @property
     def table(self) -> str:
-        """As revec.toml spells it: quoted where it has to be."""
-        quoted = sql.Identifier(self.schema, self.name).as_string()
-        return quoted.replace('"', "") if _PLAIN.fullmatch(f"{self.schema}.{self.name}") else quoted
+        """As revec.toml spells it."""
+        return f"{_spelt(self.schema)}.{_spelt(self.name)}"
 
     @property
     def told(self) -> str:
@@ -127,6 +126,11 @@ async def grants(conn: Connection, found: Found, *, writes: bool) -> list[str]:
     return lacking
 
 
+def _spelt(name: str) -> str:
+    """A name as SQL has it: quoted where it is not plain."""
+    return name if _PLAIN.fullmatch(name) else sql.Identifier(name).as_string()
+
+
 async def _around(conn: Connection, bare: Found) -> Found:
     asked: dict[str, Any] = {"schema": bare.schema, "name": bare.name, "vector": bare.vector}
     named: Any = await (await conn.execute(SQL.oid, asked)).fetchone()
@@ -150,7 +154,7 @@ async def _around(conn: Connection, bare: Found) -> Found:
         row_security=bare.row_security,
         readable=bare.readable,
         writable=bare.writable,
-        texts=[row.name for row in others if row.is_text],
+        texts=[_spelt(row.name) for row in others if row.is_text],
         tenant=next((name for name in TENANTS if name in names), None),
         filter=deleted or flagged,
         graphs=[

@@ -59,9 +59,12 @@ async def write(wanted: Wanted) -> None:
     """
     from revec.capture import discover
 
-    async with opened(may_apply=True) as app, app.database.transaction() as conn:
-        found = _chosen(await discover.columns(conn), wanted)
-        lacking = await discover.grants(conn, found, writes=wanted.writer is Writer.REVEC)
+    async with opened(may_apply=True) as app:
+        async with app.database.transaction() as conn:
+            there = await discover.columns(conn)
+        found = _chosen(there, wanted)  # a person may take his time
+        async with app.database.transaction() as conn:
+            lacking = await discover.grants(conn, found, writes=wanted.writer is Writer.REVEC)
     if lacking:
         raise BadInput(f"this login lacks rights on {found.table}; let its owner run: {' '.join(lacking)}")
     name = wanted.name or re.sub(r"[^a-z0-9_-]", "_", found.name.lower())
