@@ -21,12 +21,14 @@ AFTER = """\
 
 - **Paused** (`revec pause`): the conductor leaves a migration alone that has not reached the users. Live
   writes go on.
-- **Held**: a guard's latch with its reason; `cutover` and `canary` refuse until `revec resume`.
+- **Held**: a guard's latch with its reason; `cutover` and `canary` refuse until `revec resume` (alone: with
+  `--clear` or `--budget` it lifts what these name, not the hold).
 - **Ordered**: a cutover that waits for its hour (`--at`) or for a second person (`revec approve`).
 - **Who sees what** in `canary`, and who is held on the old index in `live`: rows of the route, of one epoch.
 - **A fault** belongs to the index: its model's answers are not trusted, so nothing is written until
   `revec resume`.
-- **A failed verdict** stands until a person clears it: `revec resume NAME --clear GATE --reason …`.
+- **A failed verdict** stands until a person clears it: `revec resume NAME --clear GATE --reason …`; or lets the
+  gate count as passed: `revec cutover NAME --override GATE --reason …`.
 
 ## Who moves
 

@@ -101,10 +101,10 @@ async def names_of(app: App, collection: Collection) -> dict[str, str | None]:
         new = None if new_id is None else await indexes.by_id(conn, new_id)
     return {
         "COLLECTION": collection.name,
-        "OLD_MODEL": old and old.space.address,
-        "OLD_INDEX": old and old.name,
+        "OLD_MODEL": old.space.address if old else None,
+        "OLD_INDEX": old.name if old else None,
         "NEW_MODEL": active[0].target if active else None,
-        "NEW_INDEX": new and new.name,
+        "NEW_INDEX": new.name if new else None,
         "SOURCE": tables[0].name if tables else None,
         "ROWS_TRIGGER": f"revec_{tables[0].id}_rows" if tables else None,
     }
