@@ -36,7 +36,7 @@ def asking(query: str, **more: Any) -> Look:
 
 async def test_whatever_a_look_asks_nothing_is_written(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server refuses; the look is not taken, and the others are."""
-    servers.run(dsn, "CREATE TABLE kept (x int)", "CREATE SEQUENCE counted")
+    servers.run(dsn, "CREATE TABLE public.kept (x int)", "CREATE SEQUENCE public.counted")
     only(
         monkeypatch,
         writes=asking("INSERT INTO public.kept VALUES (1) RETURNING x"),
@@ -65,10 +65,10 @@ async def test_a_locked_table_is_waited_for_no_longer_than_said(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind an ALTER TABLE of somebody else's: not looked at, and no queue behind us."""
-    servers.run(dsn, "CREATE TABLE items (embedding vector(3))")
+    servers.run(dsn, "CREATE TABLE public.items (embedding vector(3))")
     only(monkeypatch, zero_vectors=vectors.ZERO_VECTORS)
     with psycopg.connect(dsn) as other:
-        other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        other.execute("LOCK TABLE public.items IN ACCESS EXCLUSIVE MODE")
         report = await visited(dsn, lock=0.2)
         assert blind(report) == ["zero-vectors: others have locked it for longer than 0.2 s"]
     assert blind(await visited(dsn, lock=0.2)) == []
@@ -86,11 +86,11 @@ async def test_rows_that_are_hidden_are_no_pass(dsn: str) -> None:
     servers.run(
         dsn,
         f"DO $$ BEGIN CREATE ROLE {CLERK} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
-        "CREATE TABLE secrets (embedding vector(3))",
-        "CREATE TABLE shared (embedding vector(3))",
-        "INSERT INTO shared VALUES ('[0,0,0]')",
-        "ALTER TABLE shared ENABLE ROW LEVEL SECURITY",
-        f"GRANT SELECT ON shared TO {CLERK}",
+        "CREATE TABLE public.secrets (embedding vector(3))",
+        "CREATE TABLE public.shared (embedding vector(3))",
+        "INSERT INTO public.shared VALUES ('[0,0,0]')",
+        "ALTER TABLE public.shared ENABLE ROW LEVEL SECURITY",
+        f"GRANT SELECT ON public.shared TO {CLERK}",
     )
     report = await visited(servers.at(dsn, user=CLERK))
     servers.run(dsn, f"DROP OWNED BY {CLERK}")

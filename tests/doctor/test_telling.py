@@ -97,8 +97,8 @@ async def test_the_page_needs_nothing_and_runs_nothing(dsn: str) -> None:
     quoted = evil.replace('"', '""')
     servers.run(
         dsn,
-        f'CREATE TABLE "{quoted[:60]}" (embedding_model text, embedding vector(2))',
-        f"INSERT INTO \"{quoted[:60]}\" VALUES ('<b>one</b>', '[0,0]'), ('two', '[0,1]')",
+        f'CREATE TABLE public."{quoted[:60]}" (embedding_model text, embedding vector(2))',
+        f"INSERT INTO public.\"{quoted[:60]}\" VALUES ('<b>one</b>', '[0,0]'), ('two', '[0,1]')",
     )
     report = await visited(dsn)
     assert {finding.name for finding in report.findings} == {"zero-vectors", "mixed-models"}

@@ -41,10 +41,11 @@ SELECT slot_name AS slot, slot_type AS type, kept AS bytes, pg_size_pretty(kept)
  WHERE kept >= %(slot_bytes)s;
 
 -- name: session_locks
--- Behind a pooler in transaction mode such a lock stays with the server's session when its client is gone.
+-- Behind a pooler in transaction mode such a lock stays with the server's session when its client is gone; that
+-- session may be the one that asks, which takes none itself.
 SELECT count(*) AS found, min(l.pid) AS pid
   FROM pg_locks l JOIN pg_stat_activity a USING (pid)
- WHERE l.locktype = 'advisory' AND l.granted AND a.state = 'idle'
+ WHERE l.locktype = 'advisory' AND l.granted AND (a.state = 'idle' OR l.pid = pg_backend_pid())
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
 -- name: see_session_locks
