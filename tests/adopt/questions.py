@@ -43,6 +43,7 @@ RETURNS TABLE (id bigint, question text, similarity float) LANGUAGE sql STABLE A
      ORDER BY q.embedding <=> query_embedding LIMIT count $$;
 """
 GRAPH = "CREATE INDEX idx_questions_embedding ON app.questions USING hnsw (embedding vector_cosine_ops)"
+SINCE = "written while the new index serves"
 ASKED = "SELECT id, question, similarity FROM app.match_questions_with_solutions(%s::vector, %s, %s)"
 
 
@@ -108,3 +109,11 @@ async def ask(user: User, question: str, count: int = 5, threshold: float = 0.0)
     """The application's own search, by SQL."""
     asked = (literal(loopback.vector(question, OLD)), threshold, count)
     return await (await user.execute(ASKED, asked)).fetchall()
+
+
+async def far(user: User, number: int) -> float:
+    """How far a row's vector is from that of SINCE; by the row, for a graph may miss it."""
+    vector = literal(loopback.vector(SINCE, OLD))
+    asked = "SELECT coalesce(embedding <=> %s::vector, 2) AS far FROM app.questions WHERE id = %s"
+    row: Any = await (await user.execute(asked, (vector, number))).fetchone()
+    return float(row.far)
