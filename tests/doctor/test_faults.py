@@ -203,7 +203,7 @@ OF_REVEC = [
         "capture-triggers",
         CRITICAL,
         "the triggers on public.articles of collection c",
-        "CREATE TABLE articles (id int PRIMARY KEY)",
+        "CREATE TABLE public.articles (id int PRIMARY KEY)",
         "INSERT INTO revec.source (collection_id, name, mapping, trigger_of)"
         " VALUES (1, 'public.articles', '{}', 'public.articles'::regclass)",
     ),

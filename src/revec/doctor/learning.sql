@@ -4,14 +4,16 @@ SELECT current_database() AS database, current_setting('server_version') AS serv
        current_user::text AS login, current_date AS today, pg_backend_pid() AS pid,
        e.extversion AS vector, coalesce(n.nspname, 'public')::text AS vector_schema,
        pg_has_role('pg_read_all_stats', 'USAGE') AS sees_sessions,
-       to_regclass('revec.installation') IS NOT NULL AS installed
+       EXISTS (SELECT FROM pg_class c WHERE c.relname = 'installation'  -- also for who has no right on the schema
+                  AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'revec')) AS installed
   FROM (SELECT) AS one LEFT JOIN pg_extension e ON e.extname = 'vector' LEFT JOIN pg_namespace n ON n.oid = e.extnamespace;
 
 -- name: ours
 -- Row security shows Revec's rows to its owner; to another login an empty table is no good news.
 SELECT pg_has_role(c.relowner, 'USAGE') OR r.rolsuper OR r.rolbypassrls AS seen, quote_ident(o.rolname) AS owner
   FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, pg_roles r
- WHERE c.oid = to_regclass('revec.installation') AND r.rolname = current_user;
+ WHERE c.relname = 'installation' AND r.rolname = current_user
+   AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'revec');
 
 -- name: columns
 -- Every column of vectors that holds rows, the largest table first. Of Revec's own only the indexes: sentinels
