@@ -255,7 +255,7 @@ def test_from_synchronous_to_the_queue(place: Place) -> None:
         source="public.articles",
     )
     assert "no dead letters" in place.said["revec queue list articles"]
-    assert "retry_success" in place.said["revec queue list articles --settled"]
+    assert "retry_success" in place.said["revec queue list articles settled"]
 
 
 def test_a_fleet_of_tenants(place: Place) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from revec.model.errors import BadInput
-from revec.model.index import Collection
+from revec.model.index import Collection, Index
 from revec.observe import events
 from revec.postgres import pulses
 from revec.postgres.database import Connection, Database
@@ -32,7 +32,7 @@ LATELY = 5.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """What a person allows one index's work; None: as much as the worker does."""
+    """What a person allows the work of one collection's index; None: as much as the worker does."""
 
     concurrency: int | None = None
     claim: int | None = None
@@ -49,7 +49,7 @@ class Control:
         self.brake = Brake()
         self._database = database
         self._braking = braking
-        self._throttles: dict[int, Throttle] = {}  # by index
+        self._throttles: dict[int, Throttle] = {}  # by collection
         self._worked: dict[int, tuple[float, float]] = {}  # place → its last backfill claim: end, seconds
         self._held_back_at = -LATELY
         self._looking = asyncio.Lock()
@@ -61,7 +61,7 @@ class Control:
             if time.monotonic() >= self._look_at:
                 async with self._database.transaction("worker") as conn:
                     rows = await (await conn.execute(SQL.throttles)).fetchall()
-                    self._throttles = {index_id: Throttle(*limits) for index_id, *limits in rows}
+                    self._throttles = {collection_id: Throttle(*limits) for collection_id, *limits in rows}
                     if self._braking:
                         await self._feel(conn)
                 self._look_at = time.monotonic() + LOOK_EVERY
@@ -76,9 +76,9 @@ class Control:
         """Whether some index is worked on at one place only."""
         return min([places, *(each.concurrency or places for each in self._throttles.values())]) == 1
 
-    def lets(self, index_id: int, lane: int, place: int) -> bool:
+    def lets(self, index: Index, lane: int, place: int) -> bool:
         """Whether this place may look for work in this lane now."""
-        most = self._throttles.get(index_id, FREE).concurrency
+        most = self._throttles.get(index.collection_id, FREE).concurrency
         if most is not None and place >= most:
             return False
         if lane != BACKFILL or not self._rests(place):
@@ -87,19 +87,19 @@ class Control:
         return False
 
     async def claim(
-        self, conn: Connection, index_id: int, lane: int, *, size: int, **how: Any
+        self, conn: Connection, index: Index, lane: int, *, size: int, **how: Any
     ) -> Claim | None:
         """A claim as large as it may be; None where it is not the time yet."""
-        throttle = self._throttles.get(index_id, FREE)
+        throttle = self._throttles.get(index.collection_id, FREE)
         size = min(size, throttle.claim or size)
         if lane != BACKFILL or throttle.rate is None:
-            return await queue.claim(conn, index_id, lane, size=size, **how)
-        size = await self._allowed(conn, index_id, size)
+            return await queue.claim(conn, index.id, lane, size=size, **how)
+        size = await self._allowed(conn, index.id, size)
         if not size:
             self._held_back_at = time.monotonic()
             return None
-        claim = await queue.claim(conn, index_id, lane, size=size, **how)
-        await conn.execute(SQL.spend, {"index": index_id, "documents": len(claim.jobs)})
+        claim = await queue.claim(conn, index.id, lane, size=size, **how)
+        await conn.execute(SQL.spend, {"index": index.id, "documents": len(claim.jobs)})
         return claim
 
     def worked(self, place: int, lane: int, seconds: float) -> None:

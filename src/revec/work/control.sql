@@ -1,7 +1,7 @@
 -- name: throttles
--- What a person allows, by index that is written.
-SELECT i.id AS index_id, t.concurrency, t.claim, q.rate
-  FROM revec.throttle t JOIN revec.index i ON i.collection_id = t.collection_id AND i.writing
+-- What a person allows, also of an index that is registered after this look.
+SELECT t.collection_id, t.concurrency, t.claim, q.rate
+  FROM revec.throttle t
        LEFT JOIN revec.quota q ON q.model = 'collection:' || t.collection_id AND q.resource = 'documents';
 
 -- name: throttle

@@ -146,7 +146,7 @@ class Worker:
             pairs.reverse()
         for index_id, lane in pairs:
             index = found.get(index_id)
-            if not index or self._lacks(index) or not self._control.lets(index_id, lane, place):
+            if not index or self._lacks(index) or not self._control.lets(index, lane, place):
                 continue
             if lane == queue.BACKFILL and self._caller.is_early(index.space.address):
                 continue
@@ -175,7 +175,7 @@ class Worker:
         async with self._database.transaction("worker") as conn:
             claim = await self._control.claim(
                 conn,
-                index.id,
+                index,
                 lane,
                 size=size,
                 lease=self._pace.lease,
