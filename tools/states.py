@@ -27,8 +27,8 @@ AFTER = """\
 - **Who sees what** in `canary`, and who is held on the old index in `live`: rows of the route, of one epoch.
 - **A fault** belongs to the index: its model's answers are not trusted, so nothing is written until
   `revec resume`.
-- **A failed verdict** stands until a person clears it: `revec resume NAME --clear GATE --reason …`; or lets the
-  gate count as passed: `revec cutover NAME --override GATE --reason …`.
+- **A failed verdict** stands until a person clears it: `revec resume NAME --clear GATE --reason …`; or
+  lets the gate count as passed: `revec cutover NAME --override GATE --reason …`.
 
 ## Who moves
 

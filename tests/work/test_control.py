@@ -63,7 +63,7 @@ async def claimed(app: App, hand: Control, index: Index, lane: int = BACKFILL, s
     """How many documents a worker with this control gets; they are its own for good."""
     await hand.look()
     async with app.database.transaction("worker") as conn:
-        claim = await hand.claim(conn, index.id, lane, size=size, lease=60.0)
+        claim = await hand.claim(conn, index, lane, size=size, lease=60.0)
         return len(claim.jobs) if claim else 0
 
 
