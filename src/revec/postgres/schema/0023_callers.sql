@@ -26,16 +26,18 @@ SELECT revec.protect('revec.caller', 'private'), revec.protect('revec.scale', 's
 
 -- Every index that a vector may be meant for. The one place that knows where its rows are: a relation with
 -- doc_id, tenant and embedding, and SQL for how far a row `v` of it is from the vector $1: by the vectors
--- themselves, and as its graph is ordered. `waits`: why it cannot answer yet; from the registration on it counts
--- all the same when a vector's size is looked up, so that no answer changes in the middle of a backfill.
+-- themselves, and as its graph is ordered (of an adopted column the user's own graph, in the column's own type).
+-- `waits`: why it cannot answer yet; from the registration on it counts all the same when a vector's size is
+-- looked up, so that no answer changes in the middle of a backfill.
 CREATE VIEW revec.destination AS
 SELECT c.name AS collection, i.collection_id, i.id AS index_id, i.space_id,
        (s.recipe->>'provider') || ':' || (s.recipe->>'model') AS model, (s.recipe->>'dims')::integer AS dims,
        i.query, i.kind, format('revec.vectors_%s', i.id) AS relation,
        format('v.embedding OPERATOR(%1$s.<=>) $1::%1$s.halfvec', e.path) AS distance,
-       CASE i.kind
-       WHEN 'binary' THEN format('%1$s.binary_quantize(v.embedding)::bit(%2$s) OPERATOR(%1$s.<~>) '
-                                 '%1$s.binary_quantize($1::%1$s.halfvec)::bit(%2$s)', e.path, s.recipe->>'dims')
+       CASE
+       WHEN a.operator IS NOT NULL THEN format('v.own OPERATOR(%1$s.%2$s) $1::%1$s.%3$s', e.path, a.operator, a.type)
+       WHEN i.kind = 'binary' THEN format('%1$s.binary_quantize(v.embedding)::bit(%2$s) OPERATOR(%1$s.<~>) '
+                                          '%1$s.binary_quantize($1::%1$s.halfvec)::bit(%2$s)', e.path, s.recipe->>'dims')
        ELSE format('v.embedding OPERATOR(%1$s.<=>) $1::%1$s.halfvec', e.path) END AS nearness,
        CASE i.id WHEN r.serving THEN 'serves' WHEN r.previous THEN 'served before' ELSE 'is new' END AS standing,
        CASE
@@ -50,6 +52,7 @@ SELECT c.name AS collection, i.collection_id, i.id AS index_id, i.space_id,
        JOIN revec.collection c ON c.id = i.collection_id
        JOIN revec.route r ON r.collection_id = i.collection_id
        JOIN revec.space s ON s.id = i.space_id
+       LEFT JOIN revec.adopted a ON a.index_id = i.id
        LEFT JOIN revec.migration m ON m.new_index = i.id AND m.state NOT IN ('finished', 'aborted')
        CROSS JOIN (SELECT extnamespace::regnamespace AS path FROM pg_extension WHERE extname = 'vector') AS e
  WHERE i.dropped_at IS NULL AND to_regclass(format('revec.vectors_%s', i.id)) IS NOT NULL;
