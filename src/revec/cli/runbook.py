@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BOOKS = files("revec.cli") / "runbooks"
 # What stands in the pages for what a collection has; a word that is not known is left for the reader.
-WORDS = ("COLLECTION", "OLD_MODEL", "NEW_MODEL", "OLD_INDEX", "NEW_INDEX", "SOURCE", "ROWS_TRIGGER", "STORE")
+WORDS = ("COLLECTION", "OLD_MODEL", "NEW_MODEL", "OLD_INDEX", "NEW_INDEX", "SOURCE", "STORE")
 
 
 def register(app: cyclopts.App) -> None:
@@ -106,5 +106,4 @@ async def names_of(app: App, collection: Collection) -> dict[str, str | None]:
         "NEW_MODEL": active[0].target if active else None,
         "NEW_INDEX": new.name if new else None,
         "SOURCE": tables[0].name if tables else None,
-        "ROWS_TRIGGER": f"revec_{tables[0].id}_rows" if tables else None,
     }
