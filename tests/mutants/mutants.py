@@ -728,7 +728,7 @@ MUTANTS: dict[str, Mutant] = {
         drifting.test_vectors_that_are_not_as_written_are_found_and_embedded_again,
     ),
     "a wrong vector is left where copies are made of it": Mutant(
-        instead(index_drift.SQL, "alike", ("a.text_hash = v.text_hash", "a.doc_id = v.doc_id")),
+        instead(index_drift.SQL, "disown", ("v.text_hash = w.text_hash AND", "v.doc_id = ANY (%(ids)s) AND")),
         drifting.test_a_copy_of_an_edited_vector_is_not_copied_back,
     ),
     "what is found is not enqueued": Mutant(

@@ -351,3 +351,62 @@ async def test_a_fleet_drifts_and_is_healed(app: App, monkeypatch: pytest.Monkey
 def test_every_cause_has_one_name() -> None:
     """Two sides of a walk never mean different things by one word."""
     assert len(set(drift.ALL_CAUSES)) == len(drift.ALL_CAUSES)
+
+
+# --- what a walk leaves to a person ---------------------------------------------------------------
+
+
+async def test_another_table_of_the_name_is_not_an_empty_one(app: App) -> None:
+    """Dropped and being restored: nothing is gone, and it is said what to do."""
+    made = await table(app)
+    async with people.connected(app.database.dsn) as user:
+        await user.execute("ALTER TABLE app.docs RENAME TO was")
+        await user.execute("CREATE TABLE app.docs (LIKE app.was INCLUDING ALL)")
+    report = await walked(app, made)
+    await steps.drain(app)
+    assert report.found == {}
+    assert any("is it being restored, or another table?" in note for note in report.notes)
+    assert len(await steps.rows(app, "SELECT FROM revec.document")) == 12
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_walk_by_itself_leaves_a_whole_page_of_gone_rows_to_a_person(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like a disaster may be one; who asks for it has looked."""
+    monkeypatch.setattr(sources, "PAGE", 5)
+    made = await table(app)
+    await behind_triggers(app, "DELETE FROM app.docs")
+    await steps.rows(app, "UPDATE revec.walk SET counted_from = '-infinity' RETURNING 1")
+    by_itself = Reconciler(app.database, app.store, every=1.0)
+    while await by_itself.tick():
+        pass
+    await steps.drain(app)
+    assert len(await steps.rows(app, "SELECT FROM revec.document")) == 10  # the last page was no whole one
+    assert (await walked(app, made)).found == {"gone": 10}
+    await healed(app, made)
+
+
+async def test_a_model_need_not_give_the_same_bits_again(app: App) -> None:
+    """What was embedded again, at the same rev, is not taken for an edit at the next walk."""
+    made = await table(app)
+    table_of = await vectors(app, made)
+    await behind_triggers(app, f"DELETE FROM {table_of} WHERE doc_id < 4")
+    assert (await walked(app, made)).found == {"missing": 3}
+    await steps.drain(app)
+    nearly = "(embedding::vector + array_fill(0.001, ARRAY[64])::vector)::halfvec"
+    await behind_triggers(app, f"UPDATE {table_of} SET embedding = l2_normalize({nearly}) WHERE doc_id < 4")
+    assert (await walked(app, made)).found == {}
+
+
+async def test_a_wrong_vector_answers_until_its_place_is_taken(app: App) -> None:
+    """Nothing leaves the search that serves because a walk found it odd."""
+    made = await table(app)
+    table_of = await vectors(app, made)
+    await behind_triggers(
+        app,
+        f"UPDATE {table_of} SET embedding = l2_normalize(embedding + embedding * embedding) WHERE doc_id = 2",
+    )
+    assert (await walked(app, made)).found == {"edited": 1}
+    assert len(await steps.rows(app, f"SELECT FROM {table_of}")) == 12
+    await healed(app, made)

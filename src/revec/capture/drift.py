@@ -48,6 +48,7 @@ class Page:
     after: str | None = None  # what was looked at last; None: that was the end
     found: list[Found] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what a person has to see to
+    wait: str | None = None  # why this page has to be looked at again
 
 
 async def of_rows(conn: Connection, source_id: int, after: str | None, *, heal: bool) -> Page:
@@ -55,9 +56,40 @@ async def of_rows(conn: Connection, source_id: int, after: str | None, *, heal: 
     return await _looked(conn, source_id, after, _rows, heal=heal)
 
 
-async def of_documents(conn: Connection, source_id: int, after: str | None, *, heal: bool) -> Page:
-    """The source's next documents: those whose rows are gone."""
-    return await _looked(conn, source_id, after, _documents, heal=heal)
+async def of_documents(
+    conn: Connection, source_id: int, after: str | None, *, heal: bool, careful: bool = False
+) -> Page:
+    """The source's next documents: those whose rows are gone.
+
+    careful: where a whole page is gone it is left to a person. A table that is being put back, or that
+    another one has taken the name of, is as empty as one whose rows were deleted.
+    """
+    page = await _looked(conn, source_id, after, _documents, heal=False)
+    if heal and page.found:
+        why = await _of_another_table(conn, source_id, page, careful=careful)
+        if why is not None:
+            return Page(page.looked, page.after, notes=[why])
+        await _heal(conn, source_id, page)
+    return page
+
+
+async def _of_another_table(conn: Connection, source_id: int, page: Page, *, careful: bool) -> str | None:
+    """Why it may not be the users who deleted these rows."""
+    name = page.found[0].where
+    state = await (await conn.execute(SQL.state, {"source": source_id, "most": 0})).fetchone()
+    table = Mapping.load(state.mapping).table if state and state.mapping else None
+    row = await (await conn.execute(SQL.is_ours, {"source": source_id, "table": table})).fetchone()
+    if row is None or not row.ours:
+        return (
+            f"documents of {name} have no rows, and its triggers are gone: is it being restored, or another "
+            "table? `revec init` reads it once it is whole"
+        )
+    if careful and len(page.found) == page.looked >= PAGE:
+        return (
+            f"{PAGE:,} documents of {name} in a row have no rows: if that is meant, "
+            f"`revec reconcile NAME --source {name}` removes them"
+        )
+    return None
 
 
 async def of_contents(conn: Connection, collection_id: int, after: int, upto: int, *, heal: bool) -> Page:
@@ -84,20 +116,29 @@ async def _looked(conn: Connection, source_id: int, after: str | None, look: Any
         return Page()  # it has no rows
     if why := _stands_before(state):
         return Page(notes=[why])
+    if state.open > MOST_OPEN:
+        return Page(
+            after=after, wait=f"more than {MOST_OPEN:,} changes of {state.name} are open: run `revec worker`"
+        )
     mapping = Mapping.load(state.mapping)
     try:
         async with conn.transaction():
             await _require_all_rows(conn, mapping)
             page: Page = await look(conn, source_id, mapping, after)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
+        return Page(after=after, wait=f"{state.name} was not looked at: {projector.cause_of(error)}")
     except (psycopg.Error, ValueError) as error:  # ValueError: a number in JSON beyond Python's
         if isinstance(error, psycopg.OperationalError) and is_gone(error):
             raise
         return Page(notes=[f"{state.name} was not looked at: {projector.cause_of(error)}"])
     page.found = [Found(each.cause, state.name, each.key) for each in page.found]
     if heal and page.found:
-        keys = [each.key for each in page.found]
-        await conn.execute(SQL.heal, {"source": source_id, "keys": keys})
+        await _heal(conn, source_id, page)
     return page
+
+
+async def _heal(conn: Connection, source_id: int, page: Page) -> None:
+    await conn.execute(SQL.heal, {"source": source_id, "keys": [each.key for each in page.found]})
 
 
 def _stands_before(state: Any) -> str | None:
@@ -105,8 +146,8 @@ def _stands_before(state: Any) -> str | None:
         return str(state.fault)
     if state.being_read or state.to_be_read:
         return f"{state.name} was not looked at: it is being read as a whole anyway"
-    if state.open > MOST_OPEN:
-        held = f"paused: {state.paused_why}" if state.paused_why else "run `revec worker`"
+    if state.open > MOST_OPEN and state.paused_why:
+        held = f"paused: {state.paused_why}"
         return f"{state.name} was not looked at: more than {MOST_OPEN:,} of its changes are open ({held})"
     return None
 

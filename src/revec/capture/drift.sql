@@ -53,3 +53,8 @@ SELECT d.id AS doc_id, d.key, d.source_id,
 -- name: stamp_again
 -- No content is changed: the triggers see what they were not shown, and make its work.
 UPDATE revec.document SET title = title WHERE id = ANY (%(ids)s::bigint[]);
+
+-- name: is_ours
+-- Whether the table that has the name now is the one that our trigger is on, switched off or not.
+SELECT EXISTS (SELECT FROM pg_trigger t
+                WHERE t.tgrelid = to_regclass(%(table)s) AND t.tgname = 'revec_' || %(source)s || '_rows') AS ours;

@@ -236,6 +236,7 @@ class Commands:
                     f"{', '.join(unknown)} is not required of {collection.name}'s migration: "
                     f"{', '.join(migration.gates)} are; `revec status {collection.name}` lists them"
                 )
+            await migrations.lock(conn, migration)
             verdicts = await migrations.verdicts(conn, migration)
             for gate in gates:
                 said = verdicts.get(gate)

@@ -242,7 +242,7 @@ class Conductor:
         await self._remember_sentinels(provider, index)
         async with self._database.transaction() as conn:
             standing, _ = await outlook.standing(conn, migration)
-        unproven = tuple(g for g in migration.required if standing.get(g) is not Outcome.PASSED)
+        unproven = tuple(g for g in migration.gates if standing.get(g) is not Outcome.PASSED)
         for verdict in await judged(Case(self._tools, index, migration), unproven):
             async with self._database.transaction() as conn:
                 await migrations.record(conn, migration, verdict)

@@ -257,7 +257,7 @@ class Switch:
                 await bridges.close(conn, migration.id, "it has served since the cutover")
             if hold:
                 await migrations.latch(conn, migration, hold)
-                await migrations.guarded_back(conn, migration)
+                await migrations.guarded_back(conn, migration)  # what a person let pass was before this
             seen = await indexes.route_of(conn, migration.collection_id)
             if forward and seen.serving != previous:
                 raise Refused("the route does not serve what it should: look again with `revec status`")

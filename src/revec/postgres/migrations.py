@@ -246,6 +246,8 @@ async def set_old_model(conn: Connection, migration: Migration, gone: str | None
 
 
 async def record(conn: Connection, migration: Migration, verdict: Verdict) -> None:
+    if verdict.outcome is Outcome.FAILED:
+        await lock(conn, migration)
     await conn.execute(
         SQL.verdict,
         {
@@ -279,6 +281,11 @@ async def undecided_looks(conn: Connection, migration: Migration) -> int:
 async def clear(conn: Connection, migration: Migration, gate: str, reason: str) -> bool:
     cleared = await conn.execute(SQL.clear, {"id": migration.id, "gate": gate, "reason": reason})
     return cleared.rowcount > 0
+
+
+async def lock(conn: Connection, migration: Migration) -> None:
+    """What is said of it from here on is said one after the other."""
+    await conn.execute(SQL.lock, {"id": migration.id})
 
 
 async def override(

@@ -94,7 +94,7 @@ UPDATE revec.migration SET budget = %(budget)s WHERE id = %(id)s;
 UPDATE revec.migration SET hold = coalesce(hold, %(why)s) WHERE id = %(id)s;
 
 -- name: guarded_back
-UPDATE revec.migration SET guarded_back_at = now() WHERE id = %(id)s;
+UPDATE revec.migration SET guarded_back_at = now(), overridden = '{}' WHERE id = %(id)s;
 
 -- name: unhold
 UPDATE revec.migration SET hold = NULL WHERE id = %(id)s;
@@ -118,6 +118,9 @@ WITH known AS (
 UPDATE revec.migration m SET overridden = m.overridden - known.gate
   FROM known WHERE m.id = known.migration_id AND known.outcome = 'FAILED'
    AND m.overridden->known.gate->>'stood' <> 'FAILED';
+
+-- name: lock
+SELECT FROM revec.migration WHERE id = %(id)s FOR UPDATE;
 
 -- name: override
 UPDATE revec.migration

@@ -1,8 +1,8 @@
 """Drift between documents and an index: what is there, is not, or is not what was written.
 
 A page of documents at a time. What is found becomes work like any other, behind the same fence, in the
-lane of the backfill: it yields to edits and to searches. A vector that cannot be right goes at once, and
-with it the copies of its text, or the worker would copy them back.
+lane of the backfill: it yields to edits and to searches. A vector under another tenant goes at once; one that
+cannot be right answers until its place is taken, and nobody copies it meanwhile.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MISSING, STALE, ABROAD, MALFORMED, EDITED, ORPHAN, LOST = CAUSES = (
     "stale",  # vectors of another content, or not all of them
     "abroad",  # vectors under another tenant
     "malformed",  # zero, or not of unit length where that is promised
-    "edited",  # not what the last walk saw, of the same content
+    "edited",  # not what the last walk saw, at the same rev
     "orphan",  # vectors of a document that is gone
     "lost",  # known here, and not in the store elsewhere
 )
-WRONG = (ABROAD, MALFORMED, EDITED)  # not to be shown to anybody, nor copied
+WRONG = (MALFORMED, EDITED)  # not to be copied
 
 
 async def bounds(conn: Connection, after: int) -> tuple[int, bool]:
@@ -63,32 +63,32 @@ async def of_index(
     page.found = [Found(row.cause, index.name, row.key) for row in drifted]
     page.found += [Found(ORPHAN, index.name, str(row.doc_id)) for row in gone]
     if heal:
-        wrong = [row.doc_id for row in drifted if row.cause in WRONG]
-        again = await _embed_again(conn, store, index, wrong)
-        await queue.enqueue(conn, index.id, [row.doc_id for row in drifted], lane=queue.BACKFILL)
+        await store.remove(conn, index, [row.doc_id for row in drifted if row.cause == ABROAD])
+        alike = await _disown(conn, index, [row.doc_id for row in drifted if row.cause in WRONG])
+        again = {*alike, *(row.doc_id for row in drifted)}
+        await queue.enqueue(conn, index.id, sorted(again), lane=queue.BACKFILL)
         await _remove(conn, index, gone)
-        await conn.execute(SQL.unseal, asked | {"ids": again})
-        await _seal(conn, index, [row for row in rows if row.cause is None and row.doc_id not in set(again)])
+        await conn.execute(SQL.unseal, asked)
+        await _seal(conn, index, [row for row in rows if row.cause is None and row.doc_id not in again])
     return page
 
 
 async def lost(conn: Connection, store: Store, index: Index, doc_ids: Sequence[int], *, heal: bool) -> Page:
     """What a store elsewhere was found to have lost."""
     if heal:
-        await _embed_again(conn, store, index, doc_ids)
+        await store.remove(conn, index, list(doc_ids))
+        await queue.enqueue(conn, index.id, doc_ids, lane=queue.BACKFILL)
     return Page(looked=len(doc_ids), found=[Found(LOST, index.name, str(doc_id)) for doc_id in doc_ids])
 
 
-async def _embed_again(conn: Connection, store: Store, index: Index, doc_ids: Sequence[int]) -> list[int]:
-    """Take these documents' vectors away, and all copies of them; the documents that this concerns."""
+async def _disown(conn: Connection, index: Index, doc_ids: Sequence[int]) -> list[int]:
+    """The vectors of these documents are of no text any more; the documents that have one of them."""
     if not doc_ids:
         return []
     vectors = sql.Identifier("revec", f"vectors_{index.id}")
-    rows = await conn.execute(SQL.alike.format(vectors=vectors), {"ids": list(doc_ids)})
-    again = [row.doc_id for row in await rows.fetchall()]
-    await store.remove(conn, index, again)
-    await queue.enqueue(conn, index.id, again, lane=queue.BACKFILL)
-    return again
+    asked = {"ids": list(doc_ids), "space": index.space.id}
+    rows = await conn.execute(SQL.disown.format(vectors=vectors), asked)
+    return [row.doc_id for row in await rows.fetchall()]
 
 
 async def _remove(conn: Connection, index: Index, gone: Sequence[Any]) -> None:
@@ -106,7 +106,7 @@ async def _seal(conn: Connection, index: Index, rows: Sequence[Any]) -> None:
             {
                 "index": index.id,
                 "ids": [row.doc_id for row in sealed],
-                "hashes": [row.input_hash for row in sealed],
+                "revs": [row.rev for row in sealed],
                 "digests": [row.digest for row in sealed],
             },
         )

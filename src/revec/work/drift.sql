@@ -7,10 +7,10 @@ SELECT max(id) AS upto, count(*) AS documents
 -- Documents beside their vectors. One statement, one snapshot: a document and its work come from one transaction,
 -- vectors and the end of their work from another, so what is neither whole nor open nor excused is drift.
 WITH docs AS MATERIALIZED (
-    SELECT id, key, tenant, input_hash FROM revec.document
+    SELECT id, key, tenant, input_hash, rev FROM revec.document
      WHERE id > %(after)s AND id <= %(upto)s AND collection_id = %(collection)s
 ), held AS (
-    SELECT d.id, d.key, d.input_hash, h.*
+    SELECT d.id, d.key, d.input_hash, d.rev, h.*
       FROM docs d
            -- LATERAL: by the vectors' own key, also while the planner has no statistics.
            LEFT JOIN LATERAL (
@@ -20,13 +20,13 @@ WITH docs AS MATERIALIZED (
                 WHERE v.doc_id = d.id HAVING count(*) > 0) AS h ON true
      WHERE NOT EXISTS (SELECT FROM revec.work w WHERE w.index_id = %(index)s AND w.doc_id = d.id)
 )
-SELECT h.id AS doc_id, h.key, h.input_hash, h.digest,
+SELECT h.id AS doc_id, h.key, h.rev, h.digest,
        CASE WHEN NOT coalesce(h.whole, false) THEN
                 CASE WHEN e.doc_id IS NOT NULL OR x.doc_id IS NOT NULL THEN 'excused'
                      WHEN h.whole IS NULL THEN 'missing' ELSE 'stale' END
             WHEN h.abroad THEN 'abroad'
             WHEN h.malformed THEN 'malformed'
-            WHEN s.input_hash = h.input_hash AND s.digest <> h.digest THEN 'edited' END AS cause
+            WHEN s.rev = h.rev AND s.digest <> h.digest THEN 'edited' END AS cause
   FROM held h
        LEFT JOIN revec.seal s ON s.index_id = %(index)s AND s.doc_id = h.id
        LEFT JOIN revec.excluded e ON e.index_id = %(index)s AND e.doc_id = h.id AND e.input_hash = h.input_hash
@@ -50,10 +50,19 @@ SELECT v.doc_id, min(v.tenant) AS tenant FROM {vectors} v
    AND NOT EXISTS (SELECT FROM revec.work w WHERE w.index_id = %(index)s AND w.doc_id = v.doc_id)
  GROUP BY v.doc_id ORDER BY v.doc_id;
 
--- name: alike
--- These documents and all that have a text with them: whoever embeds one of them would copy the others' vectors.
-SELECT DISTINCT a.doc_id FROM {vectors} v JOIN {vectors} a ON a.text_hash = v.text_hash
- WHERE v.doc_id = ANY (%(ids)s::bigint[]) ORDER BY a.doc_id;
+-- name: disown
+-- These vectors are of no text any more, with all copies of them: nobody copies them, and they answer until what
+-- is embedded again takes their place behind the fence.
+WITH wrong AS MATERIALIZED (
+    SELECT DISTINCT text_hash, embedding FROM {vectors} WHERE doc_id = ANY (%(ids)s::bigint[])
+), marked AS (
+    UPDATE {vectors} v SET text_hash = ''
+      FROM wrong w WHERE v.text_hash = w.text_hash AND v.embedding = w.embedding
+ RETURNING v.doc_id
+), unpaid AS (
+    DELETE FROM revec.paid p USING wrong w WHERE p.space_id = %(space)s AND p.text_hash = w.text_hash
+)
+SELECT DISTINCT doc_id FROM marked ORDER BY doc_id;
 
 -- name: remove
 -- As the trigger on documents would have told it. The index's row is locked, so that nobody retires it in between.
@@ -64,15 +73,13 @@ SELECT written.id, n.id, nextval('revec.rev'), 'delete', 0, n.tenant
 ON CONFLICT DO NOTHING;
 
 -- name: seal
-INSERT INTO revec.seal AS s (index_id, doc_id, input_hash, digest)
-SELECT %(index)s, * FROM unnest(%(ids)s::bigint[], %(hashes)s::bytea[], %(digests)s::bytea[])
-ON CONFLICT (index_id, doc_id) DO UPDATE SET input_hash = excluded.input_hash, digest = excluded.digest
- WHERE (s.input_hash, s.digest) IS DISTINCT FROM (excluded.input_hash, excluded.digest);
+INSERT INTO revec.seal AS s (index_id, doc_id, rev, digest)
+SELECT %(index)s, * FROM unnest(%(ids)s::bigint[], %(revs)s::bigint[], %(digests)s::bytea[])
+ON CONFLICT (index_id, doc_id) DO UPDATE SET rev = excluded.rev, digest = excluded.digest
+ WHERE (s.rev, s.digest) IS DISTINCT FROM (excluded.rev, excluded.digest);
 
 -- name: unseal
--- Of what is embedded again, and of what is gone.
+-- Of what is gone.
 DELETE FROM revec.seal s
- WHERE s.index_id = %(index)s
-   AND (s.doc_id = ANY (%(ids)s::bigint[])
-        OR (s.doc_id > %(after)s AND s.doc_id <= %(upto)s
-            AND NOT EXISTS (SELECT FROM revec.document d WHERE d.id = s.doc_id)));
+ WHERE s.index_id = %(index)s AND s.doc_id > %(after)s AND s.doc_id <= %(upto)s
+   AND NOT EXISTS (SELECT FROM revec.document d WHERE d.id = s.doc_id);

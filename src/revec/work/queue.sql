@@ -137,7 +137,8 @@ SELECT count(*) AS open, count(*) FILTER (WHERE w.lease_until > now()) AS in_han
 
 -- name: enqueue
 -- Documents that somebody waits for: work that is there becomes as urgent, never less, and what is claimed
--- or being written is left alone. The index's row is locked, so that nobody retires it in between.
+-- or being written is left alone. The index's row is locked, so that nobody retires it in between. What was seen of
+-- their vectors is forgotten: others come.
 WITH wanted AS MATERIALIZED (
     SELECT i.id, i.collection_id FROM revec.index i
      WHERE i.id = %(index)s AND i.writing AND i.writer = 'revec' FOR SHARE
@@ -146,6 +147,8 @@ WITH wanted AS MATERIALIZED (
      WHERE w.doc_id = ANY (%(ids)s::bigint[]) AND w.lane > %(lane)s AND w.action = 'embed'
        AND (w.lease_until IS NULL OR w.lease_until < now())
      ORDER BY w.doc_id FOR UPDATE OF w SKIP LOCKED
+), unsealed AS (
+    DELETE FROM revec.seal WHERE index_id = %(index)s AND doc_id = ANY (%(ids)s::bigint[])
 ), raised AS (
     UPDATE revec.work w  -- what waits for a batch does so no longer
        SET lane = %(lane)s,

@@ -31,7 +31,9 @@ from revec.work.walking import Report, Walk
 SQL = beside(__file__)
 LOOK_EVERY = 5.0  # seconds between looks for a walk that is due
 LONGEST_REST = 1.0  # seconds between pages: a walk takes half of one connection's time
+PATIENCE, SOON = 300.0, 0.5  # seconds that a person's walk waits for a page, and between two tries
 WORKERS, PERSON = "workers", "person"
+NOT_NOW = (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 
 class Reconciler:
@@ -48,7 +50,7 @@ class Reconciler:
             return False
         try:
             moved = await self._page()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable) as error:
+        except NOT_NOW as error:
             events.emit(events.TryAgain(first_line(error)))
             moved = False
         if not moved:
@@ -64,8 +66,12 @@ class Reconciler:
             if row is None:
                 return False
             walk = _walk(row)
+            walk.is_careful = True
             if not walking.is_over_a_network(walk):
                 await walking.look(conn, self._store, walk, heal=True)
+                if walk.waits:
+                    events.emit(events.TryAgain(walk.waits))
+                    return False
                 failpoint("walk_page")
                 await _keep(conn, walk, WORKERS)
                 return True
@@ -96,7 +102,7 @@ async def reconcile(
         return await _look_only(database, store, collection, source, tell)
     async with database.transaction() as conn:
         await conn.execute(SQL.begin, {"collection": collection.id, "source": source})
-    report = None
+    report, give_up_at = None, time.monotonic() + PATIENCE
     while report is None:
         async with database.transaction() as conn:
             row = await (await conn.execute(SQL.own, {"collection": collection.id})).fetchone()
@@ -105,8 +111,15 @@ async def reconcile(
             walk = _walk(row)
             if not walking.is_over_a_network(walk):
                 await walking.look(conn, store, walk, heal=True)
-                failpoint("walk_page")
-                report = await _keep(conn, walk, PERSON)
+                if walk.waits and time.monotonic() > give_up_at:
+                    await walking.give_up_part(conn, walk)
+                if not walk.waits:
+                    failpoint("walk_page")
+                    report = await _keep(conn, walk, PERSON)
+                    give_up_at = time.monotonic() + PATIENCE
+        if walk.waits:
+            await asyncio.sleep(SOON)
+            continue
         if walking.is_over_a_network(walk):
             report = await _ask_store(database, store, walk, PERSON)
         tell(walk)
@@ -129,6 +142,8 @@ async def _look_only(
         else:
             async with database.transaction() as conn:
                 await walking.look(conn, store, walk, heal=False)
+                if walk.waits:  # nothing comes of waiting for what only a healing walk lets through
+                    await walking.give_up_part(conn, walk)
         tell(walk)
     return walk.report(PERSON)
 

@@ -9,7 +9,7 @@ SELECT collection_id, source, part, after, looked, found, examples, notes, began
  WHERE begun_by = 'workers'
    AND (part IS NOT NULL
         OR counted_from + make_interval(secs => greatest(0, %(every)s::float8 - took)) <= now())
- ORDER BY part IS NULL, counted_from LIMIT 1 FOR UPDATE SKIP LOCKED;
+ ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;  -- one that waits for something holds up no other
 
 -- name: own
 -- The person's walk of a collection. Whoever asks again while it is under way goes on with it.

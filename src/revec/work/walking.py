@@ -38,6 +38,8 @@ class Walk:
     notes: list[str] = field(default_factory=list)
     began_at: datetime | None = None
     is_over: bool = False
+    is_careful: bool = False  # nobody watches: what looks like a disaster is left to a person
+    waits: str | None = None  # why the page has to be looked at again
 
     def take(self, page: Page) -> None:
         self.looked += page.looked
@@ -92,6 +94,9 @@ async def look(conn: Connection, store: Store, walk: Walk, *, heal: bool) -> Non
         return
     assert walk.part is not None
     page = await _page(conn, store, walk.part, walk, heal=heal)
+    walk.waits = page.wait
+    if page.wait is not None:
+        return
     walk.take(page)
     if page.after is None:
         _go_on(walk, parts)
@@ -107,6 +112,14 @@ async def _set_out(conn: Connection, walk: Walk) -> None:
         for name in off
         if walk.source in (None, name)
     ]
+
+
+async def give_up_part(conn: Connection, walk: Walk) -> None:
+    """What it waits for does not come: said, and the next part is begun."""
+    assert walk.waits is not None
+    walk.notes.append(walk.waits)
+    walk.waits = None
+    _go_on(walk, await _parts(conn, walk))
 
 
 def _go_on(walk: Walk, parts: list[Part]) -> None:
@@ -125,8 +138,9 @@ async def _parts(conn: Connection, walk: Walk) -> list[Part]:
 async def _page(conn: Connection, store: Store, part: Part, walk: Walk, *, heal: bool) -> Page:
     kind, whose, half = part
     if kind == TABLES:
-        look = sources.of_documents if half else sources.of_rows
-        return await look(conn, whose, walk.after, heal=heal)
+        if half:
+            return await sources.of_documents(conn, whose, walk.after, heal=heal, careful=walk.is_careful)
+        return await sources.of_rows(conn, whose, walk.after, heal=heal)
     after = int(walk.after or 0)
     upto, more = await drift.bounds(conn, after)
     if kind == CONTENTS:

@@ -30,6 +30,7 @@ class Tally:
     stale: int = 0
     orphan: int = 0
     excluded: int = 0
+    cancelled: int = 0  # of these: a person did not want them for now
     dead: int = 0
     pending: int = 0  # on its way, younger than the freshness goal
     late: int = 0  # on its way, but older
@@ -94,6 +95,11 @@ def _completeness(tally: Tally) -> tuple[Outcome, str]:
         return Outcome.INCONCLUSIVE, (
             f"{tally.dead:,} dead letters: `revec queue list` shows why, "
             "`revec queue retry` or `revec queue accept --reason …` settles them"
+        )
+    if tally.cancelled:
+        return Outcome.INCONCLUSIVE, (
+            f"{tally.cancelled:,} documents were cancelled, and nothing advances on missing data: "
+            "`revec queue retry NAME --excluded` has them embedded"
         )
     if tally.late:
         return Outcome.INCONCLUSIVE, f"{tally.late:,} documents wait longer than the freshness goal"

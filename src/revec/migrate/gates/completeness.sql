@@ -11,7 +11,7 @@ WITH docs AS MATERIALIZED (
 ), judged AS (
     SELECT coalesce(h.whole, false) AS whole, h.id IS NOT NULL AS held,
            coalesce(h.abroad, false) AS abroad,
-           e.doc_id IS NOT NULL AS excluded, x.doc_id IS NOT NULL AS dead,
+           e.doc_id IS NOT NULL AS excluded, coalesce(e.reason LIKE 'cancelled: %%', false) AS cancelled, x.doc_id IS NOT NULL AS dead,
            w.doc_id IS NOT NULL AS open,
            -- The backfill's own work is no excuse: only what was written just now is.
            coalesce(w.lane = 0 AND w.since > now() - make_interval(secs => %(freshness)s), false) AS young
@@ -32,6 +32,7 @@ SELECT count(*) AS documents,
        count(*) FILTER (WHERE NOT whole AND held AND NOT open AND NOT excluded AND NOT dead) AS stale,
        count(*) FILTER (WHERE whole AND abroad AND NOT open) AS foreign,
        count(*) FILTER (WHERE NOT whole AND excluded AND NOT open) AS excluded,
+       count(*) FILTER (WHERE NOT whole AND cancelled AND NOT open) AS cancelled,
        count(*) FILTER (WHERE NOT whole AND dead AND NOT excluded AND NOT open) AS dead,
        count(*) FILTER (WHERE NOT whole AND open AND young) AS pending,
        count(*) FILTER (WHERE NOT whole AND open AND NOT young) AS late

@@ -18,11 +18,12 @@ CREATE TABLE revec.walk (
     PRIMARY KEY (collection_id, begun_by)
 );
 
--- What a walk saw of a document's vectors: another digest of the same content means that somebody edited them.
+-- What a walk saw of a document's vectors: another digest at the same rev means that somebody edited them. Whoever
+-- enqueues a document takes its seal away: a model need not give the same bits again.
 CREATE TABLE revec.seal (
     index_id   integer NOT NULL,
     doc_id     bigint NOT NULL,
-    input_hash bytea NOT NULL,
+    rev        bigint NOT NULL,
     digest     bytea NOT NULL,
     PRIMARY KEY (index_id, doc_id)
 );
