@@ -241,7 +241,7 @@ def test_a_file_of_good_and_bad_lines(revec: Door, dsn: str) -> None:
 
     Path("docs.jsonl").write_bytes(b"\n".join(text.split(b"\n")[i] for i in (0, 3, 7)))
     code, out, err = revec("ingest", "c", "docs.jsonl", "--json")
-    assert (code, json.loads(out), err) == (0, {"taken": 3, "refused": []}, "")
+    assert (code, json.loads(out), err) == (0, {"taken": 3, "refused": [], "queued": None}, "")
     assert revec("worker", "--drain")[0] == 0
     assert revec("check")[0] == 0
 

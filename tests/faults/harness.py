@@ -50,7 +50,6 @@ COMMAND = "import sys; from revec.cli.main import main; main()"
 SMALL_PAGES = (
     f"from revec.migrate import backfill; backfill.PAGE, backfill.WINDOW = {PAGE}, {2 * PAGE}; "
     "from revec.stores import upkeep; upkeep.LEASE = 1.0; "
-    "from revec.work import worker; worker.BEAT_EVERY = 1.0; "
     f"from revec.migrate import outlook; outlook.VERIFY_EVERY = outlook.timedelta(seconds={LOOK_AGAIN}); "
     + COMMAND
 )

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from revec.app import App
 from revec.model.document import Draft, rendered, text_hash
+from revec.model.index import Index
 from revec.postgres import indexes
 from revec.stores.base import ChunkSet
 from tests import loopback as fake
@@ -340,8 +341,8 @@ async def test_an_index_dropped_while_it_is_asked_for_copies(
     """Another index of the space is gone: its vectors are simply not known."""
     made, index = await hands.indexed(app)
 
-    async def looked_too_early(*_: object) -> list[int]:
-        return [index.id + 1, index.id]
+    async def looked_too_early(*_: object) -> list[Index]:
+        return [replace(index, id=index.id + 1), index]
 
     monkeypatch.setattr(indexes, "of_space", looked_too_early)
     await steps.put(app, made, [ONE])

@@ -20,7 +20,7 @@ CREATE TABLE revec.adopted (
     unverifiable text              -- why the model could not be asked
 );
 
-SELECT revec.protect('revec.adopted', 'private');
+SELECT revec.protect('revec.adopted', 'shared');
 
 -- As before; but where somebody else writes an index there is nothing to do for it, and what its ledger
 -- says of a document that is gone goes with it.
