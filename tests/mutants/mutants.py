@@ -2102,6 +2102,28 @@ MUTANTS: dict[str, Mutant] = {
     "markup in a name is markup": Mutant(
         attribute(one_page, "text", str), diagnosing.test_the_page_needs_nothing_and_runs_nothing
     ),
+    "zeros are the best hit": Mutant(
+        without(pgvector.SQL, "scan_exactly", "HAVING min(distance) <> 'NaN' "),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "zeros are a document's score": Mutant(
+        without(pgvector.SQL, "scored", "HAVING min(embedding <=> %(query)b) <> 'NaN' "),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "zeros reach a caller's threshold": Mutant(
+        function("revec.nearest", ("HAVING min(near.distance) <> ''NaN'' ORDER", "ORDER")),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "zeros reach a caller's threshold by a graph": Mutant(
+        function(
+            "revec.nearest",
+            (
+                "AS near GROUP BY near.doc_id HAVING min(near.distance) <> ''NaN''",
+                "AS near GROUP BY near.doc_id",
+            ),
+        ),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
     "callers may look for themselves": Mutant(
         ddl("GRANT USAGE ON SCHEMA revec TO PUBLIC"),
         called.test_an_application_without_rights_here_finds_its_own_rows,

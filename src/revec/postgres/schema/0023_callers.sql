@@ -110,6 +110,7 @@ END $$;
 -- The nearest documents of one source and tenant, that are there now, best first; at least `threshold`, on the
 -- scale of `home`, as the scores are. The same walk as stores/pgvector.py, here for callers who have SQL only:
 -- a small tenant wholly; else by the graph, deeper until there is enough; wholly, where the walk ends early.
+-- A vector of zeros, NaN from everything, is left out: NaN would sort above every score, and reach every threshold.
 -- Whatever is set is set back: the transaction is the caller's.
 CREATE FUNCTION revec.nearest(
     of_collection text, of_source text, query vector, of_tenant text, threshold float8, most integer,
@@ -181,11 +182,11 @@ BEGIN
         IF exactly THEN  -- MATERIALIZED keeps the planner off the graph
             walk := 'WITH near AS MATERIALIZED (SELECT v.doc_id, %s AS distance FROM %s v WHERE v.tenant = $2) '
                     'SELECT near.doc_id, 1 - min(near.distance) AS score, 0 AS chunks FROM near '
-                    'GROUP BY near.doc_id ORDER BY 2 DESC, 1 LIMIT $3';
+                    'GROUP BY near.doc_id HAVING min(near.distance) <> ''NaN'' ORDER BY 2 DESC, 1 LIMIT $3';
         ELSE
             walk := 'SELECT near.doc_id, 1 - min(near.distance) AS score, count(*) AS chunks '
                     'FROM (SELECT v.doc_id, %s AS distance FROM %s v WHERE v.tenant = $2 '
-                    'ORDER BY %s LIMIT $3) AS near GROUP BY near.doc_id';
+                    'ORDER BY %s LIMIT $3) AS near GROUP BY near.doc_id HAVING min(near.distance) <> ''NaN''';
             PERFORM set_config('hnsw.ef_search', greatest(400, least(1000, depth))::text, true),
                     set_config('enable_sort', CASE there.kind WHEN 'binary' THEN 'off' ELSE was[4] END, true);
         END IF;
