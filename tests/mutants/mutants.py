@@ -2157,12 +2157,16 @@ MUTANTS: dict[str, Mutant] = {
         called.test_spaces_of_one_size_are_told_apart_by_word,
     ),
     "a function that cannot tell spaces apart is made": Mutant(
-        attribute(calling, "_require_space", lambda *_: None),
+        attribute(calling, "_require_space", nothing),
         called.test_spaces_of_one_size_are_told_apart_by_word,
     ),
     "a start does not ask whether callers can tell": Mutant(
         attribute(commands, "_require_told_apart", nothing),
         called.test_spaces_of_one_size_are_told_apart_by_word,
+    ),
+    "a registration does not ask whether callers can tell": Mutant(
+        attribute(conductor.Conductor, "_is_held_up", nothing),
+        called.test_a_function_made_between_start_and_registration_is_seen,
     ),
     "a threshold is the same in every space": Mutant(
         function(

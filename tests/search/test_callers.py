@@ -13,7 +13,8 @@ from revec.migrate import scales
 from revec.model.errors import BadInput, NotFound, Refused
 from revec.model.index import Collection, Kind
 from revec.model.migration import State
-from revec.postgres import callers
+from revec.postgres import callers, migrations
+from revec.search import callers as calling
 from revec.stores import pgvector
 from tests import steps
 from tests.capture import people
@@ -231,6 +232,32 @@ async def test_spaces_of_one_size_are_told_apart_by_word(app: App) -> None:
     async with application(app) as conn:
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="is said to be of openai:other"):
             await asked.asked(conn, "question 8", steps.OLD, space="openai:other")
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_function_made_between_start_and_registration_is_seen(app: App) -> None:
+    """There is no index of the new model yet: a generation knows it all the same, and where somebody ran his SQL
+    by hand the migration pauses before every search of his application is refused.
+    """
+    made = await questions(app)
+    async with app.database.transaction() as conn:
+        early = await calling.make(conn, made, asked.usually())
+    await app.start(made, SAME_SIZE)
+    with pytest.raises(Refused, match=f"{SAME_SIZE} .64 dims, to come.: vectors of one size are told apart"):
+        await caller(app, made)
+    await calling.apply(app.database, early)
+    for _ in range(2):
+        await world.tick(app)
+        async with app.database.transaction() as conn:
+            (migration,) = await migrations.active(conn, made.id)
+        assert migration.state is State.PLANNED
+        assert "takes no space to tell them apart" in (migration.paused_why or "")
+    async with application(app) as conn:
+        assert ids(await asked.asked(conn, "question 8", steps.OLD, count=1)) == [8]
+    await drop(app)
+    await app.commands.resume(made)
+    await steps.drain(app)
+    assert SAME_SIZE in await spaces_of(app, made)
     await steps.assert_oracle(app, made)
 
 
