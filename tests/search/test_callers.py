@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -16,7 +18,7 @@ from revec.model.migration import State
 from revec.postgres import callers, migrations
 from revec.search import callers as calling
 from revec.stores import pgvector
-from tests import steps
+from tests import servers, steps
 from tests.capture import people
 from tests.migrate import world
 from tests.search import asked
@@ -513,6 +515,21 @@ async def test_expressions_and_a_tenant_that_is_handed_in(app: App) -> None:
         assert (
             await foreign.fetchall() == []
         )  # row security of the table, which is not asked for its opinion of an argument
+
+
+async def test_a_column_of_a_subquery_names_the_row_by_its_table(app: App) -> None:
+    """As docs/callers.md says it; without the table's name `id` would be the inner table's own."""
+    made = await questions(app)
+    async with people.connected(app.database.dsn) as owner:
+        await owner.execute("CREATE TABLE app.solutions (id bigint, question_id bigint, body text)")
+        await owner.execute("INSERT INTO app.solutions VALUES (1, 8, 'restart it'), (8, 10, 'another one')")
+        await owner.execute(f"GRANT SELECT ON app.solutions TO {servers.APP}")
+    text = (Path(__file__).parents[2] / "docs/callers.md").read_text(encoding="utf-8")
+    (solutions,) = re.findall(r"--returns '(solutions=.*)'", text)
+    await caller(app, made, returns=["id", solutions, "similarity"])
+    async with application(app) as conn:
+        (found,) = await asked.asked(conn, "question 8", steps.OLD, count=1)
+    assert found[:2] == (8, [{"id": 1, "question_id": 8, "body": "restart it"}])
 
 
 async def test_which_model_to_ask_follows_the_route(app: App) -> None:
