@@ -581,3 +581,26 @@ async def test_a_vector_of_zeros_is_near_to_nothing(
                 ):
                     assert len(scores) == 37
                     assert scores[0][1] > 0.99
+
+
+async def test_rows_of_a_column_are_counted_by_its_ledger(app: App, dsn: str) -> None:
+    """Also by a caller: up to 5,001 rows a call, and a join of each would be no small thing."""
+    async with people.connected(dsn) as user:
+        texts = questions.texts(40)
+        await questions.made(user, texts)
+        made, _ = await questions.adopted(app)
+        await people.project(app)
+        await called(app, user, made)
+        said: list[str] = []
+        user.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+        async with user.transaction():
+            await user.execute("LOAD 'auto_explain'")
+            await user.execute(
+                "SELECT set_config('auto_explain.log_min_duration', '0', true) AS least,"
+                " set_config('client_min_messages', 'log', true) AS told,"
+                " set_config('auto_explain.log_nested_statements', 'on', true) AS nested"
+            )
+            assert (await questions.ask(user, texts[7], count=1))[0].id == 8
+    (plan,) = [plan for plan in said if "AS counted" in plan]
+    assert "ledger_1" in plan
+    assert "questions" not in plan, plan

@@ -2124,6 +2124,10 @@ MUTANTS: dict[str, Mutant] = {
         ),
         adopting.test_a_vector_of_zeros_is_near_to_nothing,
     ),
+    "a caller's rows are counted in the user's table": Mutant(
+        function("revec.nearest", ("there.counted", "there.relation")),
+        adopting.test_rows_of_a_column_are_counted_by_its_ledger,
+    ),
     "callers may look for themselves": Mutant(
         ddl("GRANT USAGE ON SCHEMA revec TO PUBLIC"),
         called.test_an_application_without_rights_here_finds_its_own_rows,
