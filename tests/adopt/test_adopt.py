@@ -24,7 +24,7 @@ from revec.model.verdict import Outcome
 from revec.postgres import indexes, ledgers, rowkeys
 from revec.search import callers
 from revec.search.signature import Said
-from revec.stores import column
+from revec.stores import column, pgvector
 from revec.stores.base import ChunkSet
 from revec.stores.column import InColumn
 from revec.stores.pgvector import SMALL_TENANT
@@ -497,6 +497,19 @@ async def test_a_bridge_answers_for_a_model_that_is_gone(
     assert (reading.early, reading.hits[0].id) == (True, "8")
 
 
+async def called(app: App, user: User, made: Any) -> None:
+    """Seed 001's function, made by us in the place of theirs."""
+    said = Said(
+        function="app.match_questions_with_solutions",
+        arguments=("query_embedding", "threshold", "count"),
+        returns=["id", "question", "similarity"],
+    )
+    async with app.database.transaction() as conn:
+        function = await callers.make(conn, made, said)
+    await user.execute("DROP FUNCTION app.match_questions_with_solutions")
+    await callers.apply(app.database, function)
+
+
 async def test_a_caller_walks_the_users_graph_and_follows_the_migration(
     pooled_app: App, user: User, loopback: Loopback
 ) -> None:
@@ -505,15 +518,7 @@ async def test_a_caller_walks_the_users_graph_and_follows_the_migration(
     await questions.made(user, texts)
     made, adoption = await questions.adopted(pooled_app)
     await people.project(pooled_app)
-    said = Said(
-        function="app.match_questions_with_solutions",
-        arguments=("query_embedding", "threshold", "count"),
-        returns=["id", "question", "similarity"],
-    )
-    async with pooled_app.database.transaction() as conn:
-        function = await callers.make(conn, made, said)
-    await user.execute("DROP FUNCTION app.match_questions_with_solutions")
-    await callers.apply(pooled_app.database, function)
+    await called(pooled_app, user, made)
 
     async def asked(model: str, number: int) -> int:
         vector = questions.literal(speaking.vector(texts[number], model))
@@ -539,3 +544,63 @@ async def test_a_caller_walks_the_users_graph_and_follows_the_migration(
     assert await asked(questions.NEW, 9) == 10
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="768 dims"):
         await asked(questions.OLD, 9)
+
+
+async def test_a_vector_of_zeros_is_near_to_nothing(
+    app: App, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column may hold some, and a graph of products too: NaN away, which the server sorts above every score."""
+    async with people.connected(dsn) as user:
+        texts = questions.texts(40)
+        await questions.made(user, texts, graph=False)
+        await user.execute("CREATE INDEX ON app.questions USING hnsw (embedding vector_ip_ops)")
+        made, adoption = await questions.adopted(app)
+        await people.project(app)
+        zeros = "UPDATE app.questions SET embedding = array_fill(0, ARRAY[768])::vector WHERE id < 4"
+        await user.execute(zeros)
+        await people.project(app)
+        await called(app, user, made)
+        walks = "SELECT pg_get_functiondef('revec.nearest'::regproc) AS it"
+        text: Any = await (await user.execute(walks)).fetchone()
+        asked, index = speaking.vector(texts[7], questions.OLD), adoption.index
+        for small in (SMALL_TENANT, 0):
+            monkeypatch.setattr(pgvector, "SMALL_TENANT", small)
+            await user.execute(text.it.replace(f":= {SMALL_TENANT};", f":= {small};"))
+            few = await questions.ask(user, texts[7], count=10, threshold=-1)  # the walk has enough at once
+            assert few[0].id == 8
+            found = await questions.ask(user, texts[7], count=40, threshold=-1)
+            assert {row.id for row in found} == set(range(4, 41))
+            async with app.database.transaction("reader", tenant="default") as conn:
+                ids = [
+                    row.id for row in await (await conn.execute("SELECT id FROM revec.document")).fetchall()
+                ]
+                for scores in (
+                    await app.store.nearest(conn, index, asked, limit=40, tenant="default"),
+                    await app.store.exact(conn, index, asked, limit=40, tenant="default"),
+                    await app.store.scored(conn, index, asked, ids, tenant="default"),
+                ):
+                    assert len(scores) == 37
+                    assert scores[0][1] > 0.99
+
+
+async def test_rows_of_a_column_are_counted_by_its_ledger(app: App, dsn: str) -> None:
+    """Also by a caller: up to 5,001 rows a call, and a join of each would be no small thing."""
+    async with people.connected(dsn) as user:
+        texts = questions.texts(40)
+        await questions.made(user, texts)
+        made, _ = await questions.adopted(app)
+        await people.project(app)
+        await called(app, user, made)
+        said: list[str] = []
+        user.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+        async with user.transaction():
+            await user.execute("LOAD 'auto_explain'")
+            await user.execute(
+                "SELECT set_config('auto_explain.log_min_duration', '0', true) AS least,"
+                " set_config('client_min_messages', 'log', true) AS told,"
+                " set_config('auto_explain.log_nested_statements', 'on', true) AS nested"
+            )
+            assert (await questions.ask(user, texts[7], count=1))[0].id == 8
+    (plan,) = [plan for plan in said if "AS counted" in plan]
+    assert "ledger_1" in plan
+    assert "questions" not in plan, plan

@@ -136,7 +136,7 @@ from revec.work import (
 )
 from revec.work import drift as index_drift
 from revec.work.control import Control
-from revec.work.demand import Demand
+from revec.work.demand import Demand, Unmet
 from revec.work.memory import Memory
 from revec.work.pack import Worksite
 from revec.work.packing import Load
@@ -476,6 +476,22 @@ def one_is_enough(*given: Filter | None) -> Filter | None:
 async def as_far_as_it_went(self: pgvector._Scan, limit: int) -> list[tuple[int, float]]:
     await self.conn.execute(pgvector.SQL.scan_settings, {"limit": limit})
     return pgvector._scored(await self._rows(pgvector.SQL.scan, limit))
+
+
+CLAIMED = Demand._claimed
+
+
+async def all_or_none(self: Demand, index: Any, doc_ids: Any, *how: Any) -> Any:
+    found = await CLAIMED(self, index, doc_ids, *how)
+    demand._require_clear(found[0])
+    return found
+
+
+@asynccontextmanager
+async def no_waiting(self: Demand, *_: object) -> AsyncIterator[None]:
+    if not self._has_room():
+        raise Unmet("cannot be embedded now")
+    yield
 
 
 def any_so_many(_: pgvector._Scan, rows: list[Any], limit: int, chunks: int) -> bool:
@@ -953,6 +969,13 @@ MUTANTS: dict[str, Mutant] = {
     "an index that is given up is demanded": Mutant(
         instead(demand.SQL, "due", ("NOT i.writing", "false")),
         early.test_a_demand_for_an_index_that_is_given_up_is_none,
+    ),
+    "one document's obstacle is everybody's": Mutant(
+        attribute(Demand, "_claimed", all_or_none),
+        directly.test_one_document_that_cannot_be_there_keeps_no_other_one_out,
+    ),
+    "a write without room is told that it cannot be": Mutant(
+        attribute(Demand, "_room", no_waiting), directly.test_a_write_waits_for_room
     ),
     "what nobody has room for is made urgent": Mutant(
         attribute(Demand, "_has_room", lambda _: True), early.test_without_room_nothing_is_made_urgent
@@ -2102,6 +2125,32 @@ MUTANTS: dict[str, Mutant] = {
     "markup in a name is markup": Mutant(
         attribute(one_page, "text", str), diagnosing.test_the_page_needs_nothing_and_runs_nothing
     ),
+    "zeros are the best hit": Mutant(
+        without(pgvector.SQL, "scan_exactly", "HAVING min(distance) <> 'NaN' "),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "zeros are a document's score": Mutant(
+        without(pgvector.SQL, "scored", "HAVING min(embedding <=> %(query)b) <> 'NaN' "),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "zeros reach a caller's threshold": Mutant(
+        function("revec.nearest", ("HAVING min(near.distance) <> ''NaN'' ORDER", "ORDER")),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "zeros reach a caller's threshold by a graph": Mutant(
+        function(
+            "revec.nearest",
+            (
+                "AS near GROUP BY near.doc_id HAVING min(near.distance) <> ''NaN''",
+                "AS near GROUP BY near.doc_id",
+            ),
+        ),
+        adopting.test_a_vector_of_zeros_is_near_to_nothing,
+    ),
+    "a caller's rows are counted in the user's table": Mutant(
+        function("revec.nearest", ("there.counted", "there.relation")),
+        adopting.test_rows_of_a_column_are_counted_by_its_ledger,
+    ),
     "callers may look for themselves": Mutant(
         ddl("GRANT USAGE ON SCHEMA revec TO PUBLIC"),
         called.test_an_application_without_rights_here_finds_its_own_rows,
@@ -2135,12 +2184,16 @@ MUTANTS: dict[str, Mutant] = {
         called.test_spaces_of_one_size_are_told_apart_by_word,
     ),
     "a function that cannot tell spaces apart is made": Mutant(
-        attribute(calling, "_require_space", lambda *_: None),
+        attribute(calling, "_require_space", nothing),
         called.test_spaces_of_one_size_are_told_apart_by_word,
     ),
     "a start does not ask whether callers can tell": Mutant(
         attribute(commands, "_require_told_apart", nothing),
         called.test_spaces_of_one_size_are_told_apart_by_word,
+    ),
+    "a registration does not ask whether callers can tell": Mutant(
+        attribute(conductor.Conductor, "_is_held_up", nothing),
+        called.test_a_function_made_between_start_and_registration_is_seen,
     ),
     "a threshold is the same in every space": Mutant(
         function(

@@ -55,16 +55,20 @@ async def questions(app: App, *, rows: int = ROWS, **how: Any) -> Collection:
     return made
 
 
-async def caller(app: App, made: Collection, *, by_hand: bool = False, **said: Any) -> Made:
-    """Made and there; `by_hand`: somebody ran the SQL, and said nothing."""
-    usual: dict[str, Any] = {
+def usually(**more: Any) -> Said:
+    said: dict[str, Any] = {
         "function": NAME,
         "arguments": LIKE_SEED,
         "returns": ["id", "question", "solution", "similarity"],
         "tenant": WHOSE,
     }
+    return Said(**said | more)
+
+
+async def caller(app: App, made: Collection, *, by_hand: bool = False, **said: Any) -> Made:
+    """Made and there; `by_hand`: somebody ran the SQL, and said nothing."""
     async with app.database.transaction() as conn:
-        function = await callers.make(conn, made, Said(**usual | said))
+        function = await callers.make(conn, made, usually(**said))
     await callers.apply(app.database, function)
     if not by_hand:
         await scales.settle(app.database, app.store, made.id)

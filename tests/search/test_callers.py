@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -13,9 +15,10 @@ from revec.migrate import scales
 from revec.model.errors import BadInput, NotFound, Refused
 from revec.model.index import Collection, Kind
 from revec.model.migration import State
-from revec.postgres import callers
+from revec.postgres import callers, migrations
+from revec.search import callers as calling
 from revec.stores import pgvector
-from tests import steps
+from tests import servers, steps
 from tests.capture import people
 from tests.migrate import world
 from tests.search import asked
@@ -231,6 +234,32 @@ async def test_spaces_of_one_size_are_told_apart_by_word(app: App) -> None:
     async with application(app) as conn:
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="is said to be of openai:other"):
             await asked.asked(conn, "question 8", steps.OLD, space="openai:other")
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_function_made_between_start_and_registration_is_seen(app: App) -> None:
+    """There is no index of the new model yet: a generation knows it all the same, and where somebody ran his SQL
+    by hand the migration pauses before every search of his application is refused.
+    """
+    made = await questions(app)
+    async with app.database.transaction() as conn:
+        early = await calling.make(conn, made, asked.usually())
+    await app.start(made, SAME_SIZE)
+    with pytest.raises(Refused, match=f"{SAME_SIZE} .64 dims, to come.: vectors of one size are told apart"):
+        await caller(app, made)
+    await calling.apply(app.database, early)
+    for _ in range(2):
+        await world.tick(app)
+        async with app.database.transaction() as conn:
+            (migration,) = await migrations.active(conn, made.id)
+        assert migration.state is State.PLANNED
+        assert "takes no space to tell them apart" in (migration.paused_why or "")
+    async with application(app) as conn:
+        assert ids(await asked.asked(conn, "question 8", steps.OLD, count=1)) == [8]
+    await drop(app)
+    await app.commands.resume(made)
+    await steps.drain(app)
+    assert SAME_SIZE in await spaces_of(app, made)
     await steps.assert_oracle(app, made)
 
 
@@ -486,6 +515,21 @@ async def test_expressions_and_a_tenant_that_is_handed_in(app: App) -> None:
         assert (
             await foreign.fetchall() == []
         )  # row security of the table, which is not asked for its opinion of an argument
+
+
+async def test_a_column_of_a_subquery_names_the_row_by_its_table(app: App) -> None:
+    """As docs/callers.md says it; without the table's name `id` would be the inner table's own."""
+    made = await questions(app)
+    async with people.connected(app.database.dsn) as owner:
+        await owner.execute("CREATE TABLE app.solutions (id bigint, question_id bigint, body text)")
+        await owner.execute("INSERT INTO app.solutions VALUES (1, 8, 'restart it'), (8, 10, 'another one')")
+        await owner.execute(f"GRANT SELECT ON app.solutions TO {servers.APP}")
+    text = (Path(__file__).parents[2] / "docs/callers.md").read_text(encoding="utf-8")
+    (solutions,) = re.findall(r"--returns '(solutions=.*)'", text)
+    await caller(app, made, returns=["id", solutions, "similarity"])
+    async with application(app) as conn:
+        (found,) = await asked.asked(conn, "question 8", steps.OLD, count=1)
+    assert found[:2] == (8, [{"id": 1, "question_id": 8, "body": "restart it"}])
 
 
 async def test_which_model_to_ask_follows_the_route(app: App) -> None:

@@ -12,6 +12,7 @@ from revec.model.access import Caller, Role
 from revec.model.index import Collection
 from revec.model.reading import Mode
 from revec.postgres import collections
+from revec.work import demand
 from revec.work.inline import Answer
 from tests import steps
 from tests.loopback import Loopback
@@ -119,6 +120,48 @@ async def test_a_refused_document_is_answered_for_as_dead(app: App, loopback: Lo
         "12": "searchable",
     }
     assert answer.queued is None
+
+
+async def test_one_document_that_cannot_be_there_keeps_no_other_one_out(app: App, loopback: Loopback) -> None:
+    """A batch with a dead letter of before, and one with a document of a paused tenant: the others are searchable."""
+    made = await steps.filled(app, 2)
+    await inline(app, made)
+    loopback.fault("refuse", times=None, match="kraken 11")
+    await wrote(app, made, 1, start=11, word="kraken")
+    again = [*steps.drafts(1, start=11, word="kraken"), *steps.drafts(2, start=30)]
+    answer = await app.inline.answer(made, await push(app.database, made, again), None)
+    assert [str(stand.standing) for stand in answer.stands] == ["dead", "searchable", "searchable"]
+    loopback.clear()
+    await app.commands.pause_tenants(made, ["asleep"], "a test")
+    ids = await push(app.database, made, [*steps.drafts(1, start=40)])
+    ids |= await push(app.database, made, [*steps.drafts(1, start=41, tenant="asleep")])
+    answer = await app.inline.answer(made, ids, None)
+    assert [str(stand.standing) for stand in answer.stands] == ["searchable", "pending"]
+    assert answer.queued is not None
+    assert answer.queued.endswith("a document that it needs is of a paused tenant")
+
+
+async def test_a_write_waits_for_room(app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there may be are in hand: who writes now is answered later, and not told that it cannot be."""
+    monkeypatch.setattr(demand, "AT_ONCE", 1)
+    made = await steps.filled(app, 2)
+    await inline(app, made)
+    loopback.hold()
+    try:
+        first = asyncio.create_task(wrote(app, made, 1, start=10, wait=10.0))
+        await asyncio.to_thread(loopback.wait_held)
+        short = await wrote(app, made, 1, start=20, wait=0.3)
+        assert short.queued is not None
+        assert short.queued.endswith("there was no room in time")
+        others = [asyncio.create_task(wrote(app, made, 1, start=n, wait=10.0)) for n in (30, 40, 50)]
+        while not app.demand._next_write.locked():
+            await asyncio.sleep(0)
+    finally:
+        loopback.release()
+    for answer in await asyncio.gather(first, *others):
+        assert (standings(answer), answer.queued) == ({"searchable"}, None)
+    await steps.drain(app)
+    await steps.assert_oracle(app, made)
 
 
 async def test_an_edit_meanwhile_wins(app: App, loopback: Loopback) -> None:

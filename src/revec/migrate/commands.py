@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from revec.migrate import under_way
+from revec.migrate import told_apart, under_way
 from revec.migrate.canary import Canary
 from revec.migrate.decide import way_on
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, REHEARSAL, Case, Tools, judged
@@ -21,7 +21,7 @@ from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, callers, collections, guards, indexes, migrations, tenants
+from revec.postgres import bridges, collections, guards, indexes, migrations, tenants
 from revec.postgres.database import Connection
 from revec.work import control
 from revec.work.prices import price
@@ -333,16 +333,8 @@ async def _require_told_apart(conn: Connection, plan: Plan) -> None:
     Raises:
         Refused: an SQL function could not tell the vectors of the two models apart.
     """
-    if plan.old is None or plan.old.space.dims != plan.space.dims or plan.old.space.id == plan.space.id:
-        return
-    silent = [each.function for each in await callers.kept(conn, plan.collection.id) if not each.says_space]
-    if silent:
-        raise Refused(
-            f"vectors of {plan.old.space.address} and of {plan.space.address} have {plan.space.dims} dims "
-            f"both, and {silent[0]} takes no space to tell them apart: "
-            f"`revec function {plan.collection.name} --space NAME` makes one that does, for the application "
-            "to call before this begins; then DROP FUNCTION the other"
-        )
+    if plan.old and (why := await told_apart.why_not(conn, plan.collection, plan.old.space, plan.space)):
+        raise Refused(why)
 
 
 async def _forget_previous(conn: Connection, migration: Migration) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from revec.migrate import backfill, outlook, scales, sentinels
+from revec.migrate import backfill, outlook, scales, sentinels, told_apart
 from revec.migrate.canary import Canary, next_step
 from revec.migrate.decide import Action, Do, decide
 from revec.migrate.early import Bridging
@@ -26,6 +26,7 @@ from revec.migrate.watch import watch
 from revec.model.errors import ProviderError, Refused, RevecError, StoreUnavailable
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
+from revec.model.space import Space
 from revec.model.verdict import Outcome
 from revec.observe import events
 from revec.postgres import collections, indexes, leases, ledgers, migrations, shadows
@@ -178,6 +179,8 @@ class Conductor:
         """
         async with self._database.transaction() as conn:
             space, query = await migrations.recipe(conn, migration)
+            if await self._is_held_up(conn, migration, space):
+                return
         provider = await self._provider_for(space.address, space.dims)
         place, kind = migration.at, Kind(migration.index_kind)
         await self._store.prepare(place, space.dims)
@@ -191,6 +194,19 @@ class Conductor:
             await migrations.move(conn, migration, State.CAPTURING, who=CONDUCTOR, why=why)
         self._tell(migration, State.CAPTURING, why)
         await self._remember_sentinels(provider, index)
+
+    async def _is_held_up(self, conn: Connection, migration: Migration, space: Space) -> bool:
+        """Paused, where a function was made since the start that every search would be refused by."""
+        if migration.old_index is None:
+            return False
+        collection = await collections.by_id(conn, migration.collection_id)
+        old = await indexes.by_id(conn, migration.old_index)
+        why = await told_apart.why_not(conn, collection, old.space, space)
+        if why is None:
+            return False
+        await migrations.pause(conn, migration, why)
+        await migrations.tell(conn, migration, who=CONDUCTOR, why=f"paused: {why}")
+        return True
 
     async def _remember_sentinels(self, provider: Any, index: Index) -> None:
         try:

@@ -15,7 +15,7 @@ from revec.capture.mapping import Mapping
 from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
-from revec.postgres import callers, collections, indexes
+from revec.postgres import callers, collections, indexes, migrations
 from revec.postgres.callers import Destination, Function
 from revec.postgres.database import Connection, Database, first_line
 from revec.search.asked import Asked
@@ -50,7 +50,7 @@ async def make(conn: Connection, collection: Collection, said: Said) -> Made:
     mapping, serving = await _table(conn, collection, said), await _serving(conn, collection)
     like = await existing(conn, said.like) if said.like else None
     arguments = await taken(conn, said, like)
-    _require_space(collection, await callers.destinations(conn, collection.id), arguments)
+    await _require_space(conn, collection, arguments)
     columns = await _columns(conn, mapping)
     schema, name = _named(said, like, mapping, collection)
     rules = await callers.row_security(conn, mapping.table)
@@ -133,16 +133,20 @@ async def _serving(conn: Connection, collection: Collection) -> Destination:
     )
 
 
-def _require_space(
-    collection: Collection, destinations: Sequence[Destination], arguments: Sequence[Taken]
-) -> None:
+async def _require_space(conn: Connection, collection: Collection, arguments: Sequence[Taken]) -> None:
     if any(each.means is Means.SPACE for each in arguments):
         return
-    for one, other in combinations(destinations, 2):
-        if one.dims == other.dims and one.space_id != other.space_id:
+    known = [
+        (each.dims, each.space_id, str(each)) for each in await callers.destinations(conn, collection.id)
+    ]
+    for migration in await migrations.active(conn, collection.id):  # its index may be still to come
+        space, _ = await migrations.recipe(conn, migration)
+        known.append((space.dims, space.id, f"{space.address} ({space.dims} dims, to come)"))
+    for (dims, one, shown), (other_dims, other, other_shown) in combinations(known, 2):
+        if dims == other_dims and one != other:
             raise Refused(
-                f"{collection.name} is searched in {one} and {other}: vectors of one size are told apart by "
-                "their space alone, add --space NAME, and have the application say it"
+                f"{collection.name} is searched in {shown} and {other_shown}: vectors of one size are told "
+                "apart by their space alone, add --space NAME, and have the application say it"
             )
 
 

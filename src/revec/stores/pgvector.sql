@@ -53,12 +53,14 @@ is_noted
 
 -- name: scan
 -- Documents, not chunks: the nearest chunk speaks for its document. Which rows are near enough to be
--- looked at says the graph; how near they are, the vectors themselves. In no order: see no_sort.
+-- looked at says the graph; how near they are, the vectors themselves. In no order: see no_sort. A vector of
+-- zeros, which a column of a user's may have, is NaN from everything: near to nothing, but the server sorts it
+-- above every score.
 SELECT doc_id, 1 - min(distance) AS score, count(*) AS chunks
   FROM (SELECT v.doc_id, v.embedding <=> %(query)b AS distance FROM {vectors} v
          WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND {matching}
          ORDER BY {nearness} LIMIT %(limit)s) AS nearest
- GROUP BY doc_id;
+ GROUP BY doc_id HAVING min(distance) <> 'NaN';
 
 -- name: scan_exactly
 -- MATERIALIZED keeps the planner off the approximate index, whatever it believes of the tenant.
@@ -67,13 +69,13 @@ WITH rows AS MATERIALIZED (
      WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND {matching}
 )
 SELECT doc_id, 1 - min(distance) AS score FROM rows
- GROUP BY doc_id ORDER BY score DESC, doc_id LIMIT %(limit)s;
+ GROUP BY doc_id HAVING min(distance) <> 'NaN' ORDER BY score DESC, doc_id LIMIT %(limit)s;
 
 -- name: scored
 -- Given documents, each by its nearest chunk.
 SELECT doc_id, 1 - min(embedding <=> %(query)b) AS score FROM {vectors}
  WHERE doc_id = ANY (%(ids)b::bigint[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
- GROUP BY doc_id ORDER BY score DESC, doc_id;
+ GROUP BY doc_id HAVING min(embedding <=> %(query)b) <> 'NaN' ORDER BY score DESC, doc_id;
 
 -- name: scan_settings
 -- An approximate scan goes on until the limit is met, also behind a tenant's filter; and it is planned

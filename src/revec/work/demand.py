@@ -8,7 +8,9 @@ lane of documents that somebody waits for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import psycopg
 
@@ -40,6 +42,12 @@ class Unmet(Exception):
     """The documents are not there in time, or will not be for now; the sentence says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    whose: dict[int, str]  # documents that belong into the index, in the order asked for, and their tenants
+    obstacle: str | None  # what keeps others of them out until a person has looked
+
+
 class Demand:
     """One for a process. `per_minute`: documents that a tenant's searches may have embedded."""
 
@@ -62,6 +70,7 @@ class Demand:
         self._leaving = asyncio.Event()
         self._caller = Caller(database, self._leaving)
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._next_write = asyncio.Lock()
 
     async def meet(
         self,
@@ -76,7 +85,8 @@ class Demand:
 
         Those of them that belong into the index: each is settled when this returns, written or left out.
         `until`: a moment of the loop's clock. `lane`: JIT of a search, within its tenant's allowance; LIVE of
-        whoever has just written them: their work is there.
+        whoever has just written them: their work is there, it waits for room, and no document keeps
+        another one of its batch out.
 
         Raises:
             Unmet: not by then; or a person, a limit or an allowance stands before it.
@@ -85,14 +95,39 @@ class Demand:
             provider = await self._provider_for(index.space.address, index.space.dims)
         except RevecError as error:  # a key or a package is missing here; a worker has it
             raise Unmet(str(error)) from error
-        due, claim, spared = await self._claimed(index, doc_ids, tenant, lane)
-        if claim is not None and claim.jobs:
-            failpoint("claim_committed")
-            await _wait(self._begun(index, provider, claim), until)
+        task = None
+        async with self._room(lane, until):
+            due, claim, spared = await self._claimed(index, doc_ids, tenant, lane)
+            if claim is not None and claim.jobs:
+                failpoint("claim_committed")
+                task = self._begun(index, provider, claim)
+        if task is not None:
+            await _wait(task, until)
         if spared:
             raise Unmet(f"{spared:,} documents are more than its tenant may have embedded in this minute")
-        await self._until_settled(index, due, until)
-        return due
+        await self._until_settled(index, [*due.whose], until)
+        _require_clear(due)
+        return [*due.whose]
+
+    @asynccontextmanager
+    async def _room(self, lane: int, until: float) -> AsyncIterator[None]:
+        """A write waits for it, one after the other; a search does not, it has the old index.
+
+        Raises:
+            Unmet: there was none by then.
+        """
+        if lane != queue.LIVE:
+            yield
+            return
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout_at(until):
+                    await turn.enter_async_context(self._next_write)
+                    while self._in_hand and not self._has_room():
+                        await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
+            except TimeoutError as error:
+                raise Unmet("so many others are being embedded that there was no room in time") from error
+            yield
 
     async def _until_settled(self, index: Index, due: Sequence[int], until: float) -> None:
         """What was not ours to embed is in somebody's hands, or nobody will embed it now."""
@@ -115,7 +150,9 @@ class Demand:
         """
         if doc_ids:
             async with self._database.transaction("worker") as conn:
-                if await _due(conn, index, doc_ids, tenant):
+                due = await _due(conn, index, doc_ids, tenant)
+                _require_clear(due)
+                if due.whose:
                     raise Unmet("a document that it needs was changed meanwhile")
 
     async def close(self) -> None:
@@ -129,7 +166,7 @@ class Demand:
 
     async def _claimed(
         self, index: Index, doc_ids: Sequence[int], tenant: str | None, lane: int
-    ) -> tuple[list[int], Claim | None, int]:
+    ) -> tuple[Due, Claim | None, int]:
         """The documents that belong into the index, the work that is ours now, how many had to be spared.
 
         Raises:
@@ -137,19 +174,24 @@ class Demand:
         """
         try:
             async with self._database.transaction("worker") as conn:
-                whose = await _due(conn, index, doc_ids, tenant)
-                if not self._has_room():
-                    return list(whose), None, 0  # nor is anything made urgent, which nobody would pay for
+                due = await _due(conn, index, doc_ids, tenant)
                 if lane == queue.LIVE:
-                    claim = await queue.claim_these(conn, index.id, [*whose], lease=self._lease, lane=lane)
-                    return list(whose), claim, 0
-                allowed = await allowance.first(conn, index.id, whose, self._per_minute)
+                    if self._leaving.is_set():
+                        return due, None, 0
+                    claim = await queue.claim_these(
+                        conn, index.id, [*due.whose], lease=self._lease, lane=lane
+                    )
+                    return due, claim, 0
+                _require_clear(due)
+                if not self._has_room():
+                    return due, None, 0  # nor is anything made urgent, which nobody would pay for
+                allowed = await allowance.first(conn, index.id, due.whose, self._per_minute)
                 await queue.enqueue(conn, index.id, allowed)
                 claim = await queue.claim_these(conn, index.id, allowed, lease=self._lease)
                 await allowance.take(conn, index.id, [job.tenant for job in claim.jobs])
         except psycopg.errors.LockNotAvailable as error:
             raise Unmet("others are about to have documents of its tenant embedded") from error
-        return list(whose), claim, len(whose) - len(allowed)
+        return due, claim, len(due.whose) - len(allowed)
 
     def _has_room(self) -> bool:
         return len(self._in_hand) < AT_ONCE and not self._leaving.is_set()
@@ -172,17 +214,21 @@ class Demand:
             raise
 
 
-async def _due(conn: Connection, index: Index, doc_ids: Sequence[int], tenant: str | None) -> dict[int, str]:
-    """The documents that belong into the index, in the order asked for, and whose they are.
+async def _due(conn: Connection, index: Index, doc_ids: Sequence[int], tenant: str | None) -> Due:
+    asked = {"index": index.id, "ids": BigInts(doc_ids), "tenant": tenant}
+    rows = {row.doc_id: row for row in await (await conn.execute(SQL.due, asked)).fetchall()}
+    clear = [doc_id for doc_id in doc_ids if doc_id in rows and not rows[doc_id].obstacle]
+    obstacle = next((row.obstacle for row in rows.values() if row.obstacle), None)
+    return Due({doc_id: rows[doc_id].tenant for doc_id in clear}, obstacle)
 
+
+def _require_clear(due: Due) -> None:
+    """
     Raises:
         Unmet: one of them will not be there before a person has looked.
     """
-    asked = {"index": index.id, "ids": BigInts(doc_ids), "tenant": tenant}
-    rows = {row.doc_id: row for row in await (await conn.execute(SQL.due, asked)).fetchall()}
-    if obstacle := next((row.obstacle for row in rows.values() if row.obstacle), None):
-        raise Unmet(f"a document that it needs is {obstacle}")
-    return {doc_id: rows[doc_id].tenant for doc_id in doc_ids if doc_id in rows}
+    if due.obstacle:
+        raise Unmet(f"a document that it needs is {due.obstacle}")
 
 
 async def _wait(task: asyncio.Task[None], until: float) -> None:

@@ -25,14 +25,16 @@ CREATE TABLE revec.scale (
 SELECT revec.protect('revec.caller', 'private'), revec.protect('revec.scale', 'shared');
 
 -- Every index that a vector may be meant for. The one place that knows where its rows are: a relation with
--- doc_id, tenant and embedding, and SQL for how far a row `v` of it is from the vector $1: by the vectors
--- themselves, and as its graph is ordered (of an adopted column the user's own graph, in the column's own type).
+-- doc_id, tenant and embedding, another (`counted`) that is counted without a look at a user's table, and SQL for
+-- how far a row `v` of it is from the vector $1: by the vectors themselves, and as its graph is ordered (of an
+-- adopted column the user's own graph, in the column's own type).
 -- `waits`: why it cannot answer yet; from the registration on it counts all the same when a vector's size is
 -- looked up, so that no answer changes in the middle of a backfill.
 CREATE VIEW revec.destination AS
 SELECT c.name AS collection, i.collection_id, i.id AS index_id, i.space_id,
        (s.recipe->>'provider') || ':' || (s.recipe->>'model') AS model, (s.recipe->>'dims')::integer AS dims,
        i.query, i.kind, format('revec.vectors_%s', i.id) AS relation,
+       format(CASE WHEN a.index_id IS NULL THEN 'revec.vectors_%s' ELSE 'revec.ledger_%s' END, i.id) AS counted,
        format('v.embedding OPERATOR(%1$s.<=>) $1::%1$s.halfvec', e.path) AS distance,
        CASE
        WHEN a.operator IS NOT NULL THEN format('v.own OPERATOR(%1$s.%2$s) $1::%1$s.%3$s', e.path, a.operator, a.type)
@@ -110,6 +112,7 @@ END $$;
 -- The nearest documents of one source and tenant, that are there now, best first; at least `threshold`, on the
 -- scale of `home`, as the scores are. The same walk as stores/pgvector.py, here for callers who have SQL only:
 -- a small tenant wholly; else by the graph, deeper until there is enough; wholly, where the walk ends early.
+-- A vector of zeros, NaN from everything, is left out: NaN would sort above every score, and reach every threshold.
 -- Whatever is set is set back: the transaction is the caller's.
 CREATE FUNCTION revec.nearest(
     of_collection text, of_source text, query vector, of_tenant text, threshold float8, most integer,
@@ -164,7 +167,7 @@ BEGIN
     exactly := there.kind = 'exact';
     IF NOT exactly THEN
         EXECUTE format('SELECT count(*) <= $2 FROM (SELECT FROM %s v WHERE v.tenant = $1 LIMIT $2 + 1) AS counted',
-                       there.relation) INTO exactly USING of_tenant, small_tenant;
+                       there.counted) INTO exactly USING of_tenant, small_tenant;
     END IF;
     IF there.kind = 'binary' THEN
         times := greatest(2, 16384 / there.dims);
@@ -181,11 +184,11 @@ BEGIN
         IF exactly THEN  -- MATERIALIZED keeps the planner off the graph
             walk := 'WITH near AS MATERIALIZED (SELECT v.doc_id, %s AS distance FROM %s v WHERE v.tenant = $2) '
                     'SELECT near.doc_id, 1 - min(near.distance) AS score, 0 AS chunks FROM near '
-                    'GROUP BY near.doc_id ORDER BY 2 DESC, 1 LIMIT $3';
+                    'GROUP BY near.doc_id HAVING min(near.distance) <> ''NaN'' ORDER BY 2 DESC, 1 LIMIT $3';
         ELSE
             walk := 'SELECT near.doc_id, 1 - min(near.distance) AS score, count(*) AS chunks '
                     'FROM (SELECT v.doc_id, %s AS distance FROM %s v WHERE v.tenant = $2 '
-                    'ORDER BY %s LIMIT $3) AS near GROUP BY near.doc_id';
+                    'ORDER BY %s LIMIT $3) AS near GROUP BY near.doc_id HAVING min(near.distance) <> ''NaN''';
             PERFORM set_config('hnsw.ef_search', greatest(400, least(1000, depth))::text, true),
                     set_config('enable_sort', CASE there.kind WHEN 'binary' THEN 'off' ELSE was[4] END, true);
         END IF;
