@@ -14,9 +14,11 @@ from psycopg import sql
 
 from revec.app import App
 from revec.capture.attach import attach
+from revec.capture.push import push
 from revec.migrate import early
 from revec.migrate.check import check
 from revec.migrate.gates import base as gates
+from revec.model.document import Draft
 from revec.model.errors import BadInput, ProviderError, Refused
 from revec.model.index import Kind, Writer
 from revec.model.migration import State
@@ -539,3 +541,28 @@ async def test_a_caller_walks_the_users_graph_and_follows_the_migration(
     assert await asked(questions.NEW, 9) == 10
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="768 dims"):
         await asked(questions.OLD, 9)
+
+
+async def test_a_pushed_document_is_of_no_row(app: App, dsn: str) -> None:
+    """Its key may be that of a user's row, whose vector stays; by now no other source is taken in at all."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        with pytest.raises(Refused, match=r"takes no documents of push.* has the column app\.questions\.emb"):
+            await push(app.database, made, [Draft("3", body="a stranger's", tenant="other")])
+        (row,) = await steps.rows(
+            app,
+            "WITH other AS (INSERT INTO revec.source (collection_id, name) VALUES (%(c)s, 'push') RETURNING id)"
+            " INSERT INTO revec.document (collection_id, source_id, key, tenant, title, body)"
+            " SELECT %(c)s, id, '3', 'other', '', 'a stranger''s' FROM other RETURNING id, input_hash",
+            c=made.id,
+        )
+        was = await questions.far(user, 3)
+        asked = "SELECT FROM revec.work WHERE index_id = 1"
+        assert await steps.rows(app, asked) == []
+        vector = speaking.vector(questions.SINCE, questions.OLD).astype("float16")
+        async with app.database.transaction("worker") as conn:
+            index = await indexes.by_id(conn, 1)
+            await app.store.replace(conn, index, [ChunkSet(row.id, "other", row.input_hash, [b""], [vector])])
+        assert await questions.far(user, 3) == was
+        await steps.rows(app, "DELETE FROM revec.document WHERE id = %(id)s RETURNING id", id=row.id)
+    assert await steps.rows(app, asked) == []

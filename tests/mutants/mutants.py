@@ -812,6 +812,18 @@ MUTANTS: dict[str, Mutant] = {
     "a column is left to others during a migration": Mutant(
         attribute(ledgers, "take_over", nothing), adopting.test_another_writer_may_be_chosen_later
     ),
+    "a key is a row's, whatever the source": Mutant(
+        without(column_store.SQL, "write", " AND d.source_id = %(source)s"),
+        adopting.test_a_pushed_document_is_of_no_row,
+    ),
+    "another source's document makes work for a column": Mutant(
+        function("revec.document_changed", ("a.index_id IS NULL OR a.source_id = fresh.source_id", "true")),
+        adopting.test_a_pushed_document_is_of_no_row,
+    ),
+    "a column's collection takes another source": Mutant(
+        instead(collections.SQL, "column_of_another", ("AND i.writing", "AND false")),
+        adopting.test_a_pushed_document_is_of_no_row,
+    ),
     "a sample is not looked at": Mutant(
         attribute(adopt, "MOST", 0.0), adopting.test_another_model_or_text_is_refused
     ),

@@ -56,7 +56,8 @@ class InColumn(PgVector):
             "theirs": rowkeys.escaped(ledgers.theirs(column)),
             "parsed": rowkeys.parsed(sql.SQL("d.key"), column.key_types),
         }
-        await conn.execute(SQL.lock.format(**parts), {"ids": BigInts([each.doc_id for each in sets])})
+        asked = {"source": column.source_id, "ids": BigInts([each.doc_id for each in sets])}
+        await conn.execute(SQL.lock.format(**parts), asked)
         query = SQL.write.format(
             **parts,
             ledger=ledgers.table(index),
@@ -68,6 +69,7 @@ class InColumn(PgVector):
         await conn.execute(
             query,
             {
+                "source": column.source_id,
                 "doc_ids": BigInts([each.doc_id for each in sets]),
                 "tenants": [each.tenant for each in sets],
                 "input_hashes": [each.input_hash for each in sets],
