@@ -553,7 +553,8 @@ async def test_a_pushed_document_is_of_no_row(app: App, dsn: str) -> None:
             app,
             "WITH other AS (INSERT INTO revec.source (collection_id, name) VALUES (%(c)s, 'push') RETURNING id)"
             " INSERT INTO revec.document (collection_id, source_id, key, tenant, title, body)"
-            " SELECT %(c)s, id, '3', 'other', '', 'a stranger''s' FROM other RETURNING id, input_hash",
+            " SELECT %(c)s, id, '3', 'other', '', (SELECT question FROM app.questions WHERE id = 3) FROM other"
+            " RETURNING id, input_hash",
             c=made.id,
         )
         was = await questions.far(user, 3)
@@ -566,3 +567,69 @@ async def test_a_pushed_document_is_of_no_row(app: App, dsn: str) -> None:
         assert await questions.far(user, 3) == was
         await steps.rows(app, "DELETE FROM revec.document WHERE id = %(id)s RETURNING id", id=row.id)
     assert await steps.rows(app, asked) == []
+
+
+async def test_a_table_that_refuses_stops_its_own_index(app: App, dsn: str) -> None:
+    """The worker works on; once a person has mended the table, what was left is written."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+        await user.execute(
+            "CREATE FUNCTION app.no() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'no hand but mine'; END $$"
+        )
+        await user.execute(
+            "CREATE TRIGGER no BEFORE UPDATE OF embedding ON app.questions FOR EACH ROW"
+            " EXECUTE FUNCTION app.no()"
+        )
+        await user.execute("ALTER TABLE app.questions ENABLE ALWAYS TRIGGER no")
+        working = app.worker()
+        worker = asyncio.create_task(working.run(drain=False))
+
+        async def faulted() -> bool:
+            return bool(await steps.rows(app, "SELECT FROM revec.index WHERE fault IS NOT NULL"))
+
+        await people.until(faulted)
+        assert not worker.done()
+        (row,) = await steps.rows(app, "SELECT id, fault FROM revec.index WHERE fault IS NOT NULL")
+        assert (row.id, row.fault) == (1, "app.questions cannot be written: no hand but mine")
+        await user.execute("DROP TRIGGER no ON app.questions")
+        await app.commands.resume(made, reason="the trigger is gone")
+
+        async def current() -> bool:
+            return await behind(app) == 0
+
+        await people.until(current)
+        working.stop()
+        await worker
+    await steps.assert_oracle(app, made)
+
+
+async def test_who_may_not_write_is_not_the_writer(app: App, dsn: str) -> None:
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+    found = await app.adoptable(questions.mapping(), f"openai:{questions.OLD}")
+    with pytest.raises(BadInput, match=r"may not write app\.questions\.embedding: .* GRANT UPDATE"):
+        replace(found, found=replace(found.found, writable=False)).require(Writer.REVEC)
+
+
+async def test_an_older_texts_vector_is_not_written_over_a_newer_one(app: App, dsn: str) -> None:
+    """The row is ahead of its document: an application's own vector of the new text stays."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        (row,) = await steps.rows(app, "SELECT id, input_hash FROM revec.document WHERE key = '3'")
+        newer = questions.literal(speaking.vector(questions.SINCE, questions.OLD))
+        await user.execute(
+            "UPDATE app.questions SET question = %s, embedding = %s::vector WHERE id = 3",
+            (questions.SINCE, newer),
+        )
+        vector = speaking.vector("older", questions.OLD).astype("float16")
+        async with app.database.transaction("worker") as conn:
+            index = await indexes.by_id(conn, 1)
+            older = ChunkSet(row.id, "default", row.input_hash, [b""], [vector])
+            assert await app.store.replace(conn, index, [older]) == set()
+        assert await questions.far(user, 3) < 0.001
+        await steps.drain(app)
+        assert await questions.far(user, 3) < 0.001
+    assert await behind(app) == 0
+    await steps.assert_oracle(app, made)

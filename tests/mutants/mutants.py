@@ -824,6 +824,10 @@ MUTANTS: dict[str, Mutant] = {
         instead(collections.SQL, "column_of_another", ("AND i.writing", "AND false")),
         adopting.test_a_pushed_document_is_of_no_row,
     ),
+    "an older text's vector goes over a newer one": Mutant(
+        without(column_store.SQL, "write", " AND c.input_hash = n.input_hash"),
+        adopting.test_an_older_texts_vector_is_not_written_over_a_newer_one,
+    ),
     "a sample is not looked at": Mutant(
         attribute(adopt, "MOST", 0.0), adopting.test_another_model_or_text_is_refused
     ),

@@ -94,8 +94,8 @@ async def add_source(
     adopted = await (await conn.execute(SQL.column_of_another, asked)).fetchone()
     if adopted is not None:
         raise Refused(
-            f"{collection.name} takes no documents of {name}: it has the column {adopted.column}, which holds "
-            "the vectors of one table; take a collection of another name, or migrate away from the column "
+            f"{collection.name} takes no documents of {name}: it has the column {adopted.column}, with "
+            "vectors of one table; take a collection of another name, or migrate away from the column "
             f"and end that with `revec finish {collection.name}`"
         )
     row = await (

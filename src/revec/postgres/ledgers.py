@@ -103,6 +103,21 @@ async def show(conn: Connection, index: Index) -> None:
             await conn.execute(SQL.grant.format(vectors=view(index), role=sql.Identifier(role)))
 
 
+async def current(conn: Connection, column: Column) -> sql.Composed:
+    """The table's rows by the ledger's names of their keys, with the `input_hash` of their texts now."""
+    texts: Any = await (await conn.execute(SQL.texts, {"source": column.source_id})).fetchone()
+    keys = [
+        sql.SQL("{} AS {}").format(sql.Identifier(*column.path, name), our)
+        for name, our in zip(column.key, _ours(column), strict=True)
+    ]
+    return SQL.current.format(
+        keys=sql.SQL(", ").join(keys),
+        title=sql.SQL(texts.title),
+        body=sql.SQL(texts.body),
+        table=path(column),
+    )
+
+
 async def drop(conn: Connection, index: Index) -> None:
     """Forget the column. It stays, as its table does."""
     await conn.execute(SQL.drop_view.format(vectors=view(index)))
@@ -154,19 +169,32 @@ async def choose(conn: Connection, index: Index, writer: Writer, *, migrating: b
     """Another one keeps the column from here on; `migrating`: a migration away from it writes already.
 
     Raises:
-        BadInput: nobody can make its vectors any more.
+        BadInput: nobody can make its vectors any more, or this login may not write them.
     """
     if writer is Writer.REVEC and index.column is not None and index.column.unverifiable:
         raise BadInput(
             f"{index.space.address} is gone, so Revec cannot keep {index.column.table} current with it: "
             "leave its writer app or nobody"
         )
+    if writer is Writer.REVEC:
+        await _require_writable(conn, _column(index))
     await conn.execute(indexes.SQL.barrier)
     await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
     if writer is not Writer.REVEC:
         await conn.execute(SQL.let_go, {"index": index.id, "writer": writer})
     elif migrating:
         await take_over(conn, index.id)
+
+
+async def _require_writable(conn: Connection, column: Column) -> None:
+    asked = {"table": path(column).as_string(conn), "vector": column.vector}
+    found: Any = await (await conn.execute(SQL.writable, asked)).fetchone()
+    if not found.may:
+        vector = sql.Identifier(column.vector).as_string(conn)
+        raise BadInput(
+            f"this login may not write {column.table}; let its owner run: "
+            f"GRANT UPDATE ({vector}) ON {asked['table']} TO {found.login};"
+        )
 
 
 async def goodbye(conn: Connection, index_id: int | None) -> str | None:

@@ -18,6 +18,13 @@ SELECT i.id FROM revec.adopted a JOIN revec.index i ON i.id = a.index_id
 -- name: filter
 SELECT coalesce(mapping->>'filter', 'true') AS filter FROM revec.source WHERE id = %(source)s;
 
+-- name: texts
+SELECT mapping->>'title' AS title, mapping->>'body' AS body FROM revec.source WHERE id = %(source)s;
+
+-- name: current
+-- What the rows say now, stamped as their documents are.
+(SELECT {keys}, revec.input_hash(coalesce(({title})::text, ''), coalesce(({body})::text, '')) AS input_hash FROM {table})
+
 -- name: read_again
 -- Every row is noted with its vector; waits for the projector that is at it.
 UPDATE revec.source SET scan = 'rows', scan_after = NULL WHERE id = %(source)s;
@@ -120,6 +127,9 @@ ALTER TABLE {table} DROP COLUMN {vector};
 
 -- name: choose
 UPDATE revec.adopted SET writer = %(writer)s WHERE index_id = %(index)s;
+
+-- name: writable
+SELECT has_column_privilege(%(table)s, %(vector)s, 'UPDATE') AS may, quote_ident(current_user) AS login;
 
 -- name: let_go
 -- What was to be done for it is somebody else's now.
