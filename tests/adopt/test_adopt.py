@@ -633,3 +633,51 @@ async def test_an_older_texts_vector_is_not_written_over_a_newer_one(app: App, d
         assert await questions.far(user, 3) < 0.001
     assert await behind(app) == 0
     await steps.assert_oracle(app, made)
+
+
+async def test_an_abort_gives_the_column_back(app: App, dsn: str) -> None:
+    """As before the migration: edits cost nothing, and the application's own vectors count again."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+        made, _ = await questions.adopted(app, writer=Writer.REVEC)
+        await people.project(app)
+        await app.start(made, f"openai:{questions.NEW}")
+        await steps.drain(app)
+        for number in (3, 4):
+            vector = questions.literal(speaking.vector("theirs", questions.OLD))
+            await user.execute(
+                "UPDATE app.questions SET question = 'theirs', embedding = %s::vector WHERE id = %s",
+                (vector, number),
+            )
+            if number == 3:
+                await app.commands.abort(made, why="test")
+        await steps.drain(app)
+        assert await steps.rows(app, "SELECT FROM revec.work") == []
+        assert await behind(app) == 0
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 5")
+        await steps.drain(app)
+    assert await steps.rows(app, "SELECT FROM revec.work") == []
+    assert await behind(app) == 1
+    async with app.database.transaction() as conn:
+        index = await indexes.by_id(conn, 1)
+    assert index.column is not None
+    assert (index.writer, index.column.writer) == (Writer.APP, Writer.REVEC)
+
+
+async def test_what_finish_prints_may_be_run(app: App, dsn: str) -> None:
+    """Once the column is forgotten it may be dropped, and its table is captured on."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        async with app.database.transaction() as conn:
+            printed = await ledgers.goodbye(conn, 1)
+        assert printed is not None
+        await app.commands.switch.finish(made, wait=timedelta(0), why="test")
+        await steps.drain(app)
+        await user.execute("DROP FUNCTION app.match_questions_with_solutions")
+        await user.execute(printed)  # type: ignore[arg-type]
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+        await steps.drain(app)
+    assert await people.faults(app) == []
+    reading = await app.retriever.search("questions", "edited", k=1, tenant="default")
+    assert reading.hits[0].id == "3"
+    await steps.assert_oracle(app, made)

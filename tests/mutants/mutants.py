@@ -828,6 +828,13 @@ MUTANTS: dict[str, Mutant] = {
         without(column_store.SQL, "write", " AND c.input_hash = n.input_hash"),
         adopting.test_an_older_texts_vector_is_not_written_over_a_newer_one,
     ),
+    "an abort keeps the column": Mutant(
+        attribute(ledgers, "give_back", nothing), adopting.test_an_abort_gives_the_column_back
+    ),
+    "a forgotten column is looked at": Mutant(
+        instead(ledgers.SQL, "forget", (" - 'vector' - 'vector_hash'", "")),
+        adopting.test_what_finish_prints_may_be_run,
+    ),
     "a sample is not looked at": Mutant(
         attribute(adopt, "MOST", 0.0), adopting.test_another_model_or_text_is_refused
     ),

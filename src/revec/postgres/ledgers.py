@@ -119,7 +119,8 @@ async def current(conn: Connection, column: Column) -> sql.Composed:
 
 
 async def drop(conn: Connection, index: Index) -> None:
-    """Forget the column. It stays, as its table does."""
+    """Forget the column. It stays, as its table does; nobody looks at it any more, so it may be dropped."""
+    await conn.execute(SQL.forget, {"source": _column(index).source_id})
     await conn.execute(SQL.drop_view.format(vectors=view(index)))
     await conn.execute(SQL.drop_ledger.format(ledger=table(index)))
 
@@ -178,12 +179,29 @@ async def choose(conn: Connection, index: Index, writer: Writer, *, migrating: b
         )
     if writer is Writer.REVEC:
         await _require_writable(conn, _column(index))
-    await conn.execute(indexes.SQL.barrier)
-    await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
     if writer is not Writer.REVEC:
-        await conn.execute(SQL.let_go, {"index": index.id, "writer": writer})
-    elif migrating:
+        await _let_go(conn, index, writer)
+    else:
+        await conn.execute(indexes.SQL.barrier)
+    await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
+    if writer is Writer.REVEC and migrating:
         await take_over(conn, index.id)
+
+
+async def give_back(conn: Connection, index_id: int) -> None:
+    """No migration is left that Revec would write the column for: its application does, as before."""
+    index = await indexes.by_id(conn, index_id)
+    if index.column is not None and index.column.writer is Writer.REVEC and index.writer is Writer.REVEC:
+        await _let_go(conn, index, Writer.APP)
+
+
+async def _let_go(conn: Connection, index: Index, writer: Writer) -> None:
+    """The table is read again: nothing was noted of what others wrote meanwhile. Its source is locked before
+    the barrier, as the projector does.
+    """
+    await conn.execute(SQL.read_again, {"source": _column(index).source_id})
+    await conn.execute(indexes.SQL.barrier)
+    await conn.execute(SQL.let_go, {"index": index.id, "writer": writer})
 
 
 async def _require_writable(conn: Connection, column: Column) -> None:

@@ -76,6 +76,10 @@ SELECT l.doc_id, 0 AS chunk_no, l.tenant, l.input_hash, l.text_hash, 1 AS chunk_
 -- name: grant
 GRANT SELECT ON {vectors} TO {role};
 
+-- name: forget
+-- The table is captured on, without the column.
+UPDATE revec.source SET mapping = mapping - 'vector' - 'vector_hash' WHERE id = %(source)s;
+
 -- name: drop_view
 DROP VIEW IF EXISTS {vectors};
 
