@@ -19,7 +19,7 @@ from revec.migrate import early
 from revec.migrate.check import check
 from revec.migrate.gates import base as gates
 from revec.model.document import Draft
-from revec.model.errors import BadInput, ProviderError, Refused
+from revec.model.errors import BadInput, ProviderError, Refused, Unavailable
 from revec.model.index import Kind, Writer
 from revec.model.migration import State
 from revec.model.verdict import Outcome
@@ -681,3 +681,25 @@ async def test_what_finish_prints_may_be_run(app: App, dsn: str) -> None:
     reading = await app.retriever.search("questions", "edited", k=1, tenant="default")
     assert reading.hits[0].id == "3"
     await steps.assert_oracle(app, made)
+
+
+async def test_init_again_keeps_no_search_waiting(app: App, dsn: str) -> None:
+    """A view that is as it should be is not touched; another filter waits for a long query, but not for long."""
+    async with people.connected(dsn) as user, people.connected(dsn) as reader:
+        await questions.made(user, questions.texts(40))
+        made, adoption = await questions.adopted(app)
+        await people.project(app)
+        async with reader.transaction():
+            await reader.execute("SELECT count(*) FROM revec.vectors_1")
+            try:
+                async with asyncio.timeout(1.0), app.database.transaction() as conn:
+                    await ledgers.show(conn, adoption.index)
+            except TimeoutError:
+                pytest.fail("it waits")
+            await attach(app.database, made, questions.mapping(filter="id > 10"))
+            with pytest.raises(Unavailable, match="run `revec init` again"):
+                async with app.database.transaction() as conn:
+                    await asyncio.wait_for(ledgers.show(conn, adoption.index), 10.0)
+        async with app.database.transaction() as conn:
+            await ledgers.show(conn, adoption.index)
+    assert len(await steps.rows(app, "SELECT FROM revec.vectors_1")) == 30

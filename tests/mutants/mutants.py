@@ -835,6 +835,10 @@ MUTANTS: dict[str, Mutant] = {
         instead(ledgers.SQL, "forget", (" - 'vector' - 'vector_hash'", "")),
         adopting.test_what_finish_prints_may_be_run,
     ),
+    "a view is made again for nothing": Mutant(
+        rewritten(ledgers.SQL, "made_of", "SELECT NULL AS made_of, %(vectors)s AS vectors"),
+        adopting.test_init_again_keeps_no_search_waiting,
+    ),
     "a sample is not looked at": Mutant(
         attribute(adopt, "MOST", 0.0), adopting.test_another_model_or_text_is_refused
     ),

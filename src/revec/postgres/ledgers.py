@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
-from revec.model.errors import BadInput
+from revec.model.errors import BadInput, Unavailable
 from revec.model.index import Column, Index, Writer
 from revec.postgres import indexes, rowkeys
 from revec.postgres.database import Connection
@@ -71,7 +73,11 @@ async def create(conn: Connection, index: Index) -> None:
 
 
 async def show(conn: Connection, index: Index) -> None:
-    """The view, as the source's filter is now."""
+    """The view, as the source's filter is now; one that is so already is not touched.
+
+    Raises:
+        Unavailable: others read it for longer than searches may be kept waiting behind us.
+    """
     column = _column(index)
     asked = {"table": path(column).as_string(conn), "vector": column.vector}
     found: Any = await (await conn.execute(SQL.column, asked)).fetchone()
@@ -81,22 +87,33 @@ async def show(conn: Connection, index: Index) -> None:
     fits: sql.Composable = sql.SQL("true")
     if not found.is_typed:
         fits = SQL.fits.format(dims_of=sql.Identifier(extension, "vector_dims"), vector=vector, dims=dims)
-    await conn.execute(
-        SQL.view.format(
-            vectors=view(index),
-            ledger=table(index),
-            table=path(column),
-            keys=sql.SQL(", ").join(map(sql.Identifier, column.key)),
-            vector=vector,
-            halfvec=sql.Identifier(extension, "halfvec"),
-            dims=dims,
-            send=sender(extension, column),
-            filter=sql.SQL(named.filter),
-            fits=fits,
-            ours=qualified("l", _ours(column)),
-            theirs=theirs(column),
-        )
+    wanted = SQL.view.format(
+        vectors=view(index),
+        ledger=table(index),
+        table=path(column),
+        keys=sql.SQL(", ").join(map(sql.Identifier, column.key)),
+        vector=vector,
+        halfvec=sql.Identifier(extension, "halfvec"),
+        dims=dims,
+        send=sender(extension, column),
+        filter=sql.SQL(named.filter),
+        fits=fits,
+        ours=qualified("l", _ours(column)),
+        theirs=theirs(column),
     )
+    made_of = sha256(wanted.as_string(conn).encode()).hexdigest()
+    before: Any = await (await conn.execute(SQL.made_of, {"vectors": f"revec.vectors_{index.id}"})).fetchone()
+    if before.made_of == made_of:
+        return
+    await conn.execute(SQL.lock_timeout)
+    try:
+        await conn.execute(wanted)
+    except psycopg.errors.LockNotAvailable as error:
+        raise Unavailable(
+            f"the column of {column.table} is being searched for more than 2 s, and its view cannot change "
+            "meanwhile: wait for the long query to end, then run `revec init` again"
+        ) from error
+    await conn.execute(SQL.note_made_of.format(vectors=view(index), made_of=sql.Literal(made_of)))
     layers: Any = await (await conn.execute(SQL.two_layers)).fetchone()
     if layers.two_layers:
         for role in ("revec_worker", "revec_reader"):

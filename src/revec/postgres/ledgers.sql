@@ -70,6 +70,17 @@ SELECT l.doc_id, 0 AS chunk_no, l.tenant, l.input_hash, l.text_hash, 1 AS chunk_
  WHERE u.own IS NOT NULL
    AND (current_user <> 'revec_reader' OR l.tenant = (SELECT current_setting('revec.tenant', true)));
 
+-- name: made_of
+-- What the view says, as it was said; the server would tell it in other words.
+SELECT obj_description(to_regclass(%(vectors)s), 'pg_class') AS made_of;
+
+-- name: note_made_of
+COMMENT ON VIEW {vectors} IS {made_of};
+
+-- name: lock_timeout
+-- Searches queue behind us for no longer than this.
+SELECT set_config('lock_timeout', '2s', true);
+
 -- name: fits
 {dims_of}({vector}) = {dims}
 
