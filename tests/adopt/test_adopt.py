@@ -14,10 +14,12 @@ from psycopg import sql
 
 from revec.app import App
 from revec.capture.attach import attach
+from revec.capture.push import push
 from revec.migrate import early
 from revec.migrate.check import check
 from revec.migrate.gates import base as gates
-from revec.model.errors import BadInput, ProviderError, Refused
+from revec.model.document import Draft
+from revec.model.errors import BadInput, ProviderError, Refused, Unavailable
 from revec.model.index import Kind, Writer
 from revec.model.migration import State
 from revec.model.verdict import Outcome
@@ -604,3 +606,165 @@ async def test_rows_of_a_column_are_counted_by_its_ledger(app: App, dsn: str) ->
     (plan,) = [plan for plan in said if "AS counted" in plan]
     assert "ledger_1" in plan
     assert "questions" not in plan, plan
+
+
+async def test_a_pushed_document_is_of_no_row(app: App, dsn: str) -> None:
+    """Its key may be that of a user's row, whose vector stays; by now no other source is taken in at all."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        with pytest.raises(Refused, match=r"takes no documents of push.* has the column app\.questions\.emb"):
+            await push(app.database, made, [Draft("3", body="a stranger's", tenant="other")])
+        (row,) = await steps.rows(
+            app,
+            "WITH other AS (INSERT INTO revec.source (collection_id, name) VALUES (%(c)s, 'push') RETURNING id)"
+            " INSERT INTO revec.document (collection_id, source_id, key, tenant, title, body)"
+            " SELECT %(c)s, id, '3', 'other', '', (SELECT question FROM app.questions WHERE id = 3) FROM other"
+            " RETURNING id, input_hash",
+            c=made.id,
+        )
+        was = await questions.far(user, 3)
+        asked = "SELECT FROM revec.work WHERE index_id = 1"
+        assert await steps.rows(app, asked) == []
+        vector = speaking.vector(questions.SINCE, questions.OLD).astype("float16")
+        async with app.database.transaction("worker") as conn:
+            index = await indexes.by_id(conn, 1)
+            await app.store.replace(conn, index, [ChunkSet(row.id, "other", row.input_hash, [b""], [vector])])
+        assert await questions.far(user, 3) == was
+        await steps.rows(app, "DELETE FROM revec.document WHERE id = %(id)s RETURNING id", id=row.id)
+    assert await steps.rows(app, asked) == []
+
+
+async def test_a_table_that_refuses_stops_its_own_index(app: App, dsn: str) -> None:
+    """The worker works on; once a person has mended the table, what was left is written."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+        await user.execute(
+            "CREATE FUNCTION app.no() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'no hand but mine'; END $$"
+        )
+        await user.execute(
+            "CREATE TRIGGER no BEFORE UPDATE OF embedding ON app.questions FOR EACH ROW"
+            " EXECUTE FUNCTION app.no()"
+        )
+        await user.execute("ALTER TABLE app.questions ENABLE ALWAYS TRIGGER no")
+        working = app.worker()
+        worker = asyncio.create_task(working.run(drain=False))
+
+        async def faulted() -> bool:
+            return bool(await steps.rows(app, "SELECT FROM revec.index WHERE fault IS NOT NULL"))
+
+        await people.until(faulted)
+        assert not worker.done()
+        (row,) = await steps.rows(app, "SELECT id, fault FROM revec.index WHERE fault IS NOT NULL")
+        assert (row.id, row.fault) == (1, "app.questions cannot be written: no hand but mine")
+        await user.execute("DROP TRIGGER no ON app.questions")
+        await app.commands.resume(made, reason="the trigger is gone")
+
+        async def current() -> bool:
+            return await behind(app) == 0
+
+        await people.until(current)
+        working.stop()
+        await worker
+    await steps.assert_oracle(app, made)
+
+
+async def test_who_may_not_write_is_not_the_writer(app: App, dsn: str) -> None:
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+    found = await app.adoptable(questions.mapping(), f"openai:{questions.OLD}")
+    with pytest.raises(BadInput, match=r"may not write app\.questions\.embedding: .* GRANT UPDATE"):
+        replace(found, found=replace(found.found, writable=False)).require(Writer.REVEC)
+
+
+async def test_an_older_texts_vector_is_not_written_over_a_newer_one(app: App, dsn: str) -> None:
+    """The row is ahead of its document: an application's own vector of the new text stays."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        (row,) = await steps.rows(app, "SELECT id, input_hash FROM revec.document WHERE key = '3'")
+        newer = questions.literal(speaking.vector(questions.SINCE, questions.OLD))
+        await user.execute(
+            "UPDATE app.questions SET question = %s, embedding = %s::vector WHERE id = 3",
+            (questions.SINCE, newer),
+        )
+        vector = speaking.vector("older", questions.OLD).astype("float16")
+        async with app.database.transaction("worker") as conn:
+            index = await indexes.by_id(conn, 1)
+            older = ChunkSet(row.id, "default", row.input_hash, [b""], [vector])
+            assert await app.store.replace(conn, index, [older]) == set()
+        assert await questions.far(user, 3) < 0.001
+        await steps.drain(app)
+        assert await questions.far(user, 3) < 0.001
+    assert await behind(app) == 0
+    await steps.assert_oracle(app, made)
+
+
+async def test_an_abort_gives_the_column_back(app: App, dsn: str) -> None:
+    """As before the migration: edits cost nothing, and the application's own vectors count again."""
+    async with people.connected(dsn) as user:
+        await questions.made(user, questions.texts(40))
+        made, _ = await questions.adopted(app, writer=Writer.REVEC)
+        await people.project(app)
+        await app.start(made, f"openai:{questions.NEW}")
+        await steps.drain(app)
+        for number in (3, 4):
+            vector = questions.literal(speaking.vector("theirs", questions.OLD))
+            await user.execute(
+                "UPDATE app.questions SET question = 'theirs', embedding = %s::vector WHERE id = %s",
+                (vector, number),
+            )
+            if number == 3:
+                await app.commands.abort(made, why="test")
+        await steps.drain(app)
+        assert await steps.rows(app, "SELECT FROM revec.work") == []
+        assert await behind(app) == 0
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 5")
+        await steps.drain(app)
+    assert await steps.rows(app, "SELECT FROM revec.work") == []
+    assert await behind(app) == 1
+    async with app.database.transaction() as conn:
+        index = await indexes.by_id(conn, 1)
+    assert index.column is not None
+    assert (index.writer, index.column.writer) == (Writer.APP, Writer.REVEC)
+
+
+async def test_what_finish_prints_may_be_run(app: App, dsn: str) -> None:
+    """Once the column is forgotten it may be dropped, and its table is captured on."""
+    async with people.connected(dsn) as user:
+        made = await live(app, user, Writer.REVEC)
+        async with app.database.transaction() as conn:
+            printed = await ledgers.goodbye(conn, 1)
+        assert printed is not None
+        await app.commands.switch.finish(made, wait=timedelta(0), why="test")
+        await steps.drain(app)
+        await user.execute("DROP FUNCTION app.match_questions_with_solutions")
+        await user.execute(printed)  # type: ignore[arg-type]
+        await user.execute("UPDATE app.questions SET question = 'edited' WHERE id = 3")
+        await steps.drain(app)
+    assert await people.faults(app) == []
+    reading = await app.retriever.search("questions", "edited", k=1, tenant="default")
+    assert reading.hits[0].id == "3"
+    await steps.assert_oracle(app, made)
+
+
+async def test_init_again_keeps_no_search_waiting(app: App, dsn: str) -> None:
+    """A view that is as it should be is not touched; another filter waits for a long query, but not for long."""
+    async with people.connected(dsn) as user, people.connected(dsn) as reader:
+        await questions.made(user, questions.texts(40))
+        made, adoption = await questions.adopted(app)
+        await people.project(app)
+        async with reader.transaction():
+            await reader.execute("SELECT count(*) FROM revec.vectors_1")
+            try:
+                async with asyncio.timeout(1.0), app.database.transaction() as conn:
+                    await ledgers.show(conn, adoption.index)
+            except TimeoutError:
+                pytest.fail("it waits")
+            await attach(app.database, made, questions.mapping(filter="id > 10"))
+            with pytest.raises(Unavailable, match="run `revec init` again"):
+                async with app.database.transaction() as conn:
+                    await asyncio.wait_for(ledgers.show(conn, adoption.index), 10.0)
+        async with app.database.transaction() as conn:
+            await ledgers.show(conn, adoption.index)
+    assert len(await steps.rows(app, "SELECT FROM revec.vectors_1")) == 30

@@ -828,6 +828,33 @@ MUTANTS: dict[str, Mutant] = {
     "a column is left to others during a migration": Mutant(
         attribute(ledgers, "take_over", nothing), adopting.test_another_writer_may_be_chosen_later
     ),
+    "a key is a row's, whatever the source": Mutant(
+        without(column_store.SQL, "write", " AND d.source_id = %(source)s"),
+        adopting.test_a_pushed_document_is_of_no_row,
+    ),
+    "another source's document makes work for a column": Mutant(
+        function("revec.document_changed", ("a.index_id IS NULL OR a.source_id = fresh.source_id", "true")),
+        adopting.test_a_pushed_document_is_of_no_row,
+    ),
+    "a column's collection takes another source": Mutant(
+        instead(collections.SQL, "column_of_another", ("AND i.writing", "AND false")),
+        adopting.test_a_pushed_document_is_of_no_row,
+    ),
+    "an older text's vector goes over a newer one": Mutant(
+        without(column_store.SQL, "write", " AND c.input_hash = n.input_hash"),
+        adopting.test_an_older_texts_vector_is_not_written_over_a_newer_one,
+    ),
+    "an abort keeps the column": Mutant(
+        attribute(ledgers, "give_back", nothing), adopting.test_an_abort_gives_the_column_back
+    ),
+    "a forgotten column is looked at": Mutant(
+        instead(ledgers.SQL, "forget", (" - 'vector' - 'vector_hash'", "")),
+        adopting.test_what_finish_prints_may_be_run,
+    ),
+    "a view is made again for nothing": Mutant(
+        rewritten(ledgers.SQL, "made_of", "SELECT NULL AS made_of, %(vectors)s AS vectors"),
+        adopting.test_init_again_keeps_no_search_waiting,
+    ),
     "a sample is not looked at": Mutant(
         attribute(adopt, "MOST", 0.0), adopting.test_another_model_or_text_is_refused
     ),

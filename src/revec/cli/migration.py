@@ -188,7 +188,11 @@ async def finish(
         f"The old index of {name} is dropped by a worker in {wait}; `revec finish {name} --cancel` keeps it."
     )
     if left:
-        out.print(f"Your column stays. When nothing reads it any more: {left}", markup=False)
+        out.print(
+            "Your column stays. Then, and when nothing reads it any more, take vector and writer out of "
+            f"revec.toml and run: {left}",
+            markup=False,
+        )
     return Exit.DONE
 
 

@@ -131,6 +131,11 @@ class Adoptable:
                 f"{self.checked.space.address} does not answer, so Revec cannot keep {self.found.table} "
                 "current with it: choose app or nobody as its writer"
             )
+        if writer is Writer.REVEC and not self.found.writable:
+            raise BadInput(
+                f"this login may not write {self.found.table}.{self.found.vector}: let its owner run GRANT "
+                f"UPDATE ({self.found.vector}) ON {self.found.table} TO it, or choose app or nobody"
+            )
 
     async def _registered(
         self, conn: Connection, collection: Collection, source_id: int, writer: Writer

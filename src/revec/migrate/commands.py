@@ -21,7 +21,7 @@ from revec.model.errors import BadInput, Refused
 from revec.model.index import Collection
 from revec.model.migration import Migration, State
 from revec.model.verdict import Outcome, Verdict
-from revec.postgres import bridges, collections, guards, indexes, migrations, tenants
+from revec.postgres import bridges, collections, guards, indexes, ledgers, migrations, tenants
 from revec.postgres.database import Connection
 from revec.work import control
 from revec.work.prices import price
@@ -298,6 +298,8 @@ class Commands:
             await bridges.close(conn, migration.id, "the migration is aborted")
             if migration.new_index is not None:
                 await indexes.retire(conn, migration.new_index)
+            if migration.old_index is not None:
+                await ledgers.give_back(conn, migration.old_index)
         return migration
 
     async def verify(self, collection: Collection) -> list[Verdict]:

@@ -10,7 +10,8 @@ RevecError
 ├── TooMuch               the caller's purse is empty: later again
 ├── Unavailable           the database or a server cannot be reached
 │   └── StoreUnavailable      a store of vectors does not answer: try later
-│       └── StoreLost             it answers, and has lost a whole index: restore it, or move away
+│       ├── StoreLost             it answers, and has lost a whole index: restore it, or move away
+│       └── ColumnRefused         a user's table, which does not take our vectors: a person has to mend it
 ├── MissingExtra          a package of an optional extra is not installed
 └── ProviderError         something went wrong between us and an embedding model
     ├── ProviderUnavailable   the provider's fault: try later, burn no attempt
@@ -70,6 +71,10 @@ class StoreUnavailable(Unavailable):
 
 class StoreLost(StoreUnavailable):
     """A store elsewhere answers, and no longer knows an index that should live there."""
+
+
+class ColumnRefused(StoreUnavailable):
+    """A user's table does not take the vectors of its adopted column: no right, a trigger, a constraint."""
 
 
 class MissingExtra(RevecError):

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from revec.model.errors import BadInput, NotFound
+from revec.model.errors import BadInput, NotFound, Refused
 from revec.model.index import Collection
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
@@ -85,7 +85,19 @@ async def add_source(
     mapping: dict[str, Any] | None = None,
     trigger_of: str | None = None,
 ) -> int:
-    """Register a source, or the new mapping of one; a table is read from its first row on."""
+    """Register a source, or the new mapping of one; a table is read from its first row on.
+
+    Raises:
+        Refused: a column is adopted into the collection, and this is not its table.
+    """
+    asked = {"collection": collection.id, "name": name}
+    adopted = await (await conn.execute(SQL.column_of_another, asked)).fetchone()
+    if adopted is not None:
+        raise Refused(
+            f"{collection.name} takes no documents of {name}: it has the column {adopted.column}, with "
+            "vectors of one table; take a collection of another name, or migrate away from the column "
+            f"and end that with `revec finish {collection.name}`"
+        )
     row = await (
         await conn.execute(
             SQL.add_source,

@@ -26,6 +26,13 @@ SELECT write_mode FROM revec.collection WHERE id = %(collection)s;
 -- name: set_write_mode
 UPDATE revec.collection SET write_mode = %(mode)s WHERE id = %(collection)s;
 
+-- name: column_of_another
+-- An adopted column that is written still: it has rows of one source.
+SELECT array_to_string(a.path, '.') || '.' || a.vector AS column
+  FROM revec.adopted a JOIN revec.index i ON i.id = a.index_id AND i.writing
+       JOIN revec.source s ON s.id = a.source_id
+ WHERE i.collection_id = %(collection)s AND s.name <> %(name)s LIMIT 1;
+
 -- name: add_source
 INSERT INTO revec.source (collection_id, name, mapping, trigger_of, scan)
 VALUES (%(collection)s, %(name)s, %(mapping)s, %(trigger_of)s, %(scan)s)

@@ -160,6 +160,11 @@ async def fault(conn: Connection, space: Space, why: str) -> None:
     await conn.execute(SQL.fault, {"space": space.id, "why": why})
 
 
+async def fault_alone(conn: Connection, index_id: int, why: str) -> None:
+    """This one stops being written; its work stays."""
+    await conn.execute(SQL.fault_alone, {"index": index_id, "why": why})
+
+
 async def mend(conn: Connection, index_id: int) -> None:
     await conn.execute(SQL.mend, {"index": index_id})
 

@@ -104,6 +104,9 @@ UPDATE revec.index SET fault = NULL WHERE id = %(index)s;
 -- The model is not trusted: nothing of its space is written until a person has looked.
 UPDATE revec.index SET fault = %(why)s WHERE space_id = %(space)s AND writing AND fault IS NULL;
 
+-- name: fault_alone
+UPDATE revec.index SET fault = %(why)s WHERE id = %(index)s AND writing AND fault IS NULL;
+
 -- name: retire
 UPDATE revec.index SET writing = false, held = false, dropped_at = now() WHERE id = %(index)s;
 

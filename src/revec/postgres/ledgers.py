@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
-from revec.model.errors import BadInput
+from revec.model.errors import BadInput, Unavailable
 from revec.model.index import Column, Index, Writer
 from revec.postgres import indexes, rowkeys
 from revec.postgres.database import Connection
@@ -71,7 +73,11 @@ async def create(conn: Connection, index: Index) -> None:
 
 
 async def show(conn: Connection, index: Index) -> None:
-    """The view, as the source's filter is now."""
+    """The view, as the source's filter is now; one that is so already is not touched.
+
+    Raises:
+        Unavailable: others read it for longer than searches may be kept waiting behind us.
+    """
     column = _column(index)
     asked = {"table": path(column).as_string(conn), "vector": column.vector}
     found: Any = await (await conn.execute(SQL.column, asked)).fetchone()
@@ -81,30 +87,57 @@ async def show(conn: Connection, index: Index) -> None:
     fits: sql.Composable = sql.SQL("true")
     if not found.is_typed:
         fits = SQL.fits.format(dims_of=sql.Identifier(extension, "vector_dims"), vector=vector, dims=dims)
-    await conn.execute(
-        SQL.view.format(
-            vectors=view(index),
-            ledger=table(index),
-            table=path(column),
-            keys=sql.SQL(", ").join(map(sql.Identifier, column.key)),
-            vector=vector,
-            halfvec=sql.Identifier(extension, "halfvec"),
-            dims=dims,
-            send=sender(extension, column),
-            filter=sql.SQL(named.filter),
-            fits=fits,
-            ours=qualified("l", _ours(column)),
-            theirs=theirs(column),
-        )
+    wanted = SQL.view.format(
+        vectors=view(index),
+        ledger=table(index),
+        table=path(column),
+        keys=sql.SQL(", ").join(map(sql.Identifier, column.key)),
+        vector=vector,
+        halfvec=sql.Identifier(extension, "halfvec"),
+        dims=dims,
+        send=sender(extension, column),
+        filter=sql.SQL(named.filter),
+        fits=fits,
+        ours=qualified("l", _ours(column)),
+        theirs=theirs(column),
     )
+    made_of = sha256(wanted.as_string(conn).encode()).hexdigest()
+    before: Any = await (await conn.execute(SQL.made_of, {"vectors": f"revec.vectors_{index.id}"})).fetchone()
+    if before.made_of == made_of:
+        return
+    await conn.execute(SQL.lock_timeout)
+    try:
+        await conn.execute(wanted)
+    except psycopg.errors.LockNotAvailable as error:
+        raise Unavailable(
+            f"the column of {column.table} is being searched for more than 2 s, and its view cannot change "
+            "meanwhile: wait for the long query to end, then run `revec init` again"
+        ) from error
+    await conn.execute(SQL.note_made_of.format(vectors=view(index), made_of=sql.Literal(made_of)))
     layers: Any = await (await conn.execute(SQL.two_layers)).fetchone()
     if layers.two_layers:
         for role in ("revec_worker", "revec_reader"):
             await conn.execute(SQL.grant.format(vectors=view(index), role=sql.Identifier(role)))
 
 
+async def current(conn: Connection, column: Column) -> sql.Composed:
+    """The table's rows by the ledger's names of their keys, with the `input_hash` of their texts now."""
+    texts: Any = await (await conn.execute(SQL.texts, {"source": column.source_id})).fetchone()
+    keys = [
+        sql.SQL("{} AS {}").format(sql.Identifier(*column.path, name), our)
+        for name, our in zip(column.key, _ours(column), strict=True)
+    ]
+    return SQL.current.format(
+        keys=sql.SQL(", ").join(keys),
+        title=sql.SQL(texts.title),
+        body=sql.SQL(texts.body),
+        table=path(column),
+    )
+
+
 async def drop(conn: Connection, index: Index) -> None:
-    """Forget the column. It stays, as its table does."""
+    """Forget the column. It stays, as its table does; nobody looks at it any more, so it may be dropped."""
+    await conn.execute(SQL.forget, {"source": _column(index).source_id})
     await conn.execute(SQL.drop_view.format(vectors=view(index)))
     await conn.execute(SQL.drop_ledger.format(ledger=table(index)))
 
@@ -154,19 +187,49 @@ async def choose(conn: Connection, index: Index, writer: Writer, *, migrating: b
     """Another one keeps the column from here on; `migrating`: a migration away from it writes already.
 
     Raises:
-        BadInput: nobody can make its vectors any more.
+        BadInput: nobody can make its vectors any more, or this login may not write them.
     """
     if writer is Writer.REVEC and index.column is not None and index.column.unverifiable:
         raise BadInput(
             f"{index.space.address} is gone, so Revec cannot keep {index.column.table} current with it: "
             "leave its writer app or nobody"
         )
-    await conn.execute(indexes.SQL.barrier)
-    await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
+    if writer is Writer.REVEC:
+        await _require_writable(conn, _column(index))
     if writer is not Writer.REVEC:
-        await conn.execute(SQL.let_go, {"index": index.id, "writer": writer})
-    elif migrating:
+        await _let_go(conn, index, writer)
+    else:
+        await conn.execute(indexes.SQL.barrier)
+    await conn.execute(SQL.choose, {"index": index.id, "writer": writer})
+    if writer is Writer.REVEC and migrating:
         await take_over(conn, index.id)
+
+
+async def give_back(conn: Connection, index_id: int) -> None:
+    """No migration is left that Revec would write the column for: its application does, as before."""
+    index = await indexes.by_id(conn, index_id)
+    if index.column is not None and index.column.writer is Writer.REVEC and index.writer is Writer.REVEC:
+        await _let_go(conn, index, Writer.APP)
+
+
+async def _let_go(conn: Connection, index: Index, writer: Writer) -> None:
+    """The table is read again: nothing was noted of what others wrote meanwhile. Its source is locked before
+    the barrier, as the projector does.
+    """
+    await conn.execute(SQL.read_again, {"source": _column(index).source_id})
+    await conn.execute(indexes.SQL.barrier)
+    await conn.execute(SQL.let_go, {"index": index.id, "writer": writer})
+
+
+async def _require_writable(conn: Connection, column: Column) -> None:
+    asked = {"table": path(column).as_string(conn), "vector": column.vector}
+    found: Any = await (await conn.execute(SQL.writable, asked)).fetchone()
+    if not found.may:
+        vector = sql.Identifier(column.vector).as_string(conn)
+        raise BadInput(
+            f"this login may not write {column.table}; let its owner run: "
+            f"GRANT UPDATE ({vector}) ON {asked['table']} TO {found.login};"
+        )
 
 
 async def goodbye(conn: Connection, index_id: int | None) -> str | None:

@@ -18,6 +18,13 @@ SELECT i.id FROM revec.adopted a JOIN revec.index i ON i.id = a.index_id
 -- name: filter
 SELECT coalesce(mapping->>'filter', 'true') AS filter FROM revec.source WHERE id = %(source)s;
 
+-- name: texts
+SELECT mapping->>'title' AS title, mapping->>'body' AS body FROM revec.source WHERE id = %(source)s;
+
+-- name: current
+-- What the rows say now, stamped as their documents are.
+(SELECT {keys}, revec.input_hash(coalesce(({title})::text, ''), coalesce(({body})::text, '')) AS input_hash FROM {table})
+
 -- name: read_again
 -- Every row is noted with its vector; waits for the projector that is at it.
 UPDATE revec.source SET scan = 'rows', scan_after = NULL WHERE id = %(source)s;
@@ -63,11 +70,26 @@ SELECT l.doc_id, 0 AS chunk_no, l.tenant, l.input_hash, l.text_hash, 1 AS chunk_
  WHERE u.own IS NOT NULL
    AND (current_user <> 'revec_reader' OR l.tenant = (SELECT current_setting('revec.tenant', true)));
 
+-- name: made_of
+-- What the view says, as it was said; the server would tell it in other words.
+SELECT obj_description(to_regclass(%(vectors)s), 'pg_class') AS made_of;
+
+-- name: note_made_of
+COMMENT ON VIEW {vectors} IS {made_of};
+
+-- name: lock_timeout
+-- Searches queue behind us for no longer than this.
+SELECT set_config('lock_timeout', '2s', true);
+
 -- name: fits
 {dims_of}({vector}) = {dims}
 
 -- name: grant
 GRANT SELECT ON {vectors} TO {role};
+
+-- name: forget
+-- The table is captured on, without the column.
+UPDATE revec.source SET mapping = mapping - 'vector' - 'vector_hash' WHERE id = %(source)s;
 
 -- name: drop_view
 DROP VIEW IF EXISTS {vectors};
@@ -120,6 +142,9 @@ ALTER TABLE {table} DROP COLUMN {vector};
 
 -- name: choose
 UPDATE revec.adopted SET writer = %(writer)s WHERE index_id = %(index)s;
+
+-- name: writable
+SELECT has_column_privilege(%(table)s, %(vector)s, 'UPDATE') AS may, quote_ident(current_user) AS login;
 
 -- name: let_go
 -- What was to be done for it is somebody else's now.

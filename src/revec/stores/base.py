@@ -125,8 +125,9 @@ class Store(Protocol):
     async def stage(self, index: Index, sets: Sequence[ChunkSet]) -> Sequence[ChunkSet]:
         """Lay ready what `replace` will refer to: these sets, as it wants them."""
 
-    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        """Each document's chunk set becomes this staged one, whole.
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
+        """Each document's chunk set becomes this staged one, whole. The documents of which that is so: it is
+        not of one that is behind the user's row that its vector would be written into.
 
         Raises:
             StoreUnavailable: they were staged too long ago.

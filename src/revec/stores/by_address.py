@@ -44,8 +44,8 @@ class ByAddress:
     async def stage(self, index: Index, sets: Sequence[ChunkSet]) -> Sequence[ChunkSet]:
         return await self._of(index).stage(index, sets)
 
-    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        await self._of(index).replace(conn, index, sets)
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
+        return await self._of(index).replace(conn, index, sets)
 
     async def abandon(self, index: Index, sets: Sequence[ChunkSet]) -> None:
         await self._of(index).abandon(index, sets)

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
+from revec.model.errors import ColumnRefused
 from revec.model.index import Column, Index
 from revec.postgres import ledgers, rowkeys
 from revec.postgres.arrays import BigInts
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, first_line
 from revec.postgres.queries import beside
 from revec.stores.base import Build, ChunkSet
 from revec.stores.pgvector import HalfVectors, PgVector
@@ -35,39 +37,50 @@ class InColumn(PgVector):
     async def drop(self, conn: Connection, index: Index) -> None:
         await ledgers.drop(conn, index)
 
-    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        """In the users' rows.
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
+        """In the users' rows, but for those that have another text by now.
 
         Raises:
             LockNotAvailable: one of them is being changed by its user, and about to be another one.
+            ColumnRefused: the table does not take it.
         """
         empty = [each.doc_id for each in sets if not each.vectors]
         if empty:
             await self.remove(conn, index, empty)
         full = [each for each in sets if each.vectors]
+        kept = set(empty)
         if full:
-            async with _by_owner(conn, _column(index)):
-                await self._write(conn, index, full)
+            column = _column(index)
+            try:
+                async with _by_owner(conn, column):
+                    kept |= await self._write(conn, index, full)
+            except (psycopg.ProgrammingError, psycopg.IntegrityError) as error:
+                raise ColumnRefused(f"{column.table} cannot be written: {first_line(error)}") from error
+        return kept
 
-    async def _write(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
+    async def _write(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
+        """The documents whose vectors are written."""
         column = _column(index)
         parts = {
             "table": rowkeys.escaped(ledgers.path(column)),
             "theirs": rowkeys.escaped(ledgers.theirs(column)),
             "parsed": rowkeys.parsed(sql.SQL("d.key"), column.key_types),
         }
-        await conn.execute(SQL.lock.format(**parts), {"ids": BigInts([each.doc_id for each in sets])})
+        asked = {"source": column.source_id, "ids": BigInts([each.doc_id for each in sets])}
+        await conn.execute(SQL.lock.format(**parts), asked)
         query = SQL.write.format(
             **parts,
             ledger=ledgers.table(index),
             ours=ledgers.ours(column),
+            current=rowkeys.escaped(await ledgers.current(conn, column)),
             vector=rowkeys.escaped(sql.Identifier(column.vector)),
             type=sql.SQL(column.type),
             send=sql.Identifier(f"{column.type}_send"),
         )
-        await conn.execute(
+        written = await conn.execute(
             query,
             {
+                "source": column.source_id,
                 "doc_ids": BigInts([each.doc_id for each in sets]),
                 "tenants": [each.tenant for each in sets],
                 "input_hashes": [each.input_hash for each in sets],
@@ -75,6 +88,7 @@ class InColumn(PgVector):
                 "embeddings": HalfVectors([each.vectors[0] for each in sets]),
             },
         )
+        return {row.doc_id for row in await written.fetchall()}
 
     async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None:
         """From the ledger: a user's row is the user's."""

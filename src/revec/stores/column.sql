@@ -21,18 +21,21 @@ SELECT set_config('session_replication_role', 'replica', true) AS silent;
 SELECT set_config('session_replication_role', 'origin', true) AS loud;
 
 -- name: lock
--- A row that its user is changing is not waited for: it is about to be another one.
+-- A row that its user is changing is not waited for: it is about to be another one. Another source's document
+-- is of no row here, whatever its key.
 SELECT FROM {table} u JOIN revec.document d ON ({theirs}) = ({parsed})
- WHERE d.id = ANY (%(ids)b::bigint[]) ORDER BY d.id FOR NO KEY UPDATE OF u NOWAIT;
+ WHERE d.id = ANY (%(ids)b::bigint[]) AND d.source_id = %(source)s ORDER BY d.id FOR NO KEY UPDATE OF u NOWAIT;
 
 -- name: write
--- The column of these rows, and what the ledger says of them. A row that is gone takes its document with it
--- as soon as the projector comes by.
+-- The column of these rows, which are locked by now, and what the ledger says of them. Only where a row still
+-- says what was embedded: its document may be behind it. A row that is gone takes its document with it as soon
+-- as the projector comes by.
 WITH given AS (
     SELECT n.*, d.key FROM unnest(%(doc_ids)b::bigint[], %(tenants)s::text[], %(input_hashes)b::bytea[],
                                   %(text_hashes)b::bytea[], %(embeddings)b::halfvec[])
                 AS n (doc_id, tenant, input_hash, text_hash, embedding)
-           JOIN revec.document d ON d.id = n.doc_id
+           JOIN revec.document d ON d.id = n.doc_id AND d.source_id = %(source)s
+           JOIN {current} AS c ON ({ours}) = ({parsed}) AND c.input_hash = n.input_hash
 ), written AS (
     UPDATE {table} AS u SET {vector} = d.embedding::{type}
       FROM given d WHERE ({theirs}) = ({parsed})
@@ -42,7 +45,8 @@ INSERT INTO {ledger} (doc_id, tenant, input_hash, text_hash, vector_hash, {ours}
 SELECT * FROM written
 ON CONFLICT (doc_id) DO UPDATE
    SET tenant = excluded.tenant, input_hash = excluded.input_hash, text_hash = excluded.text_hash,
-       vector_hash = excluded.vector_hash, noted_at = now();
+       vector_hash = excluded.vector_hash, noted_at = now()
+RETURNING doc_id;
 
 -- name: sample
 -- Of vectors that are still the ones of which the ledger speaks.

@@ -86,11 +86,12 @@ class Elsewhere:
             async with self._database.transaction("worker") as conn:
                 await bury_points(conn, index, points)
 
-    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        await self.remove(conn, index, [each.doc_id for each in sets])
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
+        ids = [each.doc_id for each in sets]
+        await self.remove(conn, index, ids)
         points = _points(sets)
         if not points:
-            return
+            return set(ids)
         kept = await conn.execute(SQL.keep, {"index": index.id, "points": points})
         if len(await kept.fetchall()) < len(points):
             raise StoreUnavailable(f"points of {index.name} were put too long ago, and may be deleted by now")
@@ -109,6 +110,7 @@ class Elsewhere:
                 "points": points,
             },
         )
+        return set(ids)
 
     async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None:
         asked = {"index": index.id, "ids": BigInts(doc_ids)}

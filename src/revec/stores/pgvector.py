@@ -55,15 +55,16 @@ class PgVector(InThisDatabase):
     async def drop(self, conn: Connection, index: Index) -> None:
         await conn.execute(SQL.drop.format(vectors=_table(index)))
 
-    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> None:
-        await self.remove(conn, index, [each.doc_id for each in sets])
+    async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
+        ids = [each.doc_id for each in sets]
+        await self.remove(conn, index, ids)
         rows = [
             (each, number, text_hash, vector)
             for each in sets
             for number, (text_hash, vector) in enumerate(zip(each.text_hashes, each.vectors, strict=True))
         ]
         if not rows:
-            return
+            return set(ids)
         await conn.execute(
             SQL.insert.format(vectors=_table(index)),
             {
@@ -76,6 +77,7 @@ class PgVector(InThisDatabase):
                 "embeddings": HalfVectors([vector for *_, vector in rows]),
             },
         )
+        return set(ids)
 
     async def remove(self, conn: Connection, index: Index, doc_ids: Sequence[int]) -> None:
         await conn.execute(SQL.remove.format(vectors=_table(index)), {"ids": BigInts(doc_ids)})

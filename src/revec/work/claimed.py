@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import psycopg
 
-from revec.model.errors import AnswerInvalid, NotFound, ProviderError, StoreUnavailable
+from revec.model.errors import AnswerInvalid, ColumnRefused, NotFound, ProviderError, StoreUnavailable
 from revec.observe import events
 from revec.postgres import indexes
 from revec.postgres.database import first_line
@@ -32,6 +32,8 @@ async def work_off(site: Worksite, claim: Claim) -> None:
         await _fault(site, f"an answer of {model} cannot be stored: {first_line(error)}")
     except (psycopg.errors.UndefinedTable, NotFound) as error:  # dropped meanwhile, and its work with it
         events.emit(events.TryAgain(first_line(error)))
+    except ColumnRefused as error:
+        await _fault_alone(site, str(error))
     except StoreUnavailable as error:
         events.emit(events.StoreFailed(site.index.place.store, str(error)))
     except NotNow as error:
@@ -48,4 +50,11 @@ async def _fault(site: Worksite, why: str) -> None:
     """Stop writing this space until a person has looked; its work stays."""
     async with site.database.transaction("worker") as conn:
         await indexes.fault(conn, site.index.space, why)
+    events.emit(events.IndexFaulted(site.index.name, why))
+
+
+async def _fault_alone(site: Worksite, why: str) -> None:
+    """Its model is not to blame: other indexes of the space are written on."""
+    async with site.database.transaction("worker") as conn:
+        await indexes.fault_alone(conn, site.index.id, why)
     events.emit(events.IndexFaulted(site.index.name, why))

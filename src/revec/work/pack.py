@@ -359,17 +359,21 @@ class Worksite:
             async with conn.pipeline():  # two round trips: the fence, and all that it lets through
                 await conn.execute("SELECT set_config('lock_timeout', %s, true)", (WRITE_LOCK_TIMEOUT,))
                 live = await documents.lock_current(conn, ids, [piece.content.input_hash for piece in pieces])
-                held = [piece for piece in pieces if piece.job.doc_id in live]
-                await self._store(conn, held, sets)
+                fitting = [piece for piece in pieces if piece.job.doc_id in live]
+                stored = await self._store(conn, fitting, sets)
+                held = [piece for piece in fitting if piece.job.doc_id in stored]
                 failpoint("vectors_written")
-                await queue.settle(conn, claim.only(live))
+                await queue.settle(conn, claim.only(stored))
                 hashes = [text_hash for piece in held for text_hash in piece.hashes]
                 await queue.close_payment(conn, self.index.space.id, payment, hashes, {})
             failpoint("before_commit")
             missed = [piece for piece in pieces if piece.job.doc_id not in live]
             busy = await self._still_current(conn, missed)
         failpoint("after_commit")
-        superseded = [piece for piece in missed if piece not in busy]
+        behind = live - stored  # the user's row: the projector brings it
+        if behind:
+            await self._give_back(claim.only(behind), LOCKED_PAUSE)
+        superseded = [piece for piece in pieces if piece.job.doc_id not in stored and piece not in busy]
         await self._drop(superseded, sets, vectors, payment)
         self.done.superseded += len(superseded)
         self.done.excluded += sum(not piece.texts for piece in held)
@@ -378,13 +382,15 @@ class Worksite:
         self.done.truncated += sum(piece.truncated for piece in held)
         return busy
 
-    async def _store(self, conn: Connection, pieces: list[Piece], sets: dict[int, ChunkSet]) -> None:
+    async def _store(self, conn: Connection, pieces: list[Piece], sets: dict[int, ChunkSet]) -> set[int]:
+        """The documents that are done with."""
         if not pieces:
-            return
-        await self.store.replace(conn, self.index, [sets[piece.job.doc_id] for piece in pieces])
-        await queue.absolve(conn, self.index.id, [piece.job.doc_id for piece in pieces])
+            return set()
+        stored = await self.store.replace(conn, self.index, [sets[piece.job.doc_id] for piece in pieces])
+        await queue.absolve(conn, self.index.id, sorted(stored))
         empty = {p.job.doc_id: (p.content.input_hash, EMPTY) for p in pieces if not p.texts}
         await queue.exclude(conn, self.index.id, empty)
+        return stored
 
     async def _still_current(self, conn: Connection, pieces: list[Piece]) -> list[Piece]:
         if not pieces:

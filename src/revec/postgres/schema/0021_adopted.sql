@@ -23,7 +23,8 @@ CREATE TABLE revec.adopted (
 SELECT revec.protect('revec.adopted', 'shared');
 
 -- As before; but where somebody else writes an index there is nothing to do for it, and what its ledger
--- says of a document that is gone goes with it.
+-- says of a document that is gone goes with it. A column holds its own source's rows: the key of another
+-- source's document may be that of one of them.
 CREATE OR REPLACE FUNCTION revec.document_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -34,6 +35,8 @@ BEGIN
         SELECT i.id, fresh.id, fresh.rev, 'embed', 0, fresh.tenant
           FROM fresh JOIN revec.index i ON i.collection_id = fresh.collection_id AND i.writing
                                        AND i.writer = 'revec'
+               LEFT JOIN revec.adopted a ON a.index_id = i.id
+         WHERE a.index_id IS NULL OR a.source_id = fresh.source_id
          ORDER BY i.id, fresh.id;
     ELSIF TG_OP = 'UPDATE' THEN
         INSERT INTO revec.work AS w (index_id, doc_id, rev, action, lane, tenant)
@@ -41,6 +44,8 @@ BEGIN
           FROM fresh JOIN stale ON stale.id = fresh.id AND stale.rev <> fresh.rev
                JOIN revec.index i ON i.collection_id = fresh.collection_id AND i.writing
                                  AND i.writer = 'revec'
+               LEFT JOIN revec.adopted a ON a.index_id = i.id
+         WHERE a.index_id IS NULL OR a.source_id = fresh.source_id
          ORDER BY i.id, fresh.id
         ON CONFLICT (index_id, doc_id) DO UPDATE
            SET rev = excluded.rev, action = excluded.action, lane = 0,
@@ -50,6 +55,8 @@ BEGIN
         SELECT i.id, stale.id, nextval('revec.rev'), 'delete', 0, stale.tenant
           FROM stale JOIN revec.index i ON i.collection_id = stale.collection_id AND i.writing
                                        AND i.writer = 'revec'
+               LEFT JOIN revec.adopted a ON a.index_id = i.id
+         WHERE a.index_id IS NULL OR a.source_id = stale.source_id
          ORDER BY i.id, stale.id
         ON CONFLICT (index_id, doc_id) DO UPDATE
            SET rev = excluded.rev, action = excluded.action, lane = 0,
