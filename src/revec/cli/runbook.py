@@ -47,7 +47,7 @@ async def runbook(
     """
     if book is None:
         for name in names():
-            out.print(f"{name:18}{read(name).splitlines()[2]}", markup=False)
+            out.print(f"{name:18}{when(name)}", markup=False)
         return Exit.DONE
     text, known = read(book), dict[str, str | None]()
     if collection is not None:
@@ -59,6 +59,12 @@ async def runbook(
 
 def names() -> list[str]:
     return sorted(file.name.removesuffix(".md") for file in BOOKS.iterdir() if file.name.endswith(".md"))
+
+
+def when(book: str) -> str:
+    """The first sentence of a page says what it is for."""
+    _, first, *_ = read(book).split("\n\n")
+    return re.split(r"(?<=[.?]) ", " ".join(first.splitlines()))[0]
 
 
 def read(book: str) -> str:
