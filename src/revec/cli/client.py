@@ -84,7 +84,8 @@ async def _in_sql(app: App, collection: Collection) -> str:
         asks = found and await callers.function(conn, f"{found.schema}.{found.name}_model")
     if found is None or asks is None:
         raise Refused(
-            f"{collection.name} has no SQL function yet: `revec function {collection.name} --apply` makes one"
+            f"{collection.name} has no SQL function: where its documents are rows of a table, "
+            f"`revec function {collection.name} --apply` makes one"
         )
     arguments = ", ".join(f"{each.name} => ${place}" for place, each in enumerate(found.inputs, 1))
     whose = ", ".join(f"{each.name} => $1" for each in asks.inputs)
