@@ -104,3 +104,19 @@ async def test_a_guards_hold_is_lifted_by_itself_alone(ready: world.At, loopback
     assert (await world.migration(app, made)).hold == "guard errors"
     assert await app.commands.resume(made) == ["the hold: guard errors"]
     assert (await world.migration(app, made)).hold is None
+
+
+async def test_a_guards_rollback_ends_what_was_let_pass(live: world.At, loopback: Loopback) -> None:
+    """It was said before users were hurt: the next cutover asks every gate again."""
+    app, made = live
+    await app.commands.override(made, ["fidelity"], REASON)
+    await app.commands.switch.guarded_back(await world.migration(app, made), "guard errors: many", {})
+    assert (await world.migration(app, made)).required == ("completeness", "fidelity")
+
+
+async def test_a_persons_rollback_leaves_it(live: world.At, loopback: Loopback) -> None:
+    """The complement: who goes back and forth has looked."""
+    app, made = live
+    await app.commands.override(made, ["fidelity"], REASON)
+    await app.commands.switch.rollback(made, why="test")
+    assert (await world.migration(app, made)).required == ("completeness",)
