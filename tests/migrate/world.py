@@ -115,7 +115,8 @@ async def tick_to(app: App, made: Collection, wanted: State) -> None:
         if await state(app, made) is wanted:
             return
         await tick(app)
-    raise AssertionError(f"it stays {await state(app, made)}")
+    last = await look(app, made)
+    raise AssertionError(f"it stays {last.state}: {last.next}")
 
 
 async def until_told(app: App, made: Collection, what: str) -> None:
