@@ -86,7 +86,7 @@ from revec.postgres import guards as guard_rows
 from revec.postgres import (
     orders as order_rows,
 )
-from revec.postgres.database import Connection
+from revec.postgres.database import Connection, Database
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
 from revec.providers.base import Item
@@ -112,7 +112,7 @@ from revec.statistics import guards, margins, paired, samples, sequences
 from revec.statistics.guards import RateWatch
 from revec.stores import base, elsewhere, pgvector, upkeep
 from revec.stores import column as column_store
-from revec.stores.base import ChunkSet
+from revec.stores.base import ChunkSet, Store
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
@@ -384,6 +384,14 @@ async def swapped(
     neighbours = [*sets[1:], *sets[:1]]
     pairs = zip(sets, neighbours, strict=True)
     return await REPLACE(store, conn, index, [replace(one, vectors=other.vectors) for one, other in pairs])
+
+
+async def asked_once(database: Database, store: Store, walk: walking.Walk, by: str) -> Any:
+    """Whatever became of the walk meanwhile."""
+    page = await walking.lost(database, store, walk)
+    async with database.transaction() as conn:
+        await walking.note_lost(conn, store, walk, page, heal=True)
+        return await reconcile._keep(conn, walk, by)
 
 
 async def as_they_come(site: Worksite, claim: Claim, pieces: list[Piece], vectors: Any, payment: Any) -> None:
@@ -760,6 +768,9 @@ MUTANTS: dict[str, Mutant] = {
     "two workers walk at once": Mutant(
         instead(reconcile.SQL, "next", (" FOR UPDATE SKIP LOCKED", "")),
         drifting.test_one_worker_at_a_time_looks,
+    ),
+    "a late answer moves a walk": Mutant(
+        attribute(reconcile, "_ask_store", asked_once), away.test_a_late_answer_moves_no_walk
     ),
     "what is being filled lacks something": Mutant(
         instead(walking.SQL, "parts", ("NOT m.cursor_done AND", "false AND")),

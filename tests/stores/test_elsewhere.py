@@ -21,11 +21,15 @@ from revec.model.index import Collection, Index
 from revec.model.reading import Mode
 from revec.model.verdict import Outcome
 from revec.postgres import indexes
+from revec.postgres.database import Connection
 from revec.stores import elsewhere, patient, upkeep
+from revec.stores.base import Lost
 from revec.stores.engines.postgresql import PostgreSQL
 from revec.stores.near import Asking
 from revec.stores.points import Point
-from revec.work import pack
+from revec.work import pack, reconcile
+from revec.work.reconcile import Reconciler
+from revec.work.walking import Walk
 from tests import steps
 from tests.loopback import Loopback
 from tests.migrate import world
@@ -491,6 +495,81 @@ async def test_no_gate_passes_what_a_store_has_lost(
         assert {told["completeness"].outcome, told["fidelity"].outcome} == {Outcome.FAILED}
         assert told["recall"].outcome is not Outcome.PASSED
         assert told["recall"].evidence["lost"] == lost
+
+
+async def test_a_walk_through_a_store_goes_in_pages(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off behind each page, the store is asked for that one again and for none before; what was lost is
+    put there again.
+    """
+    made, index = await with_lost_points(app, monkeypatch, store_of("chroma"))
+    asked: list[UUID | None] = []
+    lost, kept = app.store.lost, reconcile._keep
+
+    async def told(index: Index, after: UUID | None = None) -> Lost:
+        asked.append(after)
+        return await lost(index, after)
+
+    async def cut_off(conn: Connection, walk: Walk, by: str) -> Any:
+        if asked and asked.count(asked[-1]) == 1:
+            raise InterruptedError
+        return await kept(conn, walk, by)
+
+    monkeypatch.setattr(app.store, "lost", told)
+    monkeypatch.setattr(reconcile, "_keep", cut_off)
+    report = None
+    while report is None:
+        try:
+            report = await reconcile.reconcile(app.database, app.store, made)
+        except InterruptedError:
+            continue
+    assert report.found == {"lost": 3}
+    assert len(asked) == 2 * len(set(asked)) == 10, "four pages of five, and nothing behind them"
+    assert asked[::2] == asked[1::2] == [None, *sorted(each for each in asked[2::2] if each)]
+    monkeypatch.undo()
+    await steps.drain(app)
+    await assert_well(app, made, index)
+    assert (await world.judged(app, "completeness", index)).outcome is Outcome.PASSED
+
+
+async def test_a_late_answer_moves_no_walk(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker went through all of it meanwhile: its report stands, and nothing begins anew."""
+    await with_lost_points(app, monkeypatch, store_of("chroma"))
+    last = "SELECT part, after, last - 'ended' - 'seconds' AS last FROM revec.walk WHERE begun_by = 'workers'"
+    slow, quick = (Reconciler(app.database, app.store, every=3600) for _ in range(2))
+    await slow.tick()
+    await steps.rows(app, "UPDATE revec.walk SET counted_from = '-infinity' RETURNING 1")
+    lost, seen = app.store.lost, []
+
+    async def overtaken(index: Index, after: UUID | None = None) -> Lost:
+        page = await lost(index, after)
+        if after is not None and not seen:
+            seen.append(after)
+            while (await steps.rows(app, last))[0].last is None:
+                await quick.tick()
+            seen.extend(await steps.rows(app, last))
+        return page
+
+    monkeypatch.setattr(app.store, "lost", overtaken)
+    slow._look_at = 0.0
+    while await slow.tick():
+        """Until it is told that there is no more."""
+    assert seen[1:] == await steps.rows(app, last)
+    assert seen[1].last["found"] == {"lost": 3}
+
+
+async def with_lost_points(app: App, monkeypatch: pytest.MonkeyPatch, store: str) -> tuple[Collection, Index]:
+    """Twenty documents, asked for by fives; the store has lost three of their points."""
+    made, index = await indexed(app, monkeypatch, store)
+    await steps.put(app, made, steps.drafts(20))
+    await steps.drain(app)
+    points = [row.point_id for row in await steps.rows(app, f"SELECT point_id FROM revec.vectors_{index.id}")]
+    await app.store_at(index.place.store).delete(index.place.name, points[::7])
+    monkeypatch.setattr(elsewhere, "PAGE", 5)
+    return made, index
 
 
 async def test_what_is_replaced_meanwhile_is_not_lost(

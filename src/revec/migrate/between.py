@@ -19,7 +19,7 @@ from revec.model.index import Collection, Index
 from revec.postgres import documents, indexes
 from revec.postgres.database import Database
 from revec.postgres.queries import beside
-from revec.stores.base import Store, Vector
+from revec.stores.base import Store, Vector, all_lost
 from revec.work import queue
 
 SQL = beside(__file__)
@@ -115,7 +115,7 @@ async def compare(database: Database, store: Store, one: Index, other: Index) ->
     found = Between((Side(one), Side(other)))
     await _walk(database, found)
     for side in found.sides:
-        for doc_id in await store.lost(side.index):
+        for doc_id in await all_lost(store, side.index):
             side.causes.setdefault(doc_id, "lost")
         side.strays = await store.strays(side.index, bury=False)
     if one.space.id == other.space.id:

@@ -51,6 +51,14 @@ Located = Mapping[bytes, tuple[Index, UUID]]  # text hash → whose point has it
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A page of a store's points, asked for by what we know of them."""
+
+    doc_ids: list[int]  # of those that the store has not
+    after: UUID | None  # the page's last point; None: there are no more
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
     """How far the ANN index of an index is."""
 
@@ -172,8 +180,8 @@ class Store(Protocol):
 
     async def sample(self, database: Database, index: Index, size: int) -> Sample: ...
 
-    async def lost(self, index: Index) -> list[int]:
-        """Documents of which a store elsewhere does not have all that it should."""
+    async def lost(self, index: Index, after: UUID | None = None) -> Lost:
+        """The next page of documents of which a store elsewhere does not have all that it should."""
 
     async def strays(self, index: Index, *, bury: bool) -> int:
         """How many points at its place are nobody's; with `bury` they are to be deleted."""
@@ -235,14 +243,29 @@ class InThisDatabase:
     async def fetched(self, *_: object) -> dict[bytes, Vector]:
         return {}
 
-    async def lost(self, *_: object) -> list[int]:
-        return []
+    async def lost(self, *_: object) -> Lost:
+        return Lost([], None)
 
     async def strays(self, *_: object, **__: object) -> int:
         return 0
 
     def rests(self, *_: object) -> bool:
         return False
+
+
+async def all_lost(store: Store, index: Index) -> set[int]:
+    """Documents of which a store elsewhere does not have all that it should; it is asked for every point.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    doc_ids: set[int] = set()
+    after = None
+    while True:
+        page = await store.lost(index, after)
+        doc_ids.update(page.doc_ids)
+        if (after := page.after) is None:
+            return doc_ids
 
 
 def vector(numbers: Sequence[float]) -> Vector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
+from uuid import UUID
 
 from revec.model.filter import Operator
 from revec.model.index import Index
@@ -11,7 +12,7 @@ from revec.model.place import Place
 from revec.model.space import Space
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import Statement
-from revec.stores.base import Build, ChunkSet, Here, Located, Sample, Scored, Searching, Store, Vector
+from revec.stores.base import Build, ChunkSet, Here, Located, Lost, Sample, Scored, Searching, Store, Vector
 
 
 class ByAddress:
@@ -86,8 +87,8 @@ class ByAddress:
     async def sample(self, database: Database, index: Index, size: int) -> Sample:
         return await self._of(index).sample(database, index, size)
 
-    async def lost(self, index: Index) -> list[int]:
-        return await self._of(index).lost(index)
+    async def lost(self, index: Index, after: UUID | None = None) -> Lost:
+        return await self._of(index).lost(index, after)
 
     async def strays(self, index: Index, *, bury: bool) -> int:
         return await self._of(index).strays(index, bury=bury)

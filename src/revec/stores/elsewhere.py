@@ -23,7 +23,7 @@ from revec.postgres import indexes
 from revec.postgres.arrays import BigInts
 from revec.postgres.database import Connection, Database, role_of
 from revec.postgres.queries import beside
-from revec.stores.base import Build, ChunkSet, Located, Sample, Vector, half
+from revec.stores.base import Build, ChunkSet, Located, Lost, Sample, Vector, half
 from revec.stores.near import Answered, Asking
 from revec.stores.patient import Patient
 from revec.stores.placed import Placed
@@ -188,20 +188,15 @@ class Elsewhere:
         missing = [row.point_id for row in rows if row.point_id not in vectors]
         return Sample(there, len(rows), len(await self._lost(placed, missing)))
 
-    async def lost(self, index: Index) -> list[int]:
+    async def lost(self, index: Index, after: UUID | None = None) -> Lost:
         placed = self._at(index)
-        documents: set[int] = set()
-        after: UUID | None = None
-        while True:
-            async with self._database.transaction("worker") as conn:
-                rows = await placed.rows(conn, SQL.points, {"after": after, "limit": PAGE})
-            if not rows:
-                return sorted(documents)
-            points = [row.point_id for row in rows]
-            after = points[-1]
-            there = await placed.fetched(points)
-            missing = [point_id for point_id in points if point_id not in there]
-            documents.update(await self._lost(placed, missing))
+        async with self._database.transaction("worker") as conn:
+            rows = await placed.rows(conn, SQL.points, {"after": after, "limit": PAGE})
+        points = [row.point_id for row in rows]
+        there = await placed.fetched(points)
+        missing = [point_id for point_id in points if point_id not in there]
+        doc_ids = sorted(set(await self._lost(placed, missing)))
+        return Lost(doc_ids, points[-1] if len(points) == PAGE else None)
 
     async def _lost(self, placed: Placed, missing: Sequence[UUID]) -> list[int]:
         """Of each point that the store has not its document, unless it was replaced since it was named."""

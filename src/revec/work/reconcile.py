@@ -170,12 +170,15 @@ def _walk(row: Any) -> Walk:
 
 
 async def _ask_store(database: Database, store: Store, walk: Walk, by: str) -> Report | None:
-    """What a store elsewhere has lost; asked while no transaction is open: the cursor is looked at twice."""
+    """A page of what a store elsewhere has lost: it is asked outside transactions, so the cursor is looked at
+    once more before anything is kept.
+    """
+    here = (walk.part, walk.after)
     lost = await walking.lost(database, store, walk)
     async with database.transaction() as conn:
         asked = {"collection": walk.collection_id, "by": by}
         row = await (await conn.execute(SQL.still, asked)).fetchone()
-        if row is None or tuple(row.part or ()) != walk.part:
+        if row is None or (tuple(row.part or ()), row.after) != here:
             return None  # another worker was faster
         await walking.note_lost(conn, store, walk, lost, heal=True)
         return await _keep(conn, walk, by)

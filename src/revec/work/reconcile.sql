@@ -18,7 +18,7 @@ SELECT collection_id, source, part, after, looked, found, examples, notes, began
 
 -- name: still
 -- Whether the walk is where it was left; ours until the commit.
-SELECT part FROM revec.walk WHERE collection_id = %(collection)s AND begun_by = %(by)s FOR UPDATE;
+SELECT part, after FROM revec.walk WHERE collection_id = %(collection)s AND begun_by = %(by)s FOR UPDATE;
 
 -- name: begin
 INSERT INTO revec.walk AS w (collection_id, begun_by, source, part, began_at)

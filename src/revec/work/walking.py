@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 from revec.capture import attach
 from revec.capture import drift as sources
@@ -14,12 +15,13 @@ from revec.model.migration import FINAL
 from revec.postgres import indexes
 from revec.postgres.database import Connection, Database, first_line
 from revec.postgres.queries import beside
-from revec.stores.base import Store
+from revec.stores.base import Lost, Store
 from revec.work import drift
 
 SQL = beside(__file__)
 EXAMPLES = 20  # of what was found, kept for a person
 TABLES, CONTENTS, VECTORS, POINTS = range(4)  # kinds of parts
+NOTHING_LOST = Lost([], None)
 
 Part = tuple[int, ...]  # kind, the source's or index's id, its half
 
@@ -152,21 +154,26 @@ async def _page(conn: Connection, store: Store, part: Part, walk: Walk, *, heal:
     return page
 
 
-async def lost(database: Database, store: Store, walk: Walk) -> list[int]:
-    """Documents of which the part's store lacks something; asked while no transaction is open."""
+async def lost(database: Database, store: Store, walk: Walk) -> Lost:
+    """The next page of what the part's store has not; asked while no transaction is open."""
     assert walk.part is not None
     async with database.transaction("worker") as conn:
+        if walk.part not in await _parts(conn, walk):  # dropped since the last page
+            return NOTHING_LOST
         index = await indexes.by_id(conn, walk.part[1])
     try:
-        return await store.lost(index)
+        return await store.lost(index, UUID(walk.after) if walk.after else None)
     except StoreUnavailable as error:
         walk.notes.append(f"{index.name} was not looked at in its store: {first_line(error)}")
-        return []
+        return NOTHING_LOST
 
 
-async def note_lost(conn: Connection, store: Store, walk: Walk, doc_ids: list[int], *, heal: bool) -> None:
-    assert walk.part is not None
-    index = await indexes.by_id(conn, walk.part[1])
-    if doc_ids:
-        walk.take(await drift.lost(conn, store, index, doc_ids, heal=heal))
-    _go_on(walk, await _parts(conn, walk))
+async def note_lost(conn: Connection, store: Store, walk: Walk, page: Lost, *, heal: bool) -> None:
+    parts = await _parts(conn, walk)
+    if page.doc_ids and walk.part in parts:
+        index = await indexes.by_id(conn, walk.part[1])
+        walk.take(await drift.lost(conn, store, index, page.doc_ids, heal=heal))
+    if page.after is None:
+        _go_on(walk, parts)
+    else:
+        walk.after = str(page.after)

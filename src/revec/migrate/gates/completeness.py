@@ -13,6 +13,7 @@ from revec.model.verdict import Figures, Outcome, Verdict
 from revec.postgres import collections, documents
 from revec.postgres.database import Database
 from revec.postgres.queries import beside
+from revec.stores.base import all_lost
 
 SQL = beside(__file__)
 
@@ -59,7 +60,7 @@ async def judge(case: Case) -> Verdict:
     after = 0
     while after < LAST_ID:
         after = await _count_chunk(database, index, tally, asked | {"after": after})
-    tally.missing += len(await case.tools.store.lost(index))  # known here, and not there
+    tally.missing += len(await all_lost(case.tools.store, index))  # known here, and not there
     evidence = asdict(tally) | {"horizon": horizon}
     figures = Figures(now=tally.wrong, limit=0, n=tally.documents)
     async with database.transaction("worker") as conn:
