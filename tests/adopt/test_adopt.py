@@ -15,7 +15,7 @@ from psycopg import sql
 from revec.app import App
 from revec.capture.attach import attach
 from revec.capture.push import push
-from revec.migrate import early
+from revec.migrate import early, outlook
 from revec.migrate.check import check
 from revec.migrate.gates import base as gates
 from revec.model.document import Draft
@@ -315,6 +315,23 @@ async def test_our_own_hand_is_no_change(app: App, dsn: str, monkeypatch: pytest
         assert await captured(user, "edited again") == 1
 
 
+async def test_a_change_that_a_write_of_ours_made_is_waited_for(
+    app: App, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain that looks for changes, and then for work, sees what became of work in between."""
+    async with people.connected(dsn) as user:
+        await live(app, user, Writer.REVEC)
+        await steps.drain(app)
+        assert await app.outstanding() == []
+
+        async def written_meanwhile(*_: Any) -> list[str]:
+            await user.execute("UPDATE app.questions SET touched = touched + 1 WHERE id = 3")
+            return []
+
+        monkeypatch.setattr(outlook, "outstanding", written_meanwhile)
+        assert await app.outstanding() == ["app.questions: changes to project"]
+
+
 async def test_who_may_be_silent_wakes_no_trigger(app: App, dsn: str) -> None:
     """A login that may set session_replication_role writes the column alone, and its own role comes back."""
     async with people.connected(dsn) as user:
@@ -349,20 +366,20 @@ async def test_a_row_in_its_users_hand_is_not_waited_for(app: App, dsn: str) -> 
 
 
 async def test_a_row_in_its_users_hand_is_left_at_once(app: App, dsn: str) -> None:
-    """Whoever waited for it would hold other rows of the user's meanwhile, and their documents."""
+    """Whoever waited for it would hold other rows of the user's meanwhile; the one beside it is written."""
     async with people.connected(dsn) as user, people.connected(dsn) as another_user:
         await live(app, user, Writer.REVEC)
         async with app.database.transaction() as conn:
             index = await indexes.by_id(conn, 1)
-        (row,) = await steps.rows(app, "SELECT id, input_hash FROM revec.document WHERE key = '3'")
+        found = "SELECT id, input_hash, key FROM revec.document WHERE key IN ('3', '4') ORDER BY key"
+        rows = await steps.rows(app, found)
         vector = speaking.vector("other", questions.OLD).astype("float16")
-        chunks = ChunkSet(row.id, "default", row.input_hash, [b""], [vector])
+        chunks = [ChunkSet(row.id, "default", row.input_hash, [b""], [vector]) for row in rows]
         async with another_user.transaction():
             await another_user.execute("SELECT FROM app.questions WHERE id = 3 FOR UPDATE")
             try:
-                with pytest.raises(psycopg.errors.LockNotAvailable):
-                    async with asyncio.timeout(3.0), app.database.transaction("worker") as conn:
-                        await app.store.replace(conn, index, [chunks])
+                async with asyncio.timeout(3.0), app.database.transaction("worker") as conn:
+                    assert await app.store.replace(conn, index, chunks) == {rows[1].id}
             except TimeoutError:
                 pytest.fail("it waits")
 

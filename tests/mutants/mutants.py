@@ -386,6 +386,11 @@ async def swapped(
     return await REPLACE(store, conn, index, [replace(one, vectors=other.vectors) for one, other in pairs])
 
 
+async def looked_once(app: App) -> list[str]:
+    left = await projector.outstanding(app.database)
+    return left + await outlook.outstanding(app.database, app.store, app.limits, 60.0)
+
+
 async def asked_once(database: Database, store: Store, walk: walking.Walk, by: str) -> Any:
     """Whatever became of the walk meanwhile."""
     page = await walking.lost(database, store, walk)
@@ -831,8 +836,12 @@ MUTANTS: dict[str, Mutant] = {
         ),
         adopting.test_our_own_hand_is_no_change,
     ),
+    "a drain looks for changes once": Mutant(
+        attribute(App, "outstanding", looked_once),
+        adopting.test_a_change_that_a_write_of_ours_made_is_waited_for,
+    ),
     "a user's row is waited for": Mutant(
-        without(column_store.SQL, "lock", " NOWAIT"), adopting.test_a_row_in_its_users_hand_is_left_at_once
+        without(column_store.SQL, "lock", "SKIP LOCKED"), adopting.test_a_row_in_its_users_hand_is_left_at_once
     ),
     "triggers are woken that need not be": Mutant(
         rewritten(column_store.SQL, "may_be_silent", "SELECT false AS may"),

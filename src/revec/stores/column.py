@@ -38,10 +38,9 @@ class InColumn(PgVector):
         await ledgers.drop(conn, index)
 
     async def replace(self, conn: Connection, index: Index, sets: Sequence[ChunkSet]) -> set[int]:
-        """In the users' rows, but for those that have another text by now.
+        """In the users' rows, but for those that have another text by now or are being changed by their user.
 
         Raises:
-            LockNotAvailable: one of them is being changed by its user, and about to be another one.
             ColumnRefused: the table does not take it.
         """
         empty = [each.doc_id for each in sets if not each.vectors]
@@ -67,7 +66,10 @@ class InColumn(PgVector):
             "parsed": rowkeys.parsed(sql.SQL("d.key"), column.key_types),
         }
         asked = {"source": column.source_id, "ids": BigInts([each.doc_id for each in sets])}
-        await conn.execute(SQL.lock.format(**parts), asked)
+        locked = {row.id for row in await (await conn.execute(SQL.lock.format(**parts), asked)).fetchall()}
+        sets = [each for each in sets if each.doc_id in locked]
+        if not sets:
+            return set()
         query = SQL.write.format(
             **parts,
             ledger=ledgers.table(index),

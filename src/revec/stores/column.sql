@@ -23,8 +23,9 @@ SELECT set_config('session_replication_role', 'origin', true) AS loud;
 -- name: lock
 -- A row that its user is changing is not waited for: it is about to be another one. Another source's document
 -- is of no row here, whatever its key.
-SELECT FROM {table} u JOIN revec.document d ON ({theirs}) = ({parsed})
- WHERE d.id = ANY (%(ids)b::bigint[]) AND d.source_id = %(source)s ORDER BY d.id FOR NO KEY UPDATE OF u NOWAIT;
+SELECT d.id FROM {table} u JOIN revec.document d ON ({theirs}) = ({parsed})
+ WHERE d.id = ANY (%(ids)b::bigint[]) AND d.source_id = %(source)s ORDER BY d.id FOR NO KEY UPDATE OF u
+   SKIP LOCKED;
 
 -- name: write
 -- The column of these rows, which are locked by now, and what the ledger says of them. Only where a row still
