@@ -20,6 +20,7 @@ from tests import loopback
 
 KINDS = tuple(kind for kind in Kind if kind is not Kind.NATIVE)  # of an index in this database
 OLD, NEW = "openai:fake-64", "openai:fake-b-96"
+SOON = 60.0  # seconds
 
 
 async def collection(app: App, name: str = "c", model: str | None = OLD, **how: Any) -> Collection:
@@ -56,10 +57,10 @@ async def drain(app: App, **pace: Any) -> Summary:
     return await app.worker(**pace).run(drain=True)
 
 
-async def drain_soon(app: App, seconds: float = 20.0) -> Summary:
+async def drain_soon(app: App) -> Summary:
     """A drain that waits for what a person has to do would never end: that is a failure."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(SOON):
             return await drain(app)
     except TimeoutError:
         raise AssertionError("the drain does not end") from None

@@ -75,7 +75,7 @@ async def embedded(app: App) -> dict[str, int]:
 
 
 async def to_the_end(app: App, made: Collection) -> None:
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert await world.state(app, made) is State.READY
     await steps.assert_oracle(app, made)
 
@@ -114,7 +114,7 @@ async def test_only_the_named_tenants_are_backfilled(app: App, loopback: Loopbac
     """The others wait and it says so; their edits are embedded all the same; `resume` takes some, then all."""
     made = await indexed(app)
     await app.start(made, steps.NEW, course=Course(tenants=("b",)))
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert await embedded(app) == {"b": 6}
     seen = await world.look(app, made)
     assert seen.state == "backfilling"
@@ -128,13 +128,13 @@ async def test_only_the_named_tenants_are_backfilled(app: App, loopback: Loopbac
         "c": "it waits, the backfill is for others",
     }
     await steps.put(app, made, [Draft("0", body="an edit of a waiting tenant", tenant="a")])
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert await embedded(app) == {"a": 1, "b": 6}
 
     with pytest.raises(BadInput, match="nobody: no documents in c"):
         await app.commands.resume(made, course=Course(tenants=("nobody",)))
     await app.commands.resume(made, course=Course(tenants=("a",)))
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert await embedded(app) == {"a": 4, "b": 6}
     assert "left are 10 documents" in (await world.look(app, made)).next
     await app.commands.resume(made, course=Course(tenants=("all",)))
@@ -145,10 +145,10 @@ async def test_who_is_paused_waits_also_among_the_named(app: App, loopback: Loop
     made = await indexed(app)
     await app.commands.pause_tenants(made, ["b"], "not paid")
     await app.start(made, steps.NEW, course=Course(tenants=("a", "b")))
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert await embedded(app) == {"a": 4}
     await app.commands.resume(made, course=Course(tenants=("all",)))
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert "only documents of paused tenants are left: b" in (await world.look(app, made)).next
     await app.commands.resume_tenants(made, ["b"], "paid")
     await to_the_end(app, made)
@@ -158,19 +158,19 @@ async def test_it_stops_where_it_was_told_to(app: App, loopback: Loopback) -> No
     """A pause with a reason, in the history too; edits go on; `resume` may name another end, or none."""
     made = await indexed(app)
     await app.start(made, steps.NEW, course=Course(until=0.5))
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert sum((await embedded(app)).values()) == 10
     seen = await world.look(app, made)
     assert (seen.state, seen.done, seen.all) == ("backfilling", 10, 20)
     assert seen.paused == "10 of 20 documents are through: it was to stop at 50%"
     assert any("paused: 10 of 20" in row.why for row in await world.history(app, made))
     await steps.put(app, made, [Draft("19", body="an edit behind the end", tenant="c")])
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert sum((await embedded(app)).values()) == 11
 
     lifted = await app.commands.resume(made, course=Course(until=0.75))
     assert lifted[0] == "the backfill's end: it is to stop at 75%"
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     assert (await world.look(app, made)).paused == "15 of 20 documents are through: it was to stop at 75%"
     await app.commands.resume(made)
     await to_the_end(app, made)
@@ -191,7 +191,7 @@ async def test_a_person_s_pause_stands(app: App, loopback: Loopback) -> None:
         assert not await migrations.stop(conn, seen, "the end")
     assert (await world.migration(app, made)).paused_why == "lunch"
     await app.commands.resume(made)
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     await app.commands.resume(made)
     await to_the_end(app, made)
 

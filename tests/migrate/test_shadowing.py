@@ -239,7 +239,7 @@ def test_a_rung_ends_on_evidence() -> None:
 async def shadowing(app: App, rate: float = 0.02, **how: Any) -> Collection:
     made = await steps.filled(app)
     await app.start(made, steps.NEW, shadow=rate, **how)
-    await steps.drain_soon(app, 60)
+    await steps.drain_soon(app)
     return made
 
 

@@ -841,7 +841,8 @@ MUTANTS: dict[str, Mutant] = {
         adopting.test_a_change_that_a_write_of_ours_made_is_waited_for,
     ),
     "a user's row is waited for": Mutant(
-        without(column_store.SQL, "lock", "SKIP LOCKED"), adopting.test_a_row_in_its_users_hand_is_left_at_once
+        without(column_store.SQL, "lock", "SKIP LOCKED"),
+        adopting.test_a_row_in_its_users_hand_is_left_at_once,
     ),
     "triggers are woken that need not be": Mutant(
         rewritten(column_store.SQL, "may_be_silent", "SELECT false AS may"),

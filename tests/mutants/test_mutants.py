@@ -20,11 +20,12 @@ from tests.migrate import test_quality
 from tests.migrate.world import At
 from tests.mutants.mutants import MUTANTS
 from tests.search.test_queries import Model
-from tests.work import test_batches
+from tests.work import hands, test_batches
 from tests.work.test_calls import Desk
 
 NOTICED = (AssertionError, pytest.fail.Exception)
 PATIENCE = 60.0
+SOON = 6.0  # seconds that a mutant waits for what its taking away keeps from happening
 WORLDS = {  # made here as their fixtures make them
     "judged": test_quality.make_judged,
     "unlooked": lambda app: _then(test_quality.make_judged(app), test_quality.unlook),
@@ -49,6 +50,8 @@ async def test_a_mutant_is_noticed(
     monkeypatch.setattr(calls, "REST", (0.01, 1.0))
     monkeypatch.setattr(pack, "OUTAGE_PAUSE", 0.05)
     monkeypatch.setattr(control, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(steps, "SOON", SOON)
+    monkeypatch.setattr(hands, "PATIENCE", SOON)
     test_batches.hurry(monkeypatch)
     has = {
         "any_app": app,
