@@ -1,4 +1,4 @@
-"""Curves as SVG: points in a box of 100 × 24, so that nothing on a page needs a style of its own."""
+"""Curves as SVG: points in a box of 100 by 24, so that nothing on a page needs a style of its own."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ def polyline(values: Sequence[float | None]) -> str:
         return ""
     low, high = min(value for _, value in known), max(value for _, value in known)
     last = len(values) - 1
-    inner = HEIGHT - 2 * MARGIN
     return " ".join(
-        f"{WIDTH * place / last:.1f},{MARGIN + inner * (1 - (value - low) / (high - low) if high > low else 0.5):.1f}"
+        f"{WIDTH * place / last:.1f},{_height((value - low) / (high - low) if high > low else 0.5):.1f}"
         for place, value in known
     )
+
+
+def _height(share: float) -> float:
+    """From the top, as SVG counts."""
+    return MARGIN + (HEIGHT - 2 * MARGIN) * (1 - share)
 
 
 def steps(counted: Sequence[tuple[datetime, int]]) -> str:
