@@ -112,11 +112,6 @@ async def test_who_may_not_act_sees_why_and_cannot(app: App, role: Role, tenant:
     assert await state(app) is State.READY
 
 
-async def an_operator_may_not_act(app: App) -> None:
-    """For the fence's mutant."""
-    await test_who_may_not_act_sees_why_and_cannot(app, Role.OPERATOR, None)
-
-
 async def test_a_tenant_s_viewer_sees_no_figure_of_other_tenants(app: App) -> None:
     made = await steps.collection(app)
     await steps.put(app, made, steps.drafts(3, tenant="acme"))

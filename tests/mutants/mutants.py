@@ -1988,7 +1988,8 @@ MUTANTS: dict[str, Mutant] = {
         console_live.test_a_stream_ends_with_the_key_that_it_stands_on,
     ),
     "who is logged in may do anything": Mutant(
-        attribute(console_visit, "_require", lambda *_: None), console_migration.an_operator_may_not_act
+        attribute(console_visit, "_require", lambda *_: None),
+        console_migration.test_who_may_not_act_sees_why_and_cannot,
     ),
     "each tab has a computation": Mutant(
         attribute(Live, "watching", watching_alone), console_live.test_fifty_tabs_are_one_computation
