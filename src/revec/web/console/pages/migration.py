@@ -82,7 +82,7 @@ def _facts(seen: Picture, sight: Sight) -> dict[str, Any]:
         "path": PATH,
         "collection": status.collection,
         "shutdown": shutdown(seen.model) if seen.model else None,
-        "paces": curves.steps(seen.curve),
+        "paces": curves.paces(seen.curve),
     }
 
 
