@@ -124,7 +124,7 @@ async def picture(database: Database, store: Store, collection: Collection, limi
             offers=offers(seen, migration),
             unmet=unmet(seen, migration),
             eta=await _eta(conn, migration, seen),
-            curve=[tuple(row) for row in await _rows(conn, SQL.curve, {"id": migration.id})],
+            curve=[(row.at, row.done) for row in await _rows(conn, SQL.curve, {"id": migration.id})],
             tokens=tokens.tokens,
             calls=tokens.calls,
             share=route.share if migration.state is State.CANARY else None,
