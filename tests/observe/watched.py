@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from uuid import uuid4
 
 from revec.app import App
@@ -55,7 +54,8 @@ async def census(app: App) -> None:
 async def everything(app: App, loopback: Loopback) -> Collection:
     """A migration that is live with its shadow, an edit that waits, a dead letter, a model that answered 503."""
     loopback.fault("refuse", times=None, match="poison")
-    made = await steps.ready(app, 6, budget=Decimal(5))
+    made = await steps.ready(app, 6)
+    await steps.rows(app, "UPDATE revec.migration SET budget = 5 RETURNING 1")
     await shadowed.on(app, made)
     await shadowed.ask(app, "what is document 3", "and what is document 4", "and what is document 4")
     await steps.put(app, made, steps.drafts(1, start=50, word="poison"))
