@@ -45,7 +45,7 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """One for a process: `events.listen(metrics.hear)`, and `exposition()` whenever somebody scrapes."""
+    """One for a process, which hears its events (see `listening`); `exposition()` at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
@@ -283,3 +283,10 @@ class Metrics:
         self._claims.set(event.claims)
         self._pace.set(event.per_second)
         self._speed.set(event.speed)
+
+
+def listening() -> Metrics:
+    """Those of this process, from here on."""
+    metrics = Metrics()
+    events.listen(metrics.hear)
+    return metrics
