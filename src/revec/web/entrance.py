@@ -50,12 +50,13 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with context.of(request=_request_id(scope)):
-            await self._answered(scope, receive, send)
+        named = _request_id(scope)
+        with context.of(request=(named or uuid4().hex.encode()).decode()):
+            await self._answered(scope, receive, Answer(send, named))
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answered(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         began = time.perf_counter()
-        body, answer = Body(receive, _most(scope["path"])), Answer(send)
+        body = Body(receive, _most(scope["path"]))
         self._metrics.in_flight.inc()
         try:
             async with asyncio.timeout(self._deadline) as patience:
@@ -110,17 +111,18 @@ class Body:
 
 
 class Answer:
-    """What is sent, and its status; 0 before there is one."""
+    """What is sent, and its status; 0 before there is one. `named`: the request, by whoever asked."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, named: bytes | None) -> None:
         self._send = send
+        self._named = named
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            name = str(context.about().get("request", ""))
-            message["headers"] = [*message["headers"], (REQUEST_ID, name.encode())]
+            if self._named:  # ours would make two answers differ that must not
+                message["headers"] = [*message["headers"], (REQUEST_ID, self._named)]
         await self._send(message)
 
 
@@ -148,10 +150,10 @@ def problem_of(error: Exception, scope: Scope) -> Response:
     return said
 
 
-def _request_id(scope: Scope) -> str:
-    """As whoever asks calls it, or a proxy before us; else as we do: in our log, and in the answer."""
+def _request_id(scope: Scope) -> bytes | None:
+    """As whoever asks calls it, or a proxy before us; None: nobody does, or not in plain letters."""
     said = bytes(dict(scope["headers"]).get(REQUEST_ID, b""))
-    return said.decode() if _PLAIN.fullmatch(said) else uuid4().hex
+    return said if _PLAIN.fullmatch(said) else None
 
 
 def _route(scope: Scope) -> str:
