@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
@@ -75,17 +76,20 @@ from revec.postgres import (
     indexes,
     judgements,
     keys,
+    leases,
     ledgers,
     migrations,
     outbox,
     overrides,
     pulses,
+    sessions,
     shadows,
 )
 from revec.postgres import guards as guard_rows
 from revec.postgres import (
     orders as order_rows,
 )
+from revec.postgres import samples as minutes
 from revec.postgres.database import Connection, Database
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
@@ -116,6 +120,9 @@ from revec.stores.base import ChunkSet, Store
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
+from revec.web.console import guests
+from revec.web.console import visit as console_visit
+from revec.web.console.live import Live, View
 from revec.work import (
     allowance,
     batches,
@@ -135,6 +142,7 @@ from revec.work import (
     worker,
 )
 from revec.work import drift as index_drift
+from revec.work import standing as counting
 from revec.work.control import Control
 from revec.work.demand import Demand, Unmet
 from revec.work.memory import Memory
@@ -148,10 +156,14 @@ from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
+from tests.console import test_doors as console_doors
+from tests.console import test_live as console_live
+from tests.console import test_migration as console_migration
 from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
 from tests.migrate import test_backfill, test_thresholds
 from tests.migrate import test_canary as users
+from tests.migrate import test_census as counted
 from tests.migrate import test_compare as comparing
 from tests.migrate import test_course as courses
 from tests.migrate import test_early as bridging
@@ -719,8 +731,30 @@ async def looking_that_heals(conn: Connection, store: Any, walk: Any, **_: Any) 
     await LOOK(conn, store, walk, heal=True)
 
 
+@asynccontextmanager
+async def always_mine(*_: Any) -> AsyncIterator[bool]:
+    yield True
+
+
 async def no_page(*_: Any, **__: Any) -> drift.Page:
     return drift.Page()
+
+
+@asynccontextmanager
+async def watching_alone(live: Live, key: Any, compute: Any, render: Any) -> AsyncIterator[View]:
+    view = View(key)
+    rounds = live._begin(_for_itself(live, view, compute, render))
+    live._views[object()] = view
+    try:
+        yield view
+    finally:
+        rounds.cancel()
+
+
+async def _for_itself(live: Live, view: View, compute: Any, render: Any) -> None:
+    while True:
+        await view.round(compute, render)
+        await asyncio.sleep(live._every)
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -1966,6 +2000,30 @@ MUTANTS: dict[str, Mutant] = {
         attribute(doorkeeper, "_require_loopback", lambda *_: None),
         limits.test_on_this_machine_anybody_may_if_that_was_asked_for,
     ),
+    # the console
+    "any form is ours": Mutant(
+        attribute(console_visit, "require_own_form", lambda *_: None),
+        console_doors.test_a_form_needs_the_token_of_its_page,
+    ),
+    "a page of another site may send a form of ours": Mutant(
+        attribute(guests, "urlsplit", lambda _: SimpleNamespace(netloc="127.0.0.1")),
+        console_doors.test_a_form_needs_the_token_of_its_page,
+    ),
+    "a session outlives its key": Mutant(
+        without(sessions.SQL, "holder", " AND k.revoked_at IS NULL"),
+        console_doors.test_a_revoked_key_ends_its_sessions_at_once,
+    ),
+    "an open stream outlives its key": Mutant(
+        without(sessions.SQL, "good", " AND k.revoked_at IS NULL"),
+        console_live.test_a_stream_ends_with_the_key_that_it_stands_on,
+    ),
+    "who is logged in may do anything": Mutant(
+        attribute(console_visit, "_require", lambda *_: None),
+        console_migration.test_who_may_not_act_sees_why_and_cannot,
+    ),
+    "each tab has a computation": Mutant(
+        attribute(Live, "watching", watching_alone), console_live.test_fifty_tabs_are_one_computation
+    ),
     "nobody waits": Mutant(
         attribute(inline, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote
     ),
@@ -2250,5 +2308,16 @@ MUTANTS: dict[str, Mutant] = {
             "revec.nearest", ("revec.rescaled(threshold, scale.home_scores, scale.scores)", "threshold")
         ),
         called.test_a_threshold_means_as_much_in_the_next_space_and_the_one_after,
+    ),
+    "every worker counts": Mutant(
+        attribute(leases, "held", always_mine), counted.test_one_worker_counts_and_the_next_one_when_it_leaves
+    ),
+    "what a person paused is late": Mutant(
+        without(counting.SQL, "open", "FILTER (WHERE p.tenant IS NULL)"),
+        counted.test_an_edit_of_a_paused_tenant_is_nobodys_lag,
+    ),
+    "samples are kept for ever": Mutant(
+        instead(minutes.SQL, "put", ("%(days)s", "%(days)s + 99")),
+        counted.test_samples_are_read_by_the_day_and_kept_for_eight,
     ),
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from revec.observe import events
+from revec.observe import context, events
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line
 from revec.work import calls
 from revec.work.calls import Report
@@ -31,6 +31,7 @@ class Line:
     inputs: int
     tokens: int
     report: Report
+    seconds: float
 
 
 class Ledger:
@@ -47,7 +48,7 @@ class Ledger:
             return
         self._lines.append(line)
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+            self._writing = asyncio.create_task(self._write(), context=context.nobodys())
 
     async def close(self) -> None:
         """What was paid for is written down, if the database takes it."""
@@ -67,6 +68,13 @@ class Ledger:
 
     async def _put(self, line: Line) -> None:
         cost = await asyncio.to_thread(price, line.model)  # the first time it reads a large table
+        calls.told(
+            *(line.model, calls.QUERY, line.report),
+            inputs=line.inputs,
+            tokens=line.tokens,
+            price=cost,
+            seconds=line.seconds,
+        )
         async with asyncio.timeout(PATIENCE), self._database.transaction("worker") as conn:
             call = await calls.note(
                 conn,

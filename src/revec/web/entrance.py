@@ -7,20 +7,26 @@ left, and there is an end to it. Nothing of a body is read before all that is so
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import traceback
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from revec.observe import events
+from revec.model.access import Caller
+from revec.observe import context, events
+from revec.observe.metrics import Metrics
 from revec.web import problems
+from revec.web.console import refusal
+from revec.web.console.guests import Guests
+from revec.web.console.headers import guard, is_of_console
 from revec.web.doorkeeper import Doorkeeper
-from revec.web.metrics import Metrics
 from revec.web.purses import Purses
 
 MOST_HEAD = 16 << 10  # bytes: of all headers, and of the address
@@ -29,14 +35,25 @@ MOST_LIKENESS = 512 << 10  # bytes: of a body with a vector, or a text as long a
 MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
 OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
 NO_ROUTE = "none"
+REQUEST_ID = b"x-request-id"
+# Of names that others give to a request: nothing else gets into a log.
+_PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Entrance:
     def __init__(
-        self, app: ASGIApp, *, doorkeeper: Doorkeeper, purses: Purses, metrics: Metrics, deadline: float
+        self,
+        app: ASGIApp,
+        *,
+        doorkeeper: Doorkeeper,
+        guests: Guests,
+        purses: Purses,
+        metrics: Metrics,
+        deadline: float,
     ) -> None:
         self._app = app
         self._doorkeeper = doorkeeper
+        self._guests = guests
         self._purses = purses
         self._metrics = metrics
         self._deadline = deadline
@@ -45,9 +62,15 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        named = _request_id(scope)
+        with context.of(request=(named or uuid4().hex.encode()).decode()):
+            answer = Answer(send, named, is_guarded=is_of_console(scope["path"]))
+            await self._answered(scope, receive, answer)
+
+    async def _answered(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         began = time.perf_counter()
-        body, answer = Body(receive, _most(scope["path"])), Answer(send)
-        self._metrics.in_flight += 1
+        body = Body(receive, _most(scope["path"]))
+        self._metrics.in_flight.inc()
         try:
             async with asyncio.timeout(self._deadline) as patience:
                 scope["state"] = {"patience": patience, "metrics": self._metrics}
@@ -58,7 +81,7 @@ class Entrance:
                 raise
             await _refuse(error, scope, body, answer)
         finally:
-            self._metrics.in_flight -= 1
+            self._metrics.in_flight.dec()
             seconds = time.perf_counter() - began
             ended = scope.get("state", {}).get("ended", answer.status)  # of a stream: how, not how it began
             self._metrics.note(scope["method"], _route(scope), ended, seconds)
@@ -72,10 +95,18 @@ class Entrance:
             TooMuch: or too often.
         """
         _require_small_and_plain(scope, body)
-        if scope["path"] not in OPEN:
-            caller = await self._doorkeeper.caller(scope["headers"])
+        caller = await self._caller(scope)
+        if caller is not None:
             self._purses.take(caller.purse)
             scope["state"]["caller"] = caller
+
+    async def _caller(self, scope: Scope) -> Caller | None:
+        """Who asks; None: this is for everybody. The console's pages know people by a cookie."""
+        if scope["path"] in OPEN:
+            return None
+        if is_of_console(scope["path"]):
+            return await self._guests.admit(scope)
+        return await self._doorkeeper.caller(scope["headers"])
 
 
 class Body:
@@ -101,15 +132,21 @@ class Body:
 
 
 class Answer:
-    """What is sent, and its status; 0 before there is one."""
+    """What is sent, and its status; 0 before there is one. `named`: the request, by whoever asked."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, named: bytes | None, *, is_guarded: bool) -> None:
         self._send = send
+        self._named = named
+        self._is_guarded = is_guarded
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._named:  # ours would make two answers differ that must not
+                message["headers"] = [*message["headers"], (REQUEST_ID, self._named)]
+            if self._is_guarded:
+                guard(message)
         await self._send(message)
 
 
@@ -133,8 +170,14 @@ def problem_of(error: Exception, scope: Scope) -> Response:
     """What the caller hears of it; what nobody thought of is told to the log."""
     said = problems.response(error)
     if said.status_code == 500:  # noqa: PLR2004
-        events.emit(events.RequestFailed(_route(scope), _told(error)))
-    return said
+        events.emit(events.RequestFailed(_route(scope), told(error)))
+    return refusal.refused(said, scope) if is_of_console(scope["path"]) else said
+
+
+def _request_id(scope: Scope) -> bytes | None:
+    """As whoever asks calls it, or a proxy before us; None: nobody does, or not in plain letters."""
+    said = bytes(dict(scope["headers"]).get(REQUEST_ID, b""))
+    return said if _PLAIN.fullmatch(said) else None
 
 
 def _route(scope: Scope) -> str:
@@ -142,7 +185,7 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", NO_ROUTE)
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """What it was and where, without its words: a document's text may be among them."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}"
