@@ -12,9 +12,10 @@ from revec.model.document import Draft
 from revec.model.errors import BadInput, NotFound
 from revec.model.index import Collection, Index
 from revec.postgres import collections
-from revec.work import overview, queue, steering
+from revec.work import letters, overview, queue, steering
+from revec.work.letters import Which
 from revec.work.overview import Overview, Stats, Thresholds
-from revec.work.queue import Claim, Which
+from revec.work.queue import Claim
 from tests import steps
 from tests.loopback import Loopback
 from tests.work import hands
@@ -187,7 +188,7 @@ async def test_a_document_is_shown_with_its_timeline(app: App, loopback: Loopbac
     loopback.clear()
     (index,) = await steps.written(app, made)
     async with app.database.transaction() as conn:
-        await queue.redrive(conn, [index.id])
+        await letters.retry(conn, made, [index.id], who="test")
     await steps.drain(app)
     async with app.database.transaction() as conn:
         shown = await overview.shown(conn, made, "9", collections.PUSH)
