@@ -40,6 +40,7 @@ class Which:
 
 
 EVERY = Which()
+START = (0, "", 0)  # before every letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ async def listed(
     limit: int = 100,
     *,
     like: str | None = None,
-    after: tuple[int, str, int] = (0, "", 0),
+    after: tuple[int, str, int] = START,
 ) -> list[Any]:
     """Those that wait for a person, by index and pattern, behind (index_id, pattern, doc_id)."""
     index_id, pattern, doc_id = after

@@ -81,7 +81,7 @@ async def overview(conn: Connection, collection: Collection) -> Overview:
         "final": [*map(str, FINAL)],
         "most": COUNTED + 1,
     }
-    await conn.execute(SQL.patience, {"milliseconds": f"{PATIENCE * 1000:.0f}"})
+    await bound(conn)
     rows = await (await conn.execute(SQL.stats.format(work=SQL.work), asked)).fetchall()
     seen = [(row, await _estimates(conn, row, collection.id)) for row in rows if row.index_id in written]
     workers = await queue.workers(conn)
@@ -95,6 +95,11 @@ async def overview(conn: Connection, collection: Collection) -> Overview:
         per_second=round(sum(worker.per_second for worker in workers), 1),
         troubles=rests + faults,
     )
+
+
+async def bound(conn: Connection) -> None:
+    """What is asked from here on in this transaction takes PATIENCE at most, or is not answered."""
+    await conn.execute(SQL.patience, {"milliseconds": f"{PATIENCE * 1000:.0f}"})
 
 
 WORK = ("waiting", "in_hand", "later", "silent", "expired", "deletions", "live", "jit", "backfill")

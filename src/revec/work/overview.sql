@@ -60,14 +60,17 @@ SELECT w.*, k.host, k.pid, k.beat_at,
 SELECT d.key, s.name AS source, w.index_id, w.tenant, w.state, w.action,
        (ARRAY['live', 'jit', 'backfill'])[w.lane + 1] AS lane, w.attempts,
        extract(epoch FROM now() - w.since)::float8 AS seconds, w.host || ' ' || w.pid AS worker
-  FROM ({work}) AS w LEFT JOIN revec.document d ON d.id = w.doc_id LEFT JOIN revec.source s ON s.id = d.source_id
- WHERE w.index_id = ANY (%(indexes)s::int[]) AND w.state = ANY (%(states)s)
- ORDER BY w.since, w.doc_id LIMIT %(limit)s;
+  FROM (SELECT * FROM ({work}) AS w WHERE w.index_id = ANY (%(indexes)s::int[]) AND w.state = ANY (%(states)s)
+         ORDER BY w.since, w.doc_id LIMIT %(limit)s) AS w
+       LEFT JOIN revec.document d ON d.id = w.doc_id LEFT JOIN revec.source s ON s.id = d.source_id
+ ORDER BY w.since, w.doc_id;
 
 -- name: excluded
 SELECT d.key, s.name AS source, e.index_id, d.tenant, e.reason, e.at
-  FROM revec.excluded e JOIN revec.document d ON d.id = e.doc_id JOIN revec.source s ON s.id = d.source_id
- WHERE e.index_id = ANY (%(indexes)s::int[]) ORDER BY e.at DESC, e.doc_id LIMIT %(limit)s;
+  FROM (SELECT * FROM revec.excluded WHERE index_id = ANY (%(indexes)s::int[])
+         ORDER BY at DESC, doc_id LIMIT %(limit)s) AS e
+       JOIN revec.document d ON d.id = e.doc_id JOIN revec.source s ON s.id = d.source_id
+ ORDER BY e.at DESC, e.doc_id;
 
 -- name: of_key
 SELECT d.id AS doc_id, d.key, s.name AS source, d.tenant, d.rev, d.changed_at,
