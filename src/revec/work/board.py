@@ -1,4 +1,4 @@
-"""The whole of the work on one collection at a glance: figures, workers, models and their limits, the throttle."""
+"""The whole of the work on one collection at a glance: figures, workers, models, limits, the throttle."""
 
 from __future__ import annotations
 

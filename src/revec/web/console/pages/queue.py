@@ -83,18 +83,14 @@ async def _failed(
 
 async def _rows(conn: Connection, chosen: list[int], state: State, like: str | None, after: int) -> list[Any]:
     """The documents in this state; of the failed ones, those of the cause that is opened."""
-    match state:
-        case "failed" if like is None:
-            return []
-        case "failed":
-            behind = (max(chosen), like, after) if after else letters.START
-            return await letters.listed(conn, chosen, PAGE, like=like, after=behind)
-        case "settled":
-            return await letters.settled(conn, chosen, PAGE)
-        case "excluded":
-            return await overview.left_out(conn, chosen, PAGE)
-        case _:
-            return await overview.listed(conn, chosen, state, PAGE)
+    if state == "failed":
+        behind = (max(chosen, default=0), like or "", after) if after else letters.START
+        return [] if like is None else await letters.listed(conn, chosen, PAGE, like=like, after=behind)
+    if state == "settled":
+        return await letters.settled(conn, chosen, PAGE)
+    if state == "excluded":
+        return await overview.left_out(conn, chosen, PAGE)
+    return await overview.listed(conn, chosen, state, PAGE)
 
 
 @router.get("/console/live/queue")
@@ -109,7 +105,7 @@ async def live(visit: Overseeing, state: State = "failed") -> Response:
 
 def _look(visit: Visit, of: Collection) -> Any:
     async def look() -> Board:
-        async with visit.app.database.transaction("worker") as conn:
+        async with visit.app.database.transaction() as conn:
             return await board(conn, of)
 
     return look
