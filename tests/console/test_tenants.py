@@ -60,8 +60,7 @@ async def done(client: httpx2.AsyncClient, what: str, *names: str, **said: str) 
     )
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 100])
-@pytest.mark.parametrize("looked", [1, 3, 100])
+@pytest.mark.parametrize(("limit", "looked"), [(1, 3), (3, 1), (2, 100)])
 async def test_a_list_has_each_tenant_once_however_it_is_cut(
     app: App, monkeypatch: pytest.MonkeyPatch, limit: int, looked: int
 ) -> None:
@@ -76,6 +75,16 @@ async def test_a_list_has_each_tenant_once_however_it_is_cut(
     assert await every(app, made, Wanted(tier="gold"), limit) == ["nobody-yet"]
     assert await every(app, made, Wanted(word="t6", paused=True), limit) == ["t6"]
     assert await every(app, made, Wanted(word="x"), limit) == []
+
+
+async def test_a_word_that_few_have_is_found(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page looks at so many tenants and no more; where it found nothing it says how far it came."""
+    monkeypatch.setattr(tenants, "LOOKED", 2)
+    made = await fleet(app)
+    page = await listed(app, made, Wanted(word="t6"))
+    assert page.tenants == []
+    assert page.after is not None
+    assert await every(app, made, Wanted(word="t6"), 100) == ["t6"]
 
 
 async def test_tenants_are_paused_resumed_and_set_where_they_are_ticked(

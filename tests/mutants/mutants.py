@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
@@ -80,7 +81,9 @@ from revec.postgres import (
     outbox,
     overrides,
     pulses,
+    sessions,
     shadows,
+    tenants,
 )
 from revec.postgres import guards as guard_rows
 from revec.postgres import (
@@ -116,7 +119,9 @@ from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
-from revec.web.console import visit
+from revec.web.console import guests
+from revec.web.console import visit as console_visit
+from revec.web.console.live import Live, View
 from revec.work import (
     allowance,
     batches,
@@ -150,7 +155,11 @@ from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
+from tests.console import test_doors as console_doors
+from tests.console import test_live as console_live
+from tests.console import test_migration as console_migration
 from tests.console import test_queue as queue_page
+from tests.console import test_tenants as tenant_pages
 from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
 from tests.migrate import test_backfill, test_thresholds
@@ -714,6 +723,23 @@ async def no_page(*_: Any, **__: Any) -> drift.Page:
     return drift.Page()
 
 
+@asynccontextmanager
+async def watching_alone(live: Live, key: Any, compute: Any, render: Any) -> AsyncIterator[View]:
+    view = View(key)
+    rounds = live._begin(_for_itself(live, view, compute, render))
+    live._views[object()] = view
+    try:
+        yield view
+    finally:
+        rounds.cancel()
+
+
+async def _for_itself(live: Live, view: View, compute: Any, render: Any) -> None:
+    while True:
+        await view.round(compute, render)
+        await asyncio.sleep(live._every)
+
+
 MUTANTS: dict[str, Mutant] = {
     "what the projector will see to is drift": Mutant(
         instead(drift.SQL, "rows", (" OR o.key IS NOT NULL", "")),
@@ -813,8 +839,13 @@ MUTANTS: dict[str, Mutant] = {
         ),
         lettering.test_a_discard_is_taken_back,
     ),
+    "a page of tenants ends where it found none": Mutant(
+        instead(tenants.SQL, "listed", ("horizon.tenant AS horizon", "NULL AS horizon")),
+        tenant_pages.test_a_word_that_few_have_is_found,
+    ),
     "an operator acts on the queue": Mutant(
-        attribute(visit, "_require", lambda *_: None), queue_page.test_who_may_not_act_sees_why_and_cannot
+        attribute(console_visit, "_require", lambda *_: None),
+        queue_page.test_who_may_not_act_sees_why_and_cannot,
     ),
     "who writes inline is answered before": Mutant(
         attribute(inline.Inline, "_embedded", nothing), directly.test_who_writes_inline_needs_no_worker
@@ -1980,6 +2011,30 @@ MUTANTS: dict[str, Mutant] = {
     "any name leads to this machine": Mutant(
         attribute(doorkeeper, "_require_loopback", lambda *_: None),
         limits.test_on_this_machine_anybody_may_if_that_was_asked_for,
+    ),
+    # the console
+    "any form is ours": Mutant(
+        attribute(console_visit, "require_own_form", lambda *_: None),
+        console_doors.test_a_form_needs_the_token_of_its_page,
+    ),
+    "a page of another site may send a form of ours": Mutant(
+        attribute(guests, "urlsplit", lambda _: SimpleNamespace(netloc="127.0.0.1")),
+        console_doors.test_a_form_needs_the_token_of_its_page,
+    ),
+    "a session outlives its key": Mutant(
+        without(sessions.SQL, "holder", " AND k.revoked_at IS NULL"),
+        console_doors.test_a_revoked_key_ends_its_sessions_at_once,
+    ),
+    "an open stream outlives its key": Mutant(
+        without(sessions.SQL, "good", " AND k.revoked_at IS NULL"),
+        console_live.test_a_stream_ends_with_the_key_that_it_stands_on,
+    ),
+    "who is logged in may do anything": Mutant(
+        attribute(console_visit, "_require", lambda *_: None),
+        console_migration.test_who_may_not_act_sees_why_and_cannot,
+    ),
+    "each tab has a computation": Mutant(
+        attribute(Live, "watching", watching_alone), console_live.test_fifty_tabs_are_one_computation
     ),
     "nobody waits": Mutant(
         attribute(inline, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote

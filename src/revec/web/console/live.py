@@ -30,7 +30,7 @@ EVERY = 1.0  # seconds between two computations
 BUSY = 5.0  # times what one took, at least: a view takes a fifth of a connection at most
 BEAT = 5.0  # seconds without a word, at most
 KEPT = 30.0  # seconds that a view is kept which nobody watches
-FRESH = 2.0  # seconds that a snapshot is shown for, where nobody watches
+FRESH = 2.0  # seconds that a snapshot is shown without a look for a newer one, where nobody watches
 LOOK = 2.0  # seconds between two looks at whose sessions stand still
 STALLED = 30.0  # seconds that a tab may take to read what is sent
 
@@ -49,6 +49,7 @@ class View:
         self.number = 0  # of what is sent: counts when it changes
         self.sent = b""
         self.trouble = b""  # why there is nothing newer; empty: there is
+        self.rounds: asyncio.Task[None] | None = None
         self.turn = asyncio.Event()  # of the next round; each round has its own
         self.at = float("-inf")
         self.took = 0.0
@@ -63,6 +64,14 @@ class View:
                 self.at = time.monotonic()
                 self.took = self.at - began
         return self.snapshot
+
+    @property
+    def is_busy(self) -> bool:
+        return self._busy.locked()
+
+    async def renew(self, compute: Compute[Any]) -> None:
+        with suppress(Exception):  # whoever asks next hears of it
+            await self.fresh(compute, FRESH)
 
     async def round(self, compute: Compute[Any], render: Render[Any]) -> None:
         """Compute it once more, and wake whoever watches."""
@@ -85,16 +94,34 @@ class Live:
         self._database = database
         self._every = every
         self._views: dict[Hashable, View] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._open: dict[asyncio.Event, bytes] = {}  # how a stream is ended → whose session it stands on
         self._looking: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
     async def newest(self, key: Hashable, compute: Compute[T]) -> T:
-        """What a page shows first: the snapshot of whoever watches, else a new one."""
+        """What a page shows first: the last snapshot, where there is one; then the page's stream goes on.
+
+        One that is older than FRESH is shown as well, and a new one computed behind the answer.
+        """
         self._forget()
         view = self._views.setdefault(key, View(key))
-        return cast("T", await view.fresh(compute, FRESH + view.took * BUSY if view.tabs else FRESH))
+        age = time.monotonic() - view.at
+        if age > KEPT:
+            await view.fresh(compute, FRESH)
+        elif age > FRESH and not view.tabs and not view.is_busy:
+            self._begin(view.renew(compute))
+        return cast("T", view.snapshot)
+
+    async def within(self, key: Hashable, compute: Compute[T]) -> T:
+        """A snapshot that several views show, each in its own way: computed once for all of them."""
+        view = self._views.setdefault(key, View(key))
+        return cast("T", await view.fresh(compute, self._every / 2))
+
+    def outdate(self) -> None:
+        """Somebody did something here: no page shows first what was before it."""
+        for view in self._views.values():
+            view.at = float("-inf")
 
     def view(self, request: Request, key: Hashable, compute: Compute[T], render: Render[T]) -> Response:
         """The answer to a page that watches; with `?once`, for one that cannot hold a stream, one snapshot.
@@ -110,7 +137,7 @@ class Live:
         self._closed.set()
         for end in self._open:
             end.set()
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
 
     @property
@@ -124,8 +151,8 @@ class Live:
     ) -> AsyncIterator[View]:
         view = self._views.setdefault(key, View(key))
         view.tabs += 1
-        if view.tabs == 1:
-            self._begin(self._rounds(view, compute, render))
+        if view.rounds is None or view.rounds.done():
+            view.rounds = self._begin(self._rounds(view, compute, render))
         try:
             yield view
         finally:
@@ -147,8 +174,8 @@ class Live:
 
     def _begin(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return task
 
     async def _rounds(self, view: View, compute: Compute[Any], render: Render[Any]) -> None:
@@ -170,7 +197,7 @@ class Live:
     def _forget(self) -> None:
         now = time.monotonic()
         for key, view in list(self._views.items()):
-            if not view.tabs and now - view.at > KEPT and view.at > 0:
+            if not view.tabs and now - view.at > KEPT and not view.is_busy:
                 del self._views[key]
 
 
@@ -180,7 +207,9 @@ class Once(Response):
     def __init__(self, live: Live, key: Hashable, compute: Compute[T], render: Render[T]) -> None:
         self._live, self._key = live, key
         self._compute, self._render = compute, render
+        self.status_code = 200
         self.background = None
+        self.init_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         snapshot = await self._live.newest(self._key, self._compute)
@@ -210,6 +239,8 @@ class Stream(Response):
             leaving = asyncio.create_task(_left(receive, end))
             try:
                 await self._tell(view, end, send)
+            except TimeoutError:  # nobody reads there: without an end of the answer the server closes it
+                return
             finally:
                 leaving.cancel()
         await send({"type": "http.response.body", "body": b""})

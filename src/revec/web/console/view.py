@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse, Response
 
-from revec.model.access import Role
 from revec.web.console import pages
 from revec.web.console.environment import rendered
 from revec.web.console.guests import Guest
@@ -42,7 +41,7 @@ def tabs(visit: Visit) -> list[Tab]:
     return sorted(mine, key=lambda tab: tab.place)
 
 
-def shown(visit: Visit, template: str, *, status: int = 200, **facts: Any) -> Response:
+def shown(visit: Visit, template: str, *, code: int = 200, **facts: Any) -> Response:
     """The page; for a request of htmx, its main part."""
     is_part = visit.request.headers.get("hx-request") == "true"
     html = rendered(
@@ -53,11 +52,7 @@ def shown(visit: Visit, template: str, *, status: int = 200, **facts: Any) -> Re
         here=visit.request.url.path,
         **facts,
     )
-    answer = HTMLResponse(html, status)
+    answer = HTMLResponse(html, code)
     guest: Guest = visit.request.state.guest
     guest.sign(answer, visit.request.scope)
     return answer
-
-
-def can_act(visit: Visit) -> bool:
-    return not visit.why_not(Role.ADMIN)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request
+from fastapi.responses import RedirectResponse, Response
 
 from revec.app import App
 from revec.model.access import Caller, Role
@@ -68,6 +70,15 @@ class Visit:
     def why_not(self, role: Role = Role.ADMIN) -> str:
         return self.sight.why_not(role)
 
+    def address(self, path: str) -> str:
+        """A page of the same collection."""
+        return f"{path}?{urlencode({'collection': self.collection})}" if self.collection else path
+
+    def done(self, path: str) -> Response:
+        """What was asked for is done: on to the page, which shows it."""
+        self.live.outdate()
+        return RedirectResponse(self.address(path), 303)
+
     async def of_collection(self) -> Collection:
         """
         Raises:
@@ -108,6 +119,7 @@ def acting(role: Role) -> Callable[[Request, Visit], Awaitable[Visit]]:
         header = request.headers.get("x-csrf-token")
         require_own_form(request.scope, header or (await request.form()).get("csrf"))
         _require(visit, role)
+        visit.live.outdate()  # whatever comes of it: nobody is shown first what was before
         return visit
 
     return actor
