@@ -12,8 +12,9 @@ from revec.model.access import Role
 from revec.model.index import Collection, Index
 from revec.work import queue
 from tests import steps
-from tests.console.test_doors import form_of, guest
+from tests.console.test_doors import form_of, guest, log_in
 from tests.loopback import Loopback
+from tests.web import door
 from tests.work import hands
 from tests.work.test_letters import assert_all_done, failed
 
@@ -106,6 +107,10 @@ async def test_who_may_not_act_sees_why_and_cannot(app: App, loopback: Loopback)
         assert (await client.get("/console/live/queue?once")).status_code == 403
     async with guest(app, Role.OPERATOR, "acme") as client:
         assert (await client.get(PAGE)).status_code == 403
+    async with door.door(app) as client:
+        await log_in(client, await door.made_key(app, Role.ADMIN, visible='{"public": true}'))
+        assert (await client.get(PAGE)).status_code == 403
+        assert (await client.get(f"{PAGE}/document?key=0")).status_code == 403
     async with guest(app) as client:
         forged = await client.post(
             f"{PAGE}/retry?collection=c", data={"csrf": "0" * 64, **await group(app, index)}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import RedirectResponse, Response
 
-from revec.model.errors import BadInput
+from revec.model.errors import BadInput, NotAllowed
 from revec.model.index import Collection
 from revec.model.limits import LONGEST_NAME
 from revec.postgres import indexes
@@ -45,7 +44,7 @@ async def queue(
     """`like` and `index`: the letters of one cause, `after` a document; `deed`: what was done just now."""
     if visit.collection is None:
         return shown(visit, "queue.html", now=None, state=state)
-    of = await visit.of_collection()
+    of = await _of_all(visit)
     now = await visit.live.newest(("queue", of.id), _look(visit, of))
     async with visit.app.database.transaction("worker") as conn:
         await overview.bound(conn)
@@ -70,6 +69,19 @@ async def queue(
         said=letters.said,
         **facts,
     )
+
+
+async def _of_all(visit: Visit) -> Collection:
+    """
+    Raises:
+        NotAllowed: some documents are hidden from the caller, and keys and causes tell of them.
+    """
+    if visit.caller.visible is not None:
+        raise NotAllowed(
+            f"{visit.caller.name} does not see every document, and these are of all: "
+            "log in with a key that does"
+        )
+    return await visit.of_collection()
 
 
 async def _failed(
@@ -115,7 +127,7 @@ def _shared(visit: Visit, of: Collection) -> Any:
     """Pages that differ in what is chosen look at the same figures."""
 
     async def look() -> Board:
-        return await visit.live.newest(("queue", of.id), _look(visit, of))
+        return await visit.live.within(("queue", of.id), _look(visit, of))
 
     return look
 
@@ -127,7 +139,7 @@ async def document(
     source: Annotated[str | None, Query(max_length=LONGEST_NAME)] = None,
 ) -> Response:
     """One document: how it stands in each index, its timeline, and what may be done."""
-    of = await visit.of_collection()
+    of = await _of_all(visit)
     async with visit.app.database.transaction("worker") as conn:
         await overview.bound(conn)
         seen = await overview.shown(conn, of, key, source)
@@ -150,7 +162,7 @@ async def act(
     if what == "discard" and not reason.strip():
         raise BadInput("say why they may stay out of the index: it is kept beside each of them")
     extend(visit.request, PATIENCE)
-    of = await visit.of_collection()
+    of = await _of_all(visit)
     which = letters.Which(keys=None if key is None else [key], like=like)
     async with visit.app.database.transaction("worker") as conn:
         written = [each.id for each in await indexes.writing(conn, of.id)]
@@ -159,18 +171,18 @@ async def act(
             deed = await letters.retry(conn, of, chosen, which, who=visit.caller.name)
         else:
             deed = await letters.discard(conn, of, chosen, reason.strip(), which, who=visit.caller.name)
-    return _back(of, deed.id)
+    return _back(visit, deed.id)
 
 
 @router.post("/console/queue/deeds/undo")
 async def undo(visit: Acting, deed: Annotated[int, Form(ge=1, le=2**63 - 1)]) -> Response:
     extend(visit.request, PATIENCE)
-    of = await visit.of_collection()
+    of = await _of_all(visit)
     async with visit.app.database.transaction("worker") as conn:
         undone = await letters.undo(conn, of, deed, who=visit.caller.name)
-    return _back(of, undone.id)
+    return _back(visit, undone.id)
 
 
-def _back(of: Collection, deed: int) -> Response:
-    asked = urlencode({"collection": of.name, "deed": deed})
-    return RedirectResponse(f"/console/queue?{asked}", SEE_OTHER)
+def _back(visit: Visit, deed: int) -> Response:
+    visit.live.outdate()
+    return RedirectResponse(f"{visit.address(TAB.path)}&deed={deed}", SEE_OTHER)
