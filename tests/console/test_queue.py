@@ -15,6 +15,7 @@ from tests import steps
 from tests.console.test_doors import form_of, guest, log_in
 from tests.loopback import Loopback
 from tests.web import door
+from tests.web.test_visible import SEES
 from tests.work import hands
 from tests.work.test_letters import assert_all_done, failed
 
@@ -108,7 +109,7 @@ async def test_who_may_not_act_sees_why_and_cannot(app: App, loopback: Loopback)
     async with guest(app, Role.OPERATOR, "acme") as client:
         assert (await client.get(PAGE)).status_code == 403
     async with door.door(app) as client:
-        await log_in(client, await door.made_key(app, Role.ADMIN, visible='{"public": true}'))
+        await log_in(client, await door.made_key(app, Role.ADMIN, visible=SEES))
         assert (await client.get(PAGE)).status_code == 403
         assert (await client.get(f"{PAGE}/document?key=0")).status_code == 403
     async with guest(app) as client:
