@@ -100,9 +100,10 @@ UPDATE revec.dead d SET retried_at = NULL, deed = NULL
 
 -- name: undo_discard
 -- Exclusions that are still what the deed made, of documents that are still what they were, and that nobody
--- wants embedded meanwhile. The documents are locked, as for a write: an edit comes before or after.
+-- wants embedded meanwhile. The documents are locked, as for a write: an edit comes before or after. Settled
+-- letters have no key and are never changed: they are found by their place, or each would be compared with each.
 WITH untouched AS MATERIALIZED (
-    SELECT s.*
+    SELECT s.ctid AS place, s.*
       FROM revec.dead_settled s
            JOIN revec.excluded e ON e.index_id = s.index_id AND e.doc_id = s.doc_id
                                 AND e.input_hash = s.input_hash AND e.at = s.at
@@ -113,8 +114,7 @@ WITH untouched AS MATERIALIZED (
 ), wanted AS (
     DELETE FROM revec.excluded e USING untouched u WHERE e.index_id = u.index_id AND e.doc_id = u.doc_id
 ), unsettled AS (
-    DELETE FROM revec.dead_settled s USING untouched u
-     WHERE s.deed = %(deed)s AND s.index_id = u.index_id AND s.doc_id = u.doc_id
+    DELETE FROM revec.dead_settled WHERE ctid = ANY (ARRAY (SELECT place FROM untouched))
 )
 INSERT INTO revec.dead (index_id, doc_id, input_hash, rev, tenant, cause, attempts, first_at, last_at)
 SELECT index_id, doc_id, input_hash, rev, tenant, cause, attempts, first_at, last_at FROM untouched
