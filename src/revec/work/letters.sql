@@ -24,7 +24,9 @@ SELECT g.index_id, g.pattern, g.letters, g.first_at, g.last_at, doc.key, one.cau
   FROM (SELECT d.index_id, d.pattern, count(*)::int AS letters, min(d.first_at) AS first_at,
                max(d.last_at) AS last_at, min(d.doc_id) AS doc_id
           FROM unnest(%(indexes)s::int[]) AS i (id) CROSS JOIN LATERAL (
-               SELECT * FROM revec.dead WHERE index_id = i.id AND retried_at IS NULL LIMIT %(bound)s) AS d
+               SELECT index_id, pattern, doc_id, first_at, last_at FROM revec.dead
+                WHERE index_id = i.id AND retried_at IS NULL
+                ORDER BY pattern, doc_id LIMIT %(bound)s) AS d
          GROUP BY d.index_id, d.pattern ORDER BY count(*) DESC, d.index_id, d.pattern LIMIT %(limit)s) AS g
        JOIN revec.dead one ON one.index_id = g.index_id AND one.doc_id = g.doc_id
        LEFT JOIN revec.document doc ON doc.id = g.doc_id

@@ -13,7 +13,9 @@ $$;
 ALTER TABLE revec.dead
     ADD pattern text GENERATED ALWAYS AS (revec.pattern(cause)) STORED,
     ADD deed bigint;  -- which one asked for another try
-CREATE INDEX dead_pattern ON revec.dead (index_id, pattern, doc_id) WHERE retried_at IS NULL;
+-- Counted by pattern without reading the letters themselves.
+CREATE INDEX dead_pattern ON revec.dead (index_id, pattern, doc_id) INCLUDE (first_at, last_at)
+    WHERE retried_at IS NULL;
 CREATE INDEX dead_deed ON revec.dead (deed) WHERE deed IS NOT NULL;
 
 -- What a letter was, for as long as its deed can be undone.

@@ -24,7 +24,7 @@ from revec.work import overview
 TAB = Tab("Tenants", "/console/tenants", 40, whole=True)
 router = APIRouter(include_in_schema=False)
 PAGE = 50  # tenants
-COUNTED = 2_000  # documents of each: a page has many tenants
+COUNTED = 1_000  # documents of each: a page has many tenants
 FILTERS = ("collection", "word", "tier", "paused", "after")
 
 Words = Annotated[str, Query(max_length=LONGEST_NAME)]
