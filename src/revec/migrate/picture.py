@@ -29,6 +29,7 @@ LATELY = 600.0  # seconds of requests: as long as they are kept
 
 Standing = Literal["done", "now", "ahead", "skipped"]
 PATH = tuple(state for state in State if state is not State.ABORTED)
+FILLING = {State.PLANNED, State.CAPTURING, State.BACKFILLING}
 HELD_UP = "nothing holds it up: no pause, no guard's hold, no fault"
 
 
@@ -164,7 +165,7 @@ def offers(seen: Status, migration: Migration) -> dict[str, Offer]:
     over = f"the migration is {state}" if state.is_final else ""
     held = bool(migration.paused_why or migration.hold or any(each.fault for each in seen.indexes))
     visible = state in {State.READY, State.CANARY}
-    not_yet = over or ("" if visible else f"it is {state}, which comes {_side(state)} {State.READY}")
+    not_yet = over or ("" if visible else f"it is {state}, {_side(state)} {State.READY}")
     hold = f"a guard holds it: {migration.hold}" if migration.hold and not not_yet else ""
     said = [
         Offer(
@@ -178,8 +179,8 @@ def offers(seen: Status, migration: Migration) -> dict[str, Offer]:
         Offer("resume", held, "" if held else over or HELD_UP, "Lifts the pause, a guard's hold, a fault."),
         Offer(
             "throttle",
-            state.may_serve_early or state in {State.PLANNED, State.CAPTURING},
-            over or ("" if state.can_abort else "the backfill is over"),
+            state in FILLING,
+            over or ("" if state in FILLING else "the backfill is over"),
             "Documents of the backfill a second; edits are never throttled.",
         ),
         Offer(
@@ -226,7 +227,7 @@ def offers(seen: Status, migration: Migration) -> dict[str, Offer]:
 
 
 def _side(state: State) -> str:
-    return "before" if state.can_abort else "after"
+    return "not yet" if state.can_abort else "and no more"
 
 
 async def _eta(conn: Connection, migration: Migration, seen: Status) -> tuple[float, float] | None:
