@@ -106,3 +106,35 @@ def test_a_mode_is_chosen_and_told(shell: Shell, tmp_path: Path, loopback: Loopb
     loopback.clear()
     shell("worker", "--drain", "--quiet")
     assert shell.json("check") == {"breaches": []}
+
+
+def test_a_group_is_tried_again_and_that_is_undone(shell: Shell, tmp_path: Path, loopback: Loopback) -> None:
+    """By its pattern; who did it is kept, and what nothing has touched comes back."""
+    loopback.fault("refuse", times=None, match="poison")
+    lines = [json.dumps({"id": f"p{n}", "text": f"poison {n}"}) for n in range(2)]
+    (tmp_path / "more.jsonl").write_text("\n".join(lines))
+    shell("ingest", "c", "more.jsonl")
+    shell("worker", "--drain", "--quiet", code=1)
+    loopback.clear()
+    (cause,) = shell.json("queue", "causes", "c")
+    assert cause["letters"] == 2
+    assert cause["key"] in {"p0", "p1"}
+    assert cause["pattern"] in shell("queue", "causes", "c")
+    assert shell("queue", "retry", "c", "--like", "another").startswith("0 documents are to be tried again.")
+    said = shell("queue", "retry", "c", "--like", cause["pattern"])
+    assert "2 documents are to be tried again; `revec queue undo c --deed 2` takes it back" in said
+    assert shell("queue", "list", "c") == "c has no dead letters.\n"
+    assert shell("queue", "undo", "c") == "2 of 2 are dead letters again (deed 2).\n"
+    assert "undone already" in shell("queue", "undo", "c", code=5)
+    deeds = shell.json("queue", "deeds", "c")
+    assert [(each["what"], each["letters"], each["returned"]) for each in deeds] == [
+        ("retry", 2, 2),
+        ("retry", 0, None),
+    ]
+    assert "like" in shell("queue", "deeds", "c")
+    shell("queue", "retry", "c")
+    shell("worker", "--drain", "--quiet")
+    assert shell.json("check") == {"breaches": []}
+    (index,) = shell.json("indexes", "c")
+    assert (index["role"], index["work"]["done"]) == ("serving", 7)
+    assert "is held by the route" in shell("indexes", "c")

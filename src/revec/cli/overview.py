@@ -116,15 +116,16 @@ async def letters(name: str, what: What = "failed", /, *, json: Json = False) ->
         stuck: in the hands of dead workers, or of nobody.
     """
     from revec.postgres import indexes
-    from revec.work import overview, queue
+    from revec.work import letters as dead
+    from revec.work import overview
 
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
         match what:
             case "failed":
-                found = await queue.letters(conn, written)
+                found = await dead.listed(conn, written)
             case "settled":
-                found = await queue.settled(conn, written)
+                found = await dead.settled(conn, written)
             case "excluded":
                 found = await overview.left_out(conn, written)
             case _:
@@ -195,7 +196,7 @@ async def show(
         if each["cause"]:
             out.print(f"cause: {each['cause']}", markup=False)
     for event in seen["timeline"]:
-        out.print(f"{_moment(event['at'])}  {event['what']}", markup=False)
+        out.print(f"{moment(event['at'])}  {event['what']}", markup=False)
     return Exit.DONE
 
 
@@ -243,7 +244,11 @@ async def export(
 def _show_overview(seen: Overview) -> None:
     table(
         [
-            {key: f"{value:,}" if isinstance(value, int) else value for key, value in asdict(each).items()}
+            {
+                key: _figure(each, key) if isinstance(value, int) else value
+                for key, value in asdict(each).items()
+                if key != "rough"
+            }
             for each in seen.indexes
         ]
     )
@@ -254,16 +259,20 @@ def _show_overview(seen: Overview) -> None:
 
 def _show_lines(seen: Overview) -> None:
     """A line an index, for logs."""
-    now = _moment(datetime.now(UTC))
+    now = moment(datetime.now(UTC))
     for each in seen.indexes:
-        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in _counts(each).items())
+        counts = ", ".join(f"{_figure(each, name)} {name.replace('_', ' ')}" for name in _counts(each))
         out.print(f"{now}  {each.index}: {counts}; {_of_all(seen)}", markup=False)
 
 
-def _counts(each: Stats) -> dict[str, int]:
+def _figure(each: Stats, name: str) -> str:
+    return f"{'≈' if name in each.rough else ''}{getattr(each, name):,}"
+
+
+def _counts(each: Stats) -> list[str]:
     """Done, and whatever else there is any of."""
     names = ("waiting", "in_hand", "later", "to_come", "failed", "excluded", "deletions", "silent", "expired")
-    return {"done": each.done} | {name: count for name in names if (count := getattr(each, name))}
+    return ["done", *(name for name in names if getattr(each, name))]
 
 
 def _of_all(seen: Overview) -> str:
@@ -271,5 +280,5 @@ def _of_all(seen: Overview) -> str:
     return f"{seen.workers:,} workers, {seen.per_second:,.1f} documents/s{waiting}"
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
