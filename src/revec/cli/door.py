@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,8 +79,10 @@ async def of_collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
         yield app, collection
 
 
-def show_json(value: Any) -> None:
-    """One JSON document on standard output, nothing else."""
+def show_json(value: Any, schema: str | None = None) -> None:
+    """One JSON document on standard output, nothing else; a dataclass with the name of its schema."""
+    if schema is not None:
+        value = {"schema": schema, **dataclasses.asdict(value)}
     sys.stdout.write(json_line(value))
 
 
@@ -124,4 +127,4 @@ def table(rows: list[dict[str, Any]]) -> None:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

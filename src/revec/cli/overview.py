@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, json_line, of_collection, opened, out, show_json, table
-from revec.cli.watching import watched
+from revec.cli.picture import counts, of_all, of_queue
+from revec.cli.watching import moment, watched
 from revec.model.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ async def stats(name: str, /, *, json: Json = False) -> int:
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         seen = await overview(conn, collection)
     if json:
-        show_json(seen)
+        show_json(seen, SCHEMA)
     else:
         _show_overview(seen)
     return Exit.DONE
@@ -49,9 +49,15 @@ async def monitor(
 
     if not every > 0:
         raise BadInput("look every so many seconds, more than 0")
-    show = _show_overview if sys.stdout.isatty() else _show_lines
     async with of_collection(name) as (app, collection):
-        await watched(look, show, until=lambda seen: until_idle and seen.is_idle, json=json, every=every)
+        await watched(
+            look,
+            picture=of_queue,
+            lines=_lines,
+            until=lambda seen: until_idle and seen.is_idle,
+            schema=SCHEMA if json else None,
+            every=every,
+        )
     return Exit.DONE
 
 
@@ -101,6 +107,7 @@ async def health(
     return Exit.DONE if well else Exit.FAILED
 
 
+SCHEMA = "revec.queue/1"  # docs/schemas/queue.json
 What = Literal["failed", "waiting", "working", "stuck", "excluded", "settled"]
 
 
@@ -195,7 +202,7 @@ async def show(
         if each["cause"]:
             out.print(f"cause: {each['cause']}", markup=False)
     for event in seen["timeline"]:
-        out.print(f"{_moment(event['at'])}  {event['what']}", markup=False)
+        out.print(f"{moment(event['at'])}  {event['what']}", markup=False)
     return Exit.DONE
 
 
@@ -247,29 +254,18 @@ def _show_overview(seen: Overview) -> None:
             for each in seen.indexes
         ]
     )
-    out.print(_of_all(seen), markup=False)
+    out.print(of_all(seen), markup=False)
     for trouble in seen.troubles:
         out.print(trouble, markup=False)
 
 
-def _show_lines(seen: Overview) -> None:
+def _lines(seen: Overview) -> list[str]:
     """A line an index, for logs."""
-    now = _moment(datetime.now(UTC))
-    for each in seen.indexes:
-        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in _counts(each).items())
-        out.print(f"{now}  {each.index}: {counts}; {_of_all(seen)}", markup=False)
+    said = {
+        each.index: (f"{count:,} {name}" for name, count in _counts(each).items()) for each in seen.indexes
+    }
+    return [f"{index}: {', '.join(words)}; {of_all(seen)}" for index, words in said.items()]
 
 
 def _counts(each: Stats) -> dict[str, int]:
-    """Done, and whatever else there is any of."""
-    names = ("waiting", "in_hand", "later", "to_come", "failed", "excluded", "deletions", "silent", "expired")
-    return {"done": each.done} | {name: count for name in names if (count := getattr(each, name))}
-
-
-def _of_all(seen: Overview) -> str:
-    waiting = f", {seen.unprojected:,} changes to project" if seen.unprojected else ""
-    return f"{seen.workers:,} workers, {seen.per_second:,.1f} documents/s{waiting}"
-
-
-def _moment(at: datetime) -> str:
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return {"done": each.done} | counts(each)

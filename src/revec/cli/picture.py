@@ -1,0 +1,109 @@
+"""The console at a terminal: one tree of a migration, one of the queue. Colour is never alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+from rich.tree import Tree
+
+from revec.cli import standing
+from revec.model.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from revec.cli.standing import Line
+    from revec.migrate.status import Status
+    from revec.work.overview import Overview, Stats
+
+BAR = 40  # columns
+MARKS = {
+    Outcome.PASSED: ("✓", "green"),
+    Outcome.FAILED: ("✗", "red"),
+    Outcome.INCONCLUSIVE: ("…", "yellow"),
+    Outcome.NOT_CONFIGURED: ("–", "dim"),  # noqa: RUF001 - a dash is meant
+}
+
+
+def of_status(status: Status) -> Tree:
+    """What `status` says, grouped as the Migration page is."""
+    seen = asdict(status)
+    target = f" → {status.target}" if status.target else ""
+    root = Tree(Text(f"{status.collection}{target}", style="bold"))
+    _branch(root, "collection", standing.of_collection(seen))
+    migration = root.add(_title("migration", status.state or "none yet"))
+    if status.paused:
+        migration.add(Text(f"⏸ paused: {status.paused}", style="yellow"))
+    if status.state == "backfilling" and status.all:
+        migration.add(ProgressBar(total=status.all, completed=status.done or 0, width=BAR))
+    _leaves(migration, standing.of_migration(seen))
+    if status.indexes:
+        indexes = root.add(_title("indexes", str(len(status.indexes))))
+        for each in seen["indexes"]:
+            facts = standing.of_index(each)
+            name, role = facts.pop("index"), facts.pop("role")
+            indexes.add(_title(name, f"{role}, " + ", ".join(f"{key} {what}" for key, what in facts.items())))
+    _branch(root, "troubles", standing.troubles(seen), style="red")
+    if status.gates:
+        gates = root.add(_title("gates", "what the cutover wants to see passed"))
+        for verdict in status.gates:
+            gates.add(_gate(verdict))
+    _branch(root, "users", standing.of_users(seen))
+    root.add(_title("next", status.next))
+    if status.rollback:
+        root.add(_title("rollback", status.rollback))
+    return root
+
+
+def of_queue(seen: Overview) -> Tree:
+    """What `queue stats` counts, an index at a time."""
+    root = Tree(Text(seen.collection, style="bold"))
+    for each in seen.indexes:
+        branch = root.add(_title(each.index, f"{each.done:,} of {each.documents:,} done"))
+        if each.open and each.documents:
+            branch.add(ProgressBar(total=each.documents, completed=each.done, width=BAR))
+        for name, count in counts(each).items():
+            branch.add(Text(f"{count:>10,} {name}", style="red" if name in WRONG else ""))
+        if each.oldest_seconds:
+            branch.add(_title("oldest edit", f"waits for {each.oldest_seconds:,.1f} s"))
+    root.add(_title("workers", of_all(seen)))
+    for trouble in seen.troubles:
+        root.add(Text(f"✗ {trouble}", style="red"))
+    return root
+
+
+WRONG = {"failed", "silent", "expired"}
+
+
+def counts(each: Stats) -> dict[str, int]:
+    """Whatever there is any of, besides what is done; in the words of the figures."""
+    names = ("waiting", "in_hand", "later", "to_come", "failed", "excluded", "deletions", "silent", "expired")
+    return {name.replace("_", " "): count for name in names if (count := getattr(each, name))}
+
+
+def of_all(seen: Overview) -> str:
+    waiting = f", {seen.unprojected:,} changes to project" if seen.unprojected else ""
+    return f"{seen.workers:,} workers, {seen.per_second:,.1f} documents/s{waiting}"
+
+
+def _branch(root: Tree, name: str, lines: Iterable[Line], style: str = "") -> None:
+    """A group, where there is anything in it."""
+    if said := list(lines):
+        _leaves(root.add(Text(name, style="dim")), said, style)
+
+
+def _leaves(at: Tree, lines: Iterable[Line], style: str = "") -> None:
+    for label, words in lines:
+        at.add(_title(label, words, style) if label else Text(words, style=style))
+
+
+def _title(name: str, words: str, style: str = "") -> Text:
+    return Text.assemble((f"{name}  ", "dim"), (words, style))
+
+
+def _gate(verdict: Verdict) -> Text:
+    mark, style = MARKS[verdict.outcome]
+    said = f"{mark} {verdict.outcome.lower()}"
+    return Text.assemble((said, style), f"  {verdict.gate}  ", (verdict.detail, "dim"))
