@@ -29,6 +29,7 @@ from revec.cli import (
     status,
     stores,
     tenants,
+    up,
 )
 from revec.cli.door import Exit, err, exit_code
 from revec.model.errors import RevecError, without_numpy
@@ -65,6 +66,7 @@ def build() -> cyclopts.App:
         stores,
         keys,
         serving,
+        up,
         doctor,
         client,
         runbook,
