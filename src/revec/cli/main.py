@@ -31,6 +31,7 @@ from revec.cli import (
     tenants,
     up,
 )
+from revec.cli.demo import verb as demo
 from revec.cli.door import Exit, err, exit_code
 from revec.model.errors import RevecError, without_numpy
 
@@ -67,6 +68,7 @@ def build() -> cyclopts.App:
         keys,
         serving,
         up,
+        demo,
         doctor,
         client,
         runbook,
