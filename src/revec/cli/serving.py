@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
@@ -33,7 +33,7 @@ async def worker(
     memory: Annotated[
         str | None, Parameter(help="Stay below this, e.g. 256M; else below the container's limit.")
     ] = None,
-    health: Annotated[str | None, Parameter(help="Answer /livez and /readyz at HOST:PORT.")] = None,
+    health: Annotated[str | None, Parameter(help="Answer /livez, /readyz and /metrics at HOST:PORT.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
     json: Annotated[bool, Parameter(help="Say it as JSON lines on standard error.")] = False,
 ) -> int:
@@ -57,7 +57,7 @@ async def worker(
             loop.add_signal_handler(number, work.stop)
         if not quiet:
             await saying.what_serves(app)
-        async with serving(health or app.settings.health, app.database):
+        async with serving(health or app.settings.health, app.database, metrics().exposition):
             summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
@@ -108,7 +108,7 @@ async def serve(
         keeper = await doorkeeper(app.database, tokens(app.settings), host=host, no_auth=no_auth)
         stopped = signalled()
         deadline = app.settings.request_deadline
-        async with listening(build(app, keeper), host, port, deadline=deadline) as at:
+        async with listening(build(app, keeper, metrics()), host, port, deadline=deadline) as at:
             said = f"[{host}]" if ":" in host else host
             out.print(
                 f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
@@ -118,6 +118,15 @@ async def serve(
             await stopped.wait()
             watching.cancel()
     return Exit.DONE
+
+
+def metrics() -> Any:
+    """Of this process, from here on."""
+    from revec.observe.metrics import Metrics
+
+    made = Metrics()
+    events.listen(made.hear)
+    return made
 
 
 async def apply() -> int:

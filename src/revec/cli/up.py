@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from revec.cli import saying
 from revec.cli.door import Exit, err, opened, out, settings, signalled
+from revec.cli.serving import metrics
 from revec.model.errors import MissingExtra, RevecError, Unavailable
 from revec.observe import events
 
@@ -101,7 +102,9 @@ async def together(
     if server is not None:
         parts["embedded Postgres"] = _keep_up(server, app.database)
     parts |= {f"part {number}": part for number, part in enumerate(beside, 1)}
-    async with listening(build(app, keeper), HOST, port, deadline=app.settings.request_deadline) as at:
+    async with listening(
+        build(app, keeper, metrics()), HOST, port, deadline=app.settings.request_deadline
+    ) as at:
         _say_where(at, server)
         await saying.what_serves(app)
         tasks = [asyncio.create_task(_sentenced(name, part)) for name, part in parts.items()]
