@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, Request, Response, async_playwri
 from revec.app import App
 from revec.model.access import Role
 from revec.web.app import build
-from revec.web.doorkeeper import ANYBODY, Doorkeeper
+from revec.web.doorkeeper import Doorkeeper
 from revec.web.server import listening
 from tests.migrate import world
 from tests.web import door
@@ -165,16 +165,14 @@ class Tab:
 
 
 @asynccontextmanager
-async def site(
-    app: App, browser: Browser, *, working: bool = True, open_to_all: bool = False
-) -> AsyncIterator[Site]:
+async def site(app: App, browser: Browser, *, working: bool = True, port: int = 0) -> AsyncIterator[Site]:
     """The App on a free port, a worker beside it."""
-    api = build(app, Doorkeeper(app.database, None, ANYBODY if open_to_all else None))
+    api = build(app, Doorkeeper(app.database, None))
     async with AsyncExitStack() as exits:
         if working:
             await exits.enter_async_context(world.working(app))
-        port = await exits.enter_async_context(listening(api, HERE, 0, deadline=door.DEADLINE))
-        yield Site(app, browser, f"http://{HERE}:{port}")
+        at = await exits.enter_async_context(listening(api, HERE, port, deadline=door.DEADLINE))
+        yield Site(app, browser, f"http://{HERE}:{at}")
 
 
 async def soon(question: Any, seconds: float = 15.0) -> None:

@@ -130,7 +130,7 @@ def test_a_port_that_is_taken(dsn: str, tmp_path: Path, loopback: Loopback) -> N
         (NotFound("there is no such thing"), "there is no such thing"),
         (
             KeyError("x"),
-            r"the part 1 ended by KeyError \('x'\) in fails, test_up.py:\d+. What was committed is",
+            r"the example ended by KeyError \('x'\) in fails, test_up.py:\d+. What was committed is",
         ),
     ],
 )
@@ -146,7 +146,7 @@ async def test_one_part_that_fails_ends_all(
 
     async with asyncio.timeout(PATIENCE):
         with pytest.raises((NotFound, Unavailable), match=said):
-            await up.together(app, None, port=0, beside=[fails()])
+            await up.together(app, None, port=0, beside={"example": fails()})
     (port,) = re.findall(r":(\d+)/v1", capsys.readouterr().out)
     with pytest.raises(httpx2.ConnectError):
         await httpx2.AsyncClient().get(f"http://127.0.0.1:{port}/livez")

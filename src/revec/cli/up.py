@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +81,12 @@ async def kept(wanted: Settings) -> AsyncIterator[Server | None]:
 
 
 async def together(
-    app: App, server: Server | None, *, port: int, working: bool = True, beside: Iterable[Part] = ()
+    app: App,
+    server: Server | None,
+    *,
+    port: int,
+    working: bool = True,
+    beside: Mapping[str, Part] | None = None,
 ) -> None:
     """All parts until a signal, or until one of them fails; then the work is handed back, what was asked
     is answered, and all is closed in order.
@@ -101,7 +106,7 @@ async def together(
     parts: dict[str, Part] = {"dead man's switch": app.deadman().run()}
     if server is not None:
         parts["embedded Postgres"] = _keep_up(server, app.database)
-    parts |= {f"part {number}": part for number, part in enumerate(beside, 1)}
+    parts |= beside or {}
     async with listening(
         build(app, keeper, metrics()), HOST, port, deadline=app.settings.request_deadline
     ) as at:

@@ -36,6 +36,7 @@ SEARCHES_A_SECOND, WRITES_A_SECOND = 4.0, 1.0
 DECIDES = ("ready", "live", "aborted")  # where a person is needed, or has been
 LOOK_EVERY = 0.5  # seconds
 EDITED = 200  # documents
+ENOUGH = 150  # questions, to tell the two models apart
 
 
 def register(app: cyclopts.App) -> None:
@@ -61,15 +62,12 @@ async def demo(
         up.require_packages()
     async with up.kept(wanted) as server, App(wanted) as app:
         if serve:
-            await up.together(app, server, port=port, beside=[_story(app, docs, users=True)])
+            await up.together(app, server, port=port, beside={"example": _story(app, docs)})
             return Exit.DONE
-        worker = app.worker()
-        working = asyncio.create_task(worker.run(drain=False))
-        try:
-            await _story(app, docs, users=False)
-        finally:
-            worker.stop()
-            await working
+        collection = await _filled(app, docs)
+        await app.worker().run(drain=True)
+        await _migrated(app, collection)
+        await app.worker().run(drain=True)
     out.print(f"`REVEC_HOME={wanted.home} revec up` shows it; `revec demo --serve` is both.", markup=False)
     return Exit.DONE
 
@@ -83,20 +81,20 @@ def _own(wanted: Settings) -> Settings:
     return wanted.model_copy(update={"dsn": None, "home": beside, "collections": {}})
 
 
-async def _story(app: App, limit: int | None, *, users: bool) -> None:
-    """From a user's table to a migration that a person decides; with users, who never stop."""
+async def _story(app: App, limit: int | None) -> None:
+    """From a user's table to a migration that a person decides, with users who never stop."""
     collection = await _filled(app, limit)
-    if users:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_search(app))
-            tasks.create_task(_write(app))
-            await _migrated(app, collection)
-    else:
+    await _until(app, collection, lambda seen: seen.serving is not None)
+    async with asyncio.TaskGroup() as users:
+        users.create_task(_search(app))
+        users.create_task(_write(app))
         await _migrated(app, collection)
+        await _until(app, collection, lambda seen: seen.state in DECIDES)
+        err.print(f"The migration waits for you: its page in the console, or `revec cutover {NAME}`")
 
 
 async def _filled(app: App, limit: int | None) -> Collection:
-    """The table and its collection, served by the old model."""
+    """The table and its collection, which the old model is to serve."""
     from revec.capture.attach import attach
     from revec.capture.mapping import Mapping
     from revec.postgres import collections, indexes, migrations
@@ -111,7 +109,6 @@ async def _filled(app: App, limit: int | None) -> Collection:
         busy = await migrations.active(conn, collection.id)
     if route.serving is None and not busy:
         await app.start(collection, OLD)
-    await _until(app, collection, lambda seen: seen.serving is not None)
     return collection
 
 
@@ -137,7 +134,7 @@ async def _table(app: App, limit: int | None) -> None:
 
 
 async def _migrated(app: App, collection: Collection) -> None:
-    """Begun, unless it was before, and gone as far as it goes without a person."""
+    """Begun, unless it was before; judged by the questions, where enough of their answers are there."""
     from revec.model.judging import MARGIN, Quality
     from revec.model.reading import Mode
     from revec.postgres import indexes, migrations
@@ -146,14 +143,12 @@ async def _migrated(app: App, collection: Collection) -> None:
         busy = await migrations.active(conn, collection.id)
         old = [each for each in await indexes.writing(conn, collection.id) if each.space.address == OLD]
     if not busy and old:
-        await _judge(app, collection)
-        await app.start(collection, NEW, judged=Quality(JUDGED, MARGIN, Mode.VECTOR))
-    await _until(app, collection, lambda seen: seen.state in DECIDES)
-    err.print(f"The migration to {NEW} waits for you: `revec cutover {NAME}`, or its page in the console")
+        enough = await _judge(app, collection) >= ENOUGH
+        await app.start(collection, NEW, judged=Quality(JUDGED, MARGIN, Mode.VECTOR) if enough else None)
 
 
-async def _judge(app: App, collection: Collection) -> None:
-    """The questions whose answers are there, as judged queries."""
+async def _judge(app: App, collection: Collection) -> int:
+    """The questions whose answers are there, as judged queries; how many."""
     from revec.model.judging import JudgedQuery
     from revec.postgres import judgements
 
@@ -165,6 +160,7 @@ async def _judge(app: App, collection: Collection) -> None:
             if each.answer in there
         ]
         await judgements.put(conn, collection, JUDGED, queries)
+    return len(queries)
 
 
 async def _search(app: App) -> None:
