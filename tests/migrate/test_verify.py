@@ -19,7 +19,7 @@ from revec.model.migration import State
 from revec.model.verdict import Outcome, Verdict, together
 from revec.postgres import indexes, migrations
 from revec.stores.base import Sample
-from revec.work import queue
+from revec.work import letters
 from tests import loopback as fake
 from tests import steps
 from tests.loopback import Loopback
@@ -250,7 +250,7 @@ async def test_dead_letters_are_a_person_s_to_settle(app: App, loopback: Loopbac
     assert "1 dead letters: `revec queue list c`" in seen.next
     assert await app.outstanding() == []  # a drain ends here, at once
     async with app.database.transaction() as conn:
-        assert await queue.accept(conn, [2], "nobody reads it") == 1
+        assert (await letters.discard(conn, made, [2], "nobody reads it", who="test")).letters == 1
     await steps.drain(app)
     assert await world.state(app, made) is State.READY
     assert (await judged(app, made))["completeness"].evidence["excluded"] == 1

@@ -116,6 +116,7 @@ from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
+from revec.web.console import visit
 from revec.work import (
     allowance,
     batches,
@@ -126,6 +127,7 @@ from revec.work import (
     gather,
     health,
     inline,
+    letters,
     pack,
     queue,
     reading,
@@ -148,6 +150,7 @@ from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
+from tests.console import test_queue as queue_page
 from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
 from tests.migrate import test_backfill, test_thresholds
@@ -201,6 +204,7 @@ from tests.work import (
     test_write_protocol,
 )
 from tests.work import test_inline as directly
+from tests.work import test_letters as lettering
 from tests.work import test_overview as desk
 from tests.work import test_reconcile as drifting
 
@@ -779,6 +783,33 @@ MUTANTS: dict[str, Mutant] = {
     "newer work is cancelled": Mutant(
         instead(steering.SQL, "cancel", (" AND d.rev = w.rev", "")),
         desk.test_an_edit_is_not_cancelled_with_what_it_replaced,
+    ),
+    "live edits are cancelled with the backfill": Mutant(
+        instead(steering.SQL, "cancel", ("w.lane >= %(lane)s", "%(lane)s >= 0")),
+        desk.test_edits_are_not_cancelled_with_the_backfill,
+    ),
+    "an undo takes what another deed did": Mutant(
+        instead(
+            letters.SQL,
+            "undo_retry",
+            ("d.deed = %(deed)s", "d.deed IS NOT NULL AND %(deed)s::bigint IS NOT NULL"),
+        ),
+        lettering.test_an_undo_touches_its_own_only,
+    ),
+    "an undo takes what a worker has in hand": Mutant(
+        without(letters.SQL, "undo_retry", "AND w.token IS NULL AND w.attempts = 0"),
+        lettering.test_what_was_touched_since_is_not_taken_back,
+    ),
+    "an undo takes an edit's work": Mutant(
+        without(letters.SQL, "undo_retry", "AND w.rev = d.rev"),
+        lettering.test_what_was_touched_since_is_not_taken_back,
+    ),
+    "an undo brings a letter back of a text that is gone": Mutant(
+        without(letters.SQL, "undo_discard", "AND d.input_hash = s.input_hash"),
+        lettering.test_a_discard_is_taken_back,
+    ),
+    "an operator acts on the queue": Mutant(
+        attribute(visit, "_require", lambda *_: None), queue_page.test_who_may_not_act_sees_why_and_cannot
     ),
     "who writes inline is answered before": Mutant(
         attribute(inline.Inline, "_embedded", nothing), directly.test_who_writes_inline_needs_no_worker

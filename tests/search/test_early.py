@@ -25,7 +25,7 @@ from revec.model.reading import Mode, Reading
 from revec.postgres import bridges, indexes
 from revec.search import bridge, early, ways
 from revec.stores import pgvector
-from revec.work import calls, demand, pack, queue, worker
+from revec.work import calls, demand, letters, pack, queue, worker
 from revec.work.demand import Demand, Unmet
 from tests import loopback as fake
 from tests import steps
@@ -341,7 +341,7 @@ async def test_a_document_that_the_model_refuses_is_missed_by_nobody(app: App, l
         await assert_by_the_old(app, made, k=ALL - 1)
     assert "45" not in await embedded(app)
     async with app.database.transaction() as conn:
-        await queue.accept(conn, [2], "a test")
+        await letters.discard(conn, made, [2], "a test", who="test")
     reading = await search(app, k=ALL - 1)
     assert reading.early
     assert "45" not in shown(reading)

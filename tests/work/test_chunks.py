@@ -14,7 +14,7 @@ from revec.model.document import Draft
 from revec.model.index import Index, Kind
 from revec.model.verdict import Outcome
 from revec.providers.base import Traits
-from revec.work import packing
+from revec.work import letters, packing
 from revec.work.memory import Memory
 from tests import steps
 from tests.loopback import Loopback
@@ -234,7 +234,7 @@ async def test_a_text_beyond_the_ceiling_is_never_read(app: App, loopback: Loopb
     assert letter.cause.startswith("text of 1 MB is more than this worker's memory is for (16 MB in all")
     assert await hands.work(app) == []
     async with app.database.transaction() as conn:
-        await hands.queue.redrive(conn, [index.id])
+        await letters.retry(conn, made, [index.id], who="test")
     await steps.drain(app)
     await hands.assert_oracle(app, made)
 

@@ -20,7 +20,7 @@ from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
 from revec.postgres.database import Database
 from revec.postgres.tenants import Said
-from revec.work import pack, queue
+from revec.work import letters, pack, queue
 from revec.work.reading import Piece, Reader
 from tests import loopback as fake
 from tests import steps
@@ -503,7 +503,7 @@ async def test_redrive_and_edit(app: App, loopback: Loopback) -> None:
 
         async def redriving(database: Database) -> None:
             async with database.transaction() as conn:
-                await queue.redrive(conn, [index.id])
+                await letters.retry(conn, made, [index.id], who="test")
 
         return [redriving, put(source, replace(draft, body=f"the second text of {count}"))]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from revec.app import App
@@ -12,9 +13,10 @@ from revec.model.document import Draft
 from revec.model.errors import BadInput, NotFound
 from revec.model.index import Collection, Index
 from revec.postgres import collections
-from revec.work import overview, queue, steering
+from revec.work import letters, overview, queue, steering
+from revec.work.letters import Which
 from revec.work.overview import Overview, Stats, Thresholds
-from revec.work.queue import Claim, Which
+from revec.work.queue import Claim
 from tests import steps
 from tests.loopback import Loopback
 from tests.work import hands
@@ -50,9 +52,9 @@ async def rescued(app: App, index: Index, **how: float) -> int:
         return await steering.rescue(conn, [index.id], **how)
 
 
-async def cancelled(app: App, index: Index, *keys: str) -> int:
+async def cancelled(app: App, index: Index, *keys: str, edits: bool = True) -> int:
     async with app.database.transaction("worker") as conn:
-        return await steering.cancel(conn, [index.id], "not wanted", Which(keys=keys or None))
+        return await steering.cancel(conn, [index.id], "not wanted", Which(keys=keys or None), edits=edits)
 
 
 async def test_every_document_is_counted_once(app: App, loopback: Loopback) -> None:
@@ -142,6 +144,47 @@ async def test_cancelled_work_is_left_out_and_taken_up_again(app: App) -> None:
     await hands.assert_oracle(app, made)
 
 
+async def test_edits_are_not_cancelled_with_the_backfill(app: App) -> None:
+    """Somebody just wrote them; unless they are meant too, or named."""
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(4))
+    await steps.rows(app, "UPDATE revec.work SET lane = 2 WHERE doc_id = 1 RETURNING 1")
+    await steps.rows(app, "UPDATE revec.work SET lane = 1 WHERE doc_id = 2 RETURNING 1")
+    assert await cancelled(app, index, edits=False) == 1
+    assert [row.lane for row in await hands.work(app)] == [1, 0, 0]
+    assert await cancelled(app, index, "3", edits=False) == 1
+    assert await cancelled(app, index) == 2
+    async with app.database.transaction("worker") as conn:
+        assert await steering.readmit(conn, [index.id], Which()) == 4
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+
+
+async def test_many_are_estimated_and_said_to_be(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks every second does not read all there is; a figure that was counted is exact."""
+    made = await steps.filled(app, 30)
+    await steps.put(app, made, steps.drafts(20, start=100))
+    assert (await stats(app, made)).rough == ()
+    monkeypatch.setattr(overview, "COUNTED", 10)
+    async with app.database.transaction() as conn:
+        await conn.execute("ANALYZE revec.document, revec.work")
+    one = await stats(app, made)
+    assert {"documents", "done", "waiting", "live"} <= set(one.rough)
+    assert (one.documents, one.waiting, one.done, one.failed) == (50, 20, 30, 0)
+    assert "failed" not in one.rough
+    await steps.drain(app)
+    await steps.assert_oracle(app, made)
+
+
+async def test_a_look_that_takes_too_long_is_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await steps.filled(app, 1)
+    monkeypatch.setattr(overview, "PATIENCE", 0.05)
+    async with app.database.transaction() as holding:
+        await holding.execute("LOCK TABLE revec.dead IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await seen(app, made)
+
+
 async def test_what_somebody_has_in_hand_is_not_cancelled(app: App) -> None:
     """It is paid for already."""
     made, index = await hands.indexed(app)
@@ -187,7 +230,7 @@ async def test_a_document_is_shown_with_its_timeline(app: App, loopback: Loopbac
     loopback.clear()
     (index,) = await steps.written(app, made)
     async with app.database.transaction() as conn:
-        await queue.redrive(conn, [index.id])
+        await letters.retry(conn, made, [index.id], who="test")
     await steps.drain(app)
     async with app.database.transaction() as conn:
         shown = await overview.shown(conn, made, "9", collections.PUSH)

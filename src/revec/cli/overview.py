@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, json_line, of_collection, opened, out, show_json, table
-from revec.cli.picture import counts, of_all, of_queue
+from revec.cli.picture import counts, figure, of_all, of_queue
 from revec.cli.watching import moment, watched
 from revec.model.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
-    from revec.work.overview import Overview, Stats
+    from revec.work.overview import Overview
 
 
 async def stats(name: str, /, *, json: Json = False) -> int:
@@ -123,15 +123,16 @@ async def letters(name: str, what: What = "failed", /, *, json: Json = False) ->
         stuck: in the hands of dead workers, or of nobody.
     """
     from revec.postgres import indexes
-    from revec.work import overview, queue
+    from revec.work import letters as dead
+    from revec.work import overview
 
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
         match what:
             case "failed":
-                found = await queue.letters(conn, written)
+                found = await dead.listed(conn, written)
             case "settled":
-                found = await queue.settled(conn, written)
+                found = await dead.settled(conn, written)
             case "excluded":
                 found = await overview.left_out(conn, written)
             case _:
@@ -250,7 +251,11 @@ async def export(
 def _show_overview(seen: Overview) -> None:
     table(
         [
-            {key: f"{value:,}" if isinstance(value, int) else value for key, value in asdict(each).items()}
+            {
+                key: figure(each, key) if isinstance(value, int) else value
+                for key, value in asdict(each).items()
+                if key != "rough"
+            }
             for each in seen.indexes
         ]
     )
@@ -261,11 +266,4 @@ def _show_overview(seen: Overview) -> None:
 
 def _lines(seen: Overview) -> list[str]:
     """A line an index, for logs."""
-    said = {
-        each.index: (f"{count:,} {name}" for name, count in _counts(each).items()) for each in seen.indexes
-    }
-    return [f"{index}: {', '.join(words)}; {of_all(seen)}" for index, words in said.items()]
-
-
-def _counts(each: Stats) -> dict[str, int]:
-    return {"done": each.done} | counts(each)
+    return [f"{each.index}: {', '.join(counts(each))}; {of_all(seen)}" for each in seen.indexes]

@@ -64,8 +64,8 @@ def of_queue(seen: Overview) -> Tree:
         branch = root.add(_title(each.index, f"{each.done:,} of {each.documents:,} done"))
         if each.open and each.documents:
             branch.add(ProgressBar(total=each.documents, completed=each.done, width=BAR))
-        for name, count in counts(each).items():
-            branch.add(Text(f"{count:>10,} {name}", style="red" if name in WRONG else ""))
+        for said in counts(each)[1:]:
+            branch.add(Text(said, style="red" if said.endswith(WRONG) else ""))
         if each.oldest_seconds:
             branch.add(_title("oldest edit", f"waits for {each.oldest_seconds:,.1f} s"))
     root.add(_title("workers", of_all(seen)))
@@ -74,13 +74,18 @@ def of_queue(seen: Overview) -> Tree:
     return root
 
 
-WRONG = {"failed", "silent", "expired"}
+WRONG = ("failed", "silent", "expired")
 
 
-def counts(each: Stats) -> dict[str, int]:
-    """Whatever there is any of, besides what is done; in the words of the figures."""
+def counts(each: Stats) -> list[str]:
+    """Done, and whatever else there is any of; ≈ where it was estimated."""
     names = ("waiting", "in_hand", "later", "to_come", "failed", "excluded", "deletions", "silent", "expired")
-    return {name.replace("_", " "): count for name in names if (count := getattr(each, name))}
+    there = ["done", *(name for name in names if getattr(each, name))]
+    return [f"{figure(each, name)} {name.replace('_', ' ')}" for name in there]
+
+
+def figure(each: Stats, name: str) -> str:
+    return f"{'≈' if name in each.rough else ''}{getattr(each, name):,}"
 
 
 def of_all(seen: Overview) -> str:

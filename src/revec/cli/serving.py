@@ -39,7 +39,7 @@ async def worker(
 ) -> int:
     """Embed what needs a vector, project what changed, move migrations on. Run as many as you like."""
     from revec.postgres import indexes
-    from revec.work import batches, queue
+    from revec.work import batches, letters
     from revec.work.health import serving
 
     if json:
@@ -62,7 +62,7 @@ async def worker(
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
             at_provider = await batches.under_way(conn, [index.id for index in written])
-            dead = await queue.letters(conn, [index.id for index in written], limit=5)
+            dead = await letters.listed(conn, [index.id for index in written], limit=5)
         faults = [f"{index.name} is not written: {index.fault}" for index in written if index.fault]
     out.print(
         f"{summary.written:,} written ({summary.copied:,} copied, {summary.embedded:,} texts embedded), "

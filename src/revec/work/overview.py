@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,10 +14,13 @@ from revec.model.index import Collection, Index
 from revec.model.migration import FINAL
 from revec.postgres import indexes
 from revec.postgres.database import Connection, Database
+from revec.postgres.estimates import estimated
 from revec.postgres.queries import beside
 from revec.work import calls, queue
 
 SQL = beside(__file__)
+COUNTED = 100_000  # rows of a kind; where there are more, how many is the planner's estimate
+PATIENCE = 5.0  # seconds that a look may take
 SILENCE = 30.0  # seconds without a heartbeat: six of them
 PAGE = 1_000  # documents
 
@@ -45,7 +48,11 @@ class Stats:
     deletions: int
     silent: int  # in the hands of a worker whose heart has stopped
     expired: int  # a lease that nobody has taken up again
+    live: int  # of what is open, by lane
+    jit: int
+    backfill: int
     oldest_seconds: float  # of the live lane
+    rough: tuple[str, ...] = ()  # which of these figures are estimates, for there are so many
 
     @property
     def open(self) -> int:
@@ -68,14 +75,21 @@ class Overview:
 
 async def overview(conn: Connection, collection: Collection) -> Overview:
     written = {index.id: index for index in await indexes.writing(conn, collection.id)}
-    asked = {"collection": collection.id, "silence": SILENCE, "final": [*map(str, FINAL)]}
+    asked = {
+        "collection": collection.id,
+        "silence": SILENCE,
+        "final": [*map(str, FINAL)],
+        "most": COUNTED + 1,
+    }
+    await bound(conn)
     rows = await (await conn.execute(SQL.stats.format(work=SQL.work), asked)).fetchall()
+    seen = [(row, await _estimates(conn, row, collection.id)) for row in rows if row.index_id in written]
     workers = await queue.workers(conn)
     rests = [f"{row.model} rests: {row.why}" for row in await calls.resting(conn, collection.id)]
     faults = [f"{index.name} is not written: {index.fault}" for index in written.values() if index.fault]
     return Overview(
         collection=collection.name,
-        indexes=[_stats(written[row.index_id].name, row) for row in rows if row.index_id in written],
+        indexes=[_stats(written[row.index_id].name, row, more) for row, more in seen],
         unprojected=await projector.backlog(conn, collection.id),
         workers=len(workers),
         per_second=round(sum(worker.per_second for worker in workers), 1),
@@ -83,22 +97,43 @@ async def overview(conn: Connection, collection: Collection) -> Overview:
     )
 
 
-def _stats(name: str, row: Any) -> Stats:
-    accounted = row.waiting + row.in_hand + row.later + row.to_come + row.failed + row.excluded
+async def bound(conn: Connection) -> None:
+    """What is asked from here on in this transaction takes PATIENCE at most, or is not answered."""
+    await conn.execute(SQL.patience, {"milliseconds": f"{PATIENCE * 1000:.0f}"})
+
+
+WORK = ("waiting", "in_hand", "later", "silent", "expired", "deletions", "live", "jit", "backfill")
+
+
+async def _estimates(conn: Connection, row: Any, collection_id: int) -> dict[str, int]:
+    """Of the kinds of rows that were not counted to the end, how many there are."""
+    kinds = {
+        "documents": (SQL.documents, row.documents),
+        "failed": (SQL.failed, row.failed),
+        "excluded": (SQL.left_out, row.excluded),
+        "work": (SQL.all_work, row.work),
+    }
+    asked = {"collection": collection_id, "index": row.index_id}
+    return {
+        kind: max(counted, await estimated(conn, query, asked))
+        for kind, (query, counted) in kinds.items()
+        if counted > COUNTED
+    }
+
+
+def _stats(name: str, row: Any, more: Mapping[str, int]) -> Stats:
+    """`more`: how many there are of what was not counted to the end; the states of work share its own out."""
+    figures = {**row._asdict(), **more}
+    if "work" in more:
+        figures |= {state: figures[state] * more["work"] // row.work for state in WORK}
+    states = ("waiting", "in_hand", "later", "to_come", "failed", "excluded")
+    rough = [*(WORK if "work" in more else ()), *(kind for kind in more if kind != "work")]
     return Stats(
         index=name,
-        documents=row.documents,
-        done=max(0, row.documents - accounted),
-        waiting=row.waiting,
-        in_hand=row.in_hand,
-        later=row.later,
-        to_come=row.to_come,
-        failed=row.failed,
-        excluded=row.excluded,
-        deletions=row.deletions,
-        silent=row.silent,
-        expired=row.expired,
+        done=max(0, figures["documents"] - sum(figures[state] for state in states)),
         oldest_seconds=round(row.live_oldest, 1),
+        rough=(*rough, "done") if rough else (),
+        **{state: figures[state] for state in ("documents", *dict.fromkeys((*states, *WORK)))},
     )
 
 

@@ -1,25 +1,47 @@
 -- name: stats
 -- What became of a collection's documents, by index that is written. Documents that a backfill has yet to come to
 -- are apart; a lease is silent when its worker's heart has stopped, and expired when it
--- ran out as long ago and nobody has taken it up again.
-SELECT i.id AS index_id,
-       (SELECT count(*) FROM revec.document d WHERE d.collection_id = i.collection_id) AS documents,
+-- ran out as long ago and nobody has taken it up again. Of each kind of row so many are counted and no more: who
+-- looks every second must not read ten million of them.
+SELECT i.id AS index_id, documents.n AS documents,
        coalesce((SELECT greatest(0, m.documents - m.seen) FROM revec.migration m
                   WHERE m.new_index = i.id AND NOT m.cursor_done AND m.state <> ALL (%(final)s)), 0) AS to_come,
-       w.waiting, w.in_hand, w.later, w.silent, w.expired, w.deletions, w.live_oldest,
-       (SELECT count(*) FROM revec.dead x WHERE x.index_id = i.id AND x.retried_at IS NULL) AS failed,
-       (SELECT count(*) FROM revec.excluded e WHERE e.index_id = i.id) AS excluded
-  FROM revec.index i CROSS JOIN LATERAL (
-       SELECT count(*) FILTER (WHERE w.action = 'embed' AND w.state IN ('waiting', 'expired')) AS waiting,
+       w.work, w.waiting, w.in_hand, w.later, w.silent, w.expired, w.deletions, w.live, w.jit, w.backfill,
+       w.live_oldest,
+       (SELECT count(*) FROM (SELECT FROM revec.dead x WHERE x.index_id = i.id AND x.retried_at IS NULL
+                               LIMIT %(most)s) AS x) AS failed,
+       (SELECT count(*) FROM (SELECT FROM revec.excluded e WHERE e.index_id = i.id LIMIT %(most)s) AS e) AS excluded
+  FROM (SELECT count(*) AS n FROM (SELECT FROM revec.document d WHERE d.collection_id = %(collection)s
+                                    LIMIT %(most)s) AS d) AS documents
+       CROSS JOIN revec.index i CROSS JOIN LATERAL (
+       SELECT count(*) AS work, count(*) FILTER (WHERE w.action = 'embed' AND w.state IN ('waiting', 'expired')) AS waiting,
               count(*) FILTER (WHERE w.action = 'embed' AND w.state IN ('in hand', 'silent')) AS in_hand,
               count(*) FILTER (WHERE w.action = 'embed' AND w.state = 'later') AS later,
               count(*) FILTER (WHERE w.state = 'silent') AS silent,
               count(*) FILTER (WHERE w.state = 'expired') AS expired,
               count(*) FILTER (WHERE w.action = 'delete') AS deletions,
+              count(*) FILTER (WHERE w.lane = 0) AS live, count(*) FILTER (WHERE w.lane = 1) AS jit,
+              count(*) FILTER (WHERE w.lane = 2) AS backfill,
               coalesce(extract(epoch FROM now() - min(w.since) FILTER (WHERE w.lane = 0)), 0)::float8
                   AS live_oldest
-         FROM ({work}) AS w WHERE w.index_id = i.id) AS w
+         FROM (SELECT * FROM ({work}) AS w WHERE w.index_id = i.id LIMIT %(most)s) AS w) AS w
  WHERE i.writing AND i.collection_id = %(collection)s ORDER BY i.id;
+
+-- name: patience
+-- Rather no answer than one that keeps the database busy.
+SELECT set_config('statement_timeout', %(milliseconds)s, true) AS patience;
+
+-- name: documents
+SELECT FROM revec.document WHERE collection_id = %(collection)s
+
+-- name: failed
+SELECT FROM revec.dead WHERE index_id = %(index)s AND retried_at IS NULL
+
+-- name: left_out
+SELECT FROM revec.excluded WHERE index_id = %(index)s
+
+-- name: all_work
+SELECT FROM revec.work WHERE index_id = %(index)s
 
 -- name: work
 -- Every row of work and how it stands. The first half of a token is its worker's id.
@@ -38,14 +60,17 @@ SELECT w.*, k.host, k.pid, k.beat_at,
 SELECT d.key, s.name AS source, w.index_id, w.tenant, w.state, w.action,
        (ARRAY['live', 'jit', 'backfill'])[w.lane + 1] AS lane, w.attempts,
        extract(epoch FROM now() - w.since)::float8 AS seconds, w.host || ' ' || w.pid AS worker
-  FROM ({work}) AS w LEFT JOIN revec.document d ON d.id = w.doc_id LEFT JOIN revec.source s ON s.id = d.source_id
- WHERE w.index_id = ANY (%(indexes)s::int[]) AND w.state = ANY (%(states)s)
- ORDER BY w.since, w.doc_id LIMIT %(limit)s;
+  FROM (SELECT * FROM ({work}) AS w WHERE w.index_id = ANY (%(indexes)s::int[]) AND w.state = ANY (%(states)s)
+         ORDER BY w.since, w.doc_id LIMIT %(limit)s) AS w
+       LEFT JOIN revec.document d ON d.id = w.doc_id LEFT JOIN revec.source s ON s.id = d.source_id
+ ORDER BY w.since, w.doc_id;
 
 -- name: excluded
 SELECT d.key, s.name AS source, e.index_id, d.tenant, e.reason, e.at
-  FROM revec.excluded e JOIN revec.document d ON d.id = e.doc_id JOIN revec.source s ON s.id = d.source_id
- WHERE e.index_id = ANY (%(indexes)s::int[]) ORDER BY e.at DESC, e.doc_id LIMIT %(limit)s;
+  FROM (SELECT * FROM revec.excluded WHERE index_id = ANY (%(indexes)s::int[])
+         ORDER BY at DESC, doc_id LIMIT %(limit)s) AS e
+       JOIN revec.document d ON d.id = e.doc_id JOIN revec.source s ON s.id = d.source_id
+ ORDER BY e.at DESC, e.doc_id;
 
 -- name: of_key
 SELECT d.id AS doc_id, d.key, s.name AS source, d.tenant, d.rev, d.changed_at,

@@ -194,35 +194,6 @@ async def counts(conn: Connection, index_id: int) -> tuple[int, int]:
     return row.dead, row.excluded
 
 
-async def letters(conn: Connection, index_ids: Sequence[int], limit: int = 100) -> list[Any]:
-    rows = await conn.execute(SQL.letters, {"indexes": list(index_ids), "limit": limit})
-    return await rows.fetchall()
-
-
-async def settled(conn: Connection, index_ids: Sequence[int], limit: int = 100) -> list[Any]:
-    """How the last dead letters ended."""
-    rows = await conn.execute(SQL.settled, {"indexes": list(index_ids), "limit": limit})
-    return await rows.fetchall()
-
-
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Which dead letters: all, those whose cause holds these words, those of these documents."""
-
-    cause: str | None = None
-    keys: Sequence[str] | None = None
-
-
-async def redrive(conn: Connection, index_ids: Sequence[int], which: Which = Which()) -> int:
-    parameters = {"indexes": list(index_ids), "cause": which.cause, "keys": which.keys and list(which.keys)}
-    return (await conn.execute(SQL.redrive, parameters)).rowcount
-
-
-async def accept(conn: Connection, index_ids: Sequence[int], reason: str, which: Which = Which()) -> int:
-    parameters = {"indexes": list(index_ids), "cause": which.cause, "keys": which.keys and list(which.keys)}
-    return (await conn.execute(SQL.accept, parameters | {"reason": reason})).rowcount
-
-
 @dataclass(frozen=True, slots=True)
 class Payment:
     """What may be paid for (`mine`), and what somebody paid for already (`vectors`)."""

@@ -245,57 +245,9 @@ SELECT w.index_id, count(*) AS open, count(*) FILTER (WHERE w.lane = 2) AS backf
                                AND p.tenant = w.tenant AND p.paused_why IS NOT NULL
  WHERE w.index_id = ANY (%(indexes)s::int[]) GROUP BY w.index_id;
 
--- name: letters
--- Those that wait for a person.
-SELECT d.doc_id, doc.key, d.index_id, d.tenant, d.cause, d.attempts, d.first_at, d.last_at
-  FROM revec.dead d LEFT JOIN revec.document doc ON doc.id = d.doc_id
- WHERE d.index_id = ANY (%(indexes)s::int[]) AND d.retried_at IS NULL
- ORDER BY d.cause, d.doc_id LIMIT %(limit)s;
-
--- name: settled
--- How the last ones ended.
-SELECT d.doc_id, doc.key, d.index_id, d.tenant, d.cause, d.attempts, d.first_at, d.last_at,
-       d.resolution, d.reason, d.at
-  FROM revec.dead_settled d LEFT JOIN revec.document doc ON doc.id = d.doc_id
- WHERE d.index_id = ANY (%(indexes)s::int[]) ORDER BY d.at DESC, d.doc_id LIMIT %(limit)s;
-
 -- name: counts
 SELECT (SELECT count(*) FROM revec.dead WHERE index_id = %(index)s AND retried_at IS NULL) AS dead,
        (SELECT count(*) FROM revec.excluded WHERE index_id = %(index)s) AS excluded;
-
--- name: redrive
--- Dead letters whose document still exists get another try; all, or those of a cause, or of keys.
-WITH again AS (
-    UPDATE revec.dead d SET retried_at = now()
-      FROM revec.document doc
-     WHERE d.index_id = ANY (%(indexes)s::int[]) AND doc.id = d.doc_id AND d.retried_at IS NULL
-       AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
-       AND (%(keys)s::text[] IS NULL OR doc.key = ANY (%(keys)s))
- RETURNING d.index_id, d.doc_id
-)
-INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
-SELECT a.index_id, d.id, d.rev, 'embed', 0, d.tenant
-  FROM again a JOIN revec.document d ON d.id = a.doc_id
-ON CONFLICT DO NOTHING;
-
--- name: accept
--- A person decides that these documents may stay out; valid for their present content.
-WITH accepted AS (
-    DELETE FROM revec.dead d
-     WHERE d.index_id = ANY (%(indexes)s::int[]) AND d.retried_at IS NULL
-       AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
-       AND (%(keys)s::text[] IS NULL OR EXISTS (
-           SELECT FROM revec.document doc WHERE doc.id = d.doc_id AND doc.key = ANY (%(keys)s)))
- RETURNING *
-), settled AS (
-    INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at,
-                                    resolution, reason)
-    SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at, 'manual', %(reason)s FROM accepted
-)
-INSERT INTO revec.excluded AS x (index_id, doc_id, input_hash, reason)
-SELECT index_id, doc_id, input_hash, 'accepted: ' || %(reason)s || ' (' || cause || ')' FROM accepted
-ON CONFLICT (index_id, doc_id) DO UPDATE
-   SET input_hash = excluded.input_hash, reason = excluded.reason, at = now();
 
 -- name: pay_lease
 -- The right to pay for these texts, or the vector that somebody paid for already.

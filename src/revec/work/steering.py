@@ -9,19 +9,26 @@ from revec.model.errors import BadInput
 from revec.postgres import indexes
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
+from revec.work.letters import Which
 from revec.work.overview import SILENCE
-from revec.work.queue import Which
+from revec.work.queue import BACKFILL, LIVE
 from revec.work.worker import BEAT_EVERY
 
 SQL = beside(__file__)
 LEAST_SILENCE = 3 * BEAT_EVERY
 
 
-async def cancel(conn: Connection, index_ids: Sequence[int], reason: str, which: Which) -> int:
+async def cancel(
+    conn: Connection, index_ids: Sequence[int], reason: str, which: Which, *, edits: bool = False
+) -> int:
     """Open work is not to be done: its documents are excluded until they change. What somebody has in hand,
     and deletions, go on.
+
+    Unless documents are named it is the backfill's; `edits`: also what was written or is waited for lately.
     """
-    asked = {"indexes": list(index_ids), "reason": reason, "keys": which.keys and list(which.keys)}
+    keys = which.keys and list(which.keys)
+    lane = LIVE if edits or keys else BACKFILL
+    asked = {"indexes": list(index_ids), "reason": reason, "keys": keys, "lane": lane}
     return (await conn.execute(SQL.cancel, asked)).rowcount
 
 

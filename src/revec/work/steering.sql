@@ -1,11 +1,11 @@
 -- name: cancel
 -- Work that nobody has in hand, of documents that are still what it was made for: they are left out with that
--- content, and counted. A newer revision has newer work: it stays.
+-- content, and counted. A newer revision has newer work: it stays, and so does work of more urgent lanes.
 WITH taken AS MATERIALIZED (
     SELECT w.index_id, w.doc_id, d.input_hash
       FROM revec.work w JOIN revec.document d ON d.id = w.doc_id AND d.rev = w.rev
      WHERE w.index_id = ANY (%(indexes)s::int[]) AND w.action = 'embed'
-       AND (w.lease_until IS NULL OR w.lease_until < now())
+       AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.lane >= %(lane)s
        AND (%(keys)s::text[] IS NULL OR d.key = ANY (%(keys)s))
      ORDER BY w.index_id, w.doc_id FOR UPDATE OF w SKIP LOCKED
 ), gone AS (

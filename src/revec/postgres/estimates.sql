@@ -1,0 +1,3 @@
+-- name: explained
+-- The plan alone; nothing is run.
+EXPLAIN (FORMAT JSON) {query};
