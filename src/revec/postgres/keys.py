@@ -71,8 +71,14 @@ async def holder(conn: Connection, key: str) -> Caller | None:
         BadInput: what it may see cannot be read.
     """
     row = await (await conn.execute(SQL.holder, {"hash": _hash(key)})).fetchone()
-    if row is None:
-        return None
+    return None if row is None else caller(row)
+
+
+def caller(row: Any) -> Caller:
+    """
+    Raises:
+        BadInput: what it may see cannot be read.
+    """
     visible = None if row.visible is None else filters.read(row.visible)
     return Caller(row.prefix, Role(row.role), row.tenant, row.collection, visible)
 

@@ -13,10 +13,13 @@ from starlette.requests import Request
 
 from revec import __version__
 from revec.app import App
-from revec.web import bodies, problems
+from revec.web import bodies
 from revec.web.asking import PROBLEMS
+from revec.web.console import assets, view
+from revec.web.console.guests import Guests
+from revec.web.console.live import Live
 from revec.web.doorkeeper import Doorkeeper
-from revec.web.entrance import OPEN, Entrance
+from revec.web.entrance import OPEN, Entrance, problem_of
 from revec.web.metrics import Metrics
 from revec.web.purses import Purses
 from revec.web.routes import collections, documents, health, migrations, search, shadow, similar
@@ -45,9 +48,14 @@ def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
     api.state.unready = once_a_second(lambda: unready(revec.database))
     for routes in (search, similar, documents, collections, migrations, shadow, health):
         api.include_router(routes.router, responses=PROBLEMS)
+    api.state.live = Live(revec.database)
+    api.state.guests = Guests(revec.database, doorkeeper)
+    for page in (assets, *view.found()):
+        api.include_router(page.router)
     api.add_middleware(
         Entrance,
         doorkeeper=doorkeeper,
+        guests=api.state.guests,
         purses=Purses(revec.settings.requests_per_second),
         metrics=Metrics(revec.traffic.searches),
         deadline=revec.settings.request_deadline,
@@ -56,8 +64,8 @@ def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
     return api
 
 
-async def _answered(_: Request, error: Exception) -> Response:
-    return problems.response(error)
+async def _answered(request: Request, error: Exception) -> Response:
+    return problem_of(error, request.scope)
 
 
 def _described(api: FastAPI) -> dict[str, Any]:

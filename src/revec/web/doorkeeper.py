@@ -42,14 +42,33 @@ class Doorkeeper:
             NotIdentified: nobody that is known here.
         """
         shown = [value for name, value in headers if name == b"authorization"]
-        if not shown and self._open_to is not None:
-            _require_loopback(headers)
-            return self._open_to
+        if not shown and (anybody := self.anybody(headers)) is not None:
+            return anybody
         try:
             return await self._holder(shown)
         except NotIdentified as why:
-            events.emit(events.TurnedAway(str(why)))
-            raise NotIdentified(CLOSED) from None
+            raise turned_away(why) from None
+
+    def anybody(self, headers: Headers) -> Caller | None:
+        """Who somebody is that shows nothing; None: nobody.
+
+        Raises:
+            NotAllowed: somebody else's page asks, under a name of its own.
+        """
+        if self._open_to is not None:
+            _require_loopback(headers)
+        return self._open_to
+
+    async def of_key(self, key: str) -> Caller:
+        """Who holds the key.
+
+        Raises:
+            NotIdentified: it opens nothing.
+        """
+        try:
+            return await self._of_key(key)
+        except NotIdentified as why:
+            raise turned_away(why) from None
 
     async def _holder(self, shown: list[bytes]) -> Caller:
         if len(shown) != 1:
@@ -75,6 +94,12 @@ class Doorkeeper:
         if caller is None:
             raise NotIdentified(f"{key[: len(keys.MARK) + 8]} is unknown, expired or revoked")
         return caller
+
+
+def turned_away(why: NotIdentified) -> NotIdentified:
+    """What the log hears of it, and what is said."""
+    events.emit(events.TurnedAway(str(why)))
+    return NotIdentified(CLOSED)
 
 
 async def doorkeeper(database: Database, tokens: Tokens | None, *, host: str, no_auth: bool) -> Doorkeeper:

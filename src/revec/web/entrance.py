@@ -17,8 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from revec.model.access import Caller
 from revec.observe import events
 from revec.web import problems
+from revec.web.console import refusal
+from revec.web.console.guests import Guests
+from revec.web.console.headers import guard, is_of_console
 from revec.web.doorkeeper import Doorkeeper
 from revec.web.metrics import Metrics
 from revec.web.purses import Purses
@@ -33,10 +37,18 @@ NO_ROUTE = "none"
 
 class Entrance:
     def __init__(
-        self, app: ASGIApp, *, doorkeeper: Doorkeeper, purses: Purses, metrics: Metrics, deadline: float
+        self,
+        app: ASGIApp,
+        *,
+        doorkeeper: Doorkeeper,
+        guests: Guests,
+        purses: Purses,
+        metrics: Metrics,
+        deadline: float,
     ) -> None:
         self._app = app
         self._doorkeeper = doorkeeper
+        self._guests = guests
         self._purses = purses
         self._metrics = metrics
         self._deadline = deadline
@@ -46,7 +58,7 @@ class Entrance:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        body, answer = Body(receive, _most(scope["path"])), Answer(send)
+        body, answer = Body(receive, _most(scope["path"])), Answer(send, is_of_console(scope["path"]))
         self._metrics.in_flight += 1
         try:
             async with asyncio.timeout(self._deadline) as patience:
@@ -72,10 +84,18 @@ class Entrance:
             TooMuch: or too often.
         """
         _require_small_and_plain(scope, body)
-        if scope["path"] not in OPEN:
-            caller = await self._doorkeeper.caller(scope["headers"])
+        caller = await self._caller(scope)
+        if caller is not None:
             self._purses.take(caller.purse)
             scope["state"]["caller"] = caller
+
+    async def _caller(self, scope: Scope) -> Caller | None:
+        """Who asks; None: this is for everybody. The console's pages know people by a cookie."""
+        if scope["path"] in OPEN:
+            return None
+        if is_of_console(scope["path"]):
+            return await self._guests.admit(scope)
+        return await self._doorkeeper.caller(scope["headers"])
 
 
 class Body:
@@ -103,13 +123,16 @@ class Body:
 class Answer:
     """What is sent, and its status; 0 before there is one."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, is_guarded: bool) -> None:  # noqa: FBT001
         self._send = send
+        self._is_guarded = is_guarded
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._is_guarded:
+                guard(message)
         await self._send(message)
 
 
@@ -133,8 +156,8 @@ def problem_of(error: Exception, scope: Scope) -> Response:
     """What the caller hears of it; what nobody thought of is told to the log."""
     said = problems.response(error)
     if said.status_code == 500:  # noqa: PLR2004
-        events.emit(events.RequestFailed(_route(scope), _told(error)))
-    return said
+        events.emit(events.RequestFailed(_route(scope), told(error)))
+    return refusal.refused(said, scope) if is_of_console(scope["path"]) else said
 
 
 def _route(scope: Scope) -> str:
@@ -142,7 +165,7 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", NO_ROUTE)
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """What it was and where, without its words: a document's text may be among them."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}"

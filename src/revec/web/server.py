@@ -116,6 +116,7 @@ async def listening(api: FastAPI, host: str, port: int, *, deadline: float) -> A
             await server.listens.wait()
             yield int(opened.getsockname()[1])
         finally:
+            api.state.live.close()  # or its streams would be waited for
             server.should_exit = True
             with suppress(asyncio.CancelledError):
                 await running

@@ -1,0 +1,112 @@
+// The console's own lines: times, freshness, copying, dialogs. Everything else is HTML, and htmx.
+"use strict";
+(() => {
+  const STALE = 6; // seconds without a word from the server, until the page says so
+  const POLL = 5; // seconds between two questions, where the stream brings nothing
+
+  const lasting = (seconds) =>
+    seconds < 60 ? `${Math.floor(seconds)} s`
+      : seconds < 3600 ? `${Math.floor(seconds / 60)} min`
+      : seconds < 172800 ? `${Math.floor(seconds / 3600)} h`
+      : `${Math.floor(seconds / 86400)} days`;
+
+  const shown = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+  // The server writes UTC; here is what the clock on the wall says. The title stays UTC.
+  const localize = () => {
+    for (const time of document.querySelectorAll("time[datetime]")) {
+      const at = new Date(time.dateTime);
+      const since = (Date.now() - at) / 1000;
+      const said = time.classList.contains("moment") ? shown.format(at) : since < 1 ? "now" : `${lasting(since)} ago`;
+      if (time.textContent !== said) time.textContent = said;
+    }
+  };
+
+  // --- freshness: when the page last heard that it is current -----------------------------------------------
+
+  const freshness = document.getElementById("freshness");
+  const lives = () => document.querySelectorAll("[data-live]");
+  let heard = Date.now();
+  let trouble = "";
+
+  const hear = () => { heard = Date.now(); trouble = ""; look(); };
+  const look = () => {
+    if (!freshness || !lives().length) return;
+    const age = (Date.now() - heard) / 1000;
+    const lost = age > STALE && !document.hidden;
+    document.body.classList.toggle("lost", lost);
+    freshness.hidden = false;
+    freshness.classList.toggle("warn", lost);
+    const said = lost ? `▲ last update ${lasting(age)} ago, retrying${trouble ? `: ${trouble}` : ""}` : "● live";
+    if (freshness.textContent !== said) freshness.textContent = said;
+  };
+
+  const poll = async () => {
+    if (document.hidden || Date.now() - heard < STALE * 1000) return;
+    for (const live of lives()) {
+      const address = new URL(live.dataset.live, location.href);
+      address.searchParams.set("once", "1");
+      try {
+        const answer = await fetch(address, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout(POLL * 1000) });
+        if (answer.status === 401) { location.reload(); return; }
+        if (!answer.ok) continue;
+        await htmx.swap({ sourceElement: live, target: live, text: await answer.text(), swap: "innerMorph" });
+        hear();
+      } catch { /* the next one may come through */ }
+    }
+  };
+
+  document.addEventListener("htmx:sse:after:message", (event) => {
+    if (event.detail.message?.event !== "trouble") hear();
+    localize();
+  });
+  document.addEventListener("trouble", (event) => { trouble = event.detail?.data ?? ""; look(); });
+  // A session that is over is not asked for again and again: the login page says what to do.
+  document.addEventListener("htmx:sse:error", (event) => { if (event.detail.status === 401) location.reload(); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) heard = Date.now(); });
+  document.addEventListener("htmx:after:swap", localize);
+  document.addEventListener("htmx:config:request", (event) => {
+    event.detail.ctx.request.headers["X-CSRF-Token"] = document.querySelector("meta[name=csrf]").content;
+  });
+  setInterval(look, 1000);
+  setInterval(poll, POLL * 1000);
+  setInterval(localize, 10000);
+
+  // --- small things that a person does ----------------------------------------------------------------------
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.copies !== undefined) {
+      try { await navigator.clipboard.writeText(button.dataset.copies); } catch { return; }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    }
+    if (button.dataset.opens) document.getElementById(button.dataset.opens)?.showModal();
+    if (button.dataset.closes !== undefined) button.closest("dialog")?.close();
+  });
+
+  // A name that has to be typed: until it is, the button waits. The server looks as well.
+  document.addEventListener("input", (event) => {
+    const must = event.target.dataset?.must;
+    if (must !== undefined) event.target.form.querySelector("[data-waits]").disabled = event.target.value !== must;
+  });
+
+  document.addEventListener("change", (event) => {
+    if (event.target.dataset?.submits !== undefined) event.target.form.requestSubmit();
+  });
+
+  // Twice pressed is once done.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "1";
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
+
+  localize();
+  look();
+})();
