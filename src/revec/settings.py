@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -203,14 +206,12 @@ def in_force(settings: Settings) -> list[InForce]:
 
 
 def _readable(name: str, value: object) -> str:
-    if name == "collections":
-        return ", ".join(sorted(value)  # type: ignore[call-overload]) or UNSET
     if value is None or value in ([], {}):
         return UNSET
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, dict):  # by host: which of them have one
-        return ", ".join(f"{host}: {SET}" for host in sorted(value))
+    if isinstance(value, dict):  # by name: which of them there are
+        return ", ".join(f"{each}: {SET}" for each in sorted(value))
     if isinstance(value, SecretStr) or (SECRET.search(name) and not isinstance(value, (int, float))):
         return SET
     return _public(str(value))

@@ -28,6 +28,11 @@ class Origin(StrEnum):
 GRADES = {0: "no answer", 1: "touches on it", 2: "good", 3: "perfect"}  # what a person may say
 
 
+def lines(words: str) -> str:
+    """Each line's end as one character: a browser sends two, whatever was there."""
+    return words.replace("\r\n", "\n").replace("\r", "\n")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is asked, and in whose documents; None: in everybody's."""

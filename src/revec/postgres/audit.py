@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from io import StringIO
 from typing import Any, Self
 
@@ -82,7 +82,9 @@ class Filtered:
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in KINDS:
             raise BadInput(f"there is no kind {self.kind!r} ({', '.join(KINDS)})")
-        if why := next((why for text in (self.collection, self.who) if (why := unstorable(text or ""))), None):
+        if why := next(
+            (why for text in (self.collection, self.who) if (why := unstorable(text or ""))), None
+        ):
             raise BadInput(f"a filter {why}")
 
 
@@ -111,6 +113,17 @@ async def page(conn: Connection, wanted: Filtered, *, before: Place | None, limi
         ) from None
 
 
+def day(text: str) -> date:
+    """
+    Raises:
+        BadInput: that is none.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"{text[:20]!r} is no day: write it like 2026-11-22") from None
+
+
 def place_of(row: Any) -> Place:
     return Place(row.at, row.tie)
 
@@ -133,4 +146,4 @@ def _inert(cell: str) -> str:
     """By an apostrophe in front, as OWASP advises; also behind spaces, which some programs drop."""
     begins = cell.lstrip(" \u00a0\ufeff")[:1]
     wide = begins in {"＝", "＋", "－", "＠"}  # noqa: RUF001 - some programs read these as the narrow ones
-    return f"'{cell}" if wide or begins in _FORMULA and begins else cell
+    return f"'{cell}" if wide or (begins and begins in _FORMULA) else cell

@@ -54,13 +54,15 @@ async def put(
 
 
 async def judge(conn: Connection, collection: Collection, name: str, said: Said, *, who: str) -> None:
-    """One person's word on one answer, in the set's query that asks the same, which is made where there is none.
+    """One person's word on one answer, in the set's query that asks the same; made where there is none.
 
     Raises:
         BadInput: the database cannot hold one of the texts.
         NotFound: there is no such document of that tenant.
     """
-    if why := next((why for text in (name, said.words, said.tenant or "", *said.doc) if (why := unstorable(text))), None):
+    if why := next(
+        (why for text in (name, said.words, said.tenant or "", *said.doc) if (why := unstorable(text))), None
+    ):
         raise BadInput(f"a judgement {why}")
     await documents_of_tenant(conn, collection, said)
     row = await (await conn.execute(SQL.make, {"collection": collection.id, "name": name})).fetchone()
@@ -69,7 +71,7 @@ async def judge(conn: Connection, collection: Collection, name: str, said: Said,
     known = await (await conn.execute(SQL.known, asked)).fetchone()
     query = JudgedQuery(
         name=known.name if known else await _free_name(conn, row.id, said),
-        words=said.words,
+        words=known.words if known else said.words,
         grades={said.doc: said.grade},
         tenant=said.tenant,
         segment=known.segment if known else "",
@@ -90,8 +92,8 @@ async def documents_of_tenant(conn: Connection, collection: Collection, said: Sa
 
 
 async def _free_name(conn: Connection, set_id: int, said: Said) -> str:
-    """The words themselves, as Quepid has it; with the tenant where another one asks the same."""
-    name = said.words
+    """The words themselves, as Quepid has it, on one line; with the tenant where another one asks the same."""
+    name = " ".join(said.words.split())
     while await (await conn.execute(SQL.named, {"set": set_id, "name": name})).fetchone():
         name = f"{name} ({said.tenant or 'all tenants'})"
     return name

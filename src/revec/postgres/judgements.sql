@@ -51,9 +51,10 @@ SELECT q.name, q.words, q.tenant, q.segment, j.sources, j.keys, j.grades
  WHERE s.collection_id = %(collection)s AND s.name = %(name)s ORDER BY q.name;
 
 -- name: known
--- The query of the set that asks just this of just this tenant.
-SELECT name, segment FROM revec.judged_query
- WHERE set_id = %(set)s AND words = %(words)s AND tenant IS NOT DISTINCT FROM %(tenant)s
+-- The query of the set that asks just this of just this tenant; a form writes every line's end alike.
+SELECT name, words, segment FROM revec.judged_query
+ WHERE set_id = %(set)s AND tenant IS NOT DISTINCT FROM %(tenant)s
+   AND regexp_replace(words, '\r\n?', E'\n', 'g') = %(words)s
  ORDER BY name LIMIT 1;
 
 -- name: named
@@ -73,8 +74,8 @@ SELECT q.name, q.words, q.tenant, q.segment, j.judgements, j.best
 SELECT g.source, g.key, g.grade, g.origin, g.who, g.at
   FROM revec.judged_set s JOIN revec.judged_query q ON q.set_id = s.id
        JOIN revec.judgement g ON g.query_id = q.id
- WHERE s.collection_id = %(collection)s AND s.name = %(name)s AND q.words = %(words)s
-   AND q.tenant IS NOT DISTINCT FROM %(tenant)s
+ WHERE s.collection_id = %(collection)s AND s.name = %(name)s AND q.tenant IS NOT DISTINCT FROM %(tenant)s
+   AND regexp_replace(q.words, '\r\n?', E'\n', 'g') = %(words)s
    AND (g.source, g.key) IN (SELECT n.source, n.key
                                FROM unnest(%(sources)s::text[], %(keys)s::text[]) AS n (source, key));
 

@@ -147,8 +147,8 @@ async def seen(conn: Connection, pair: Pair, setting: Setting) -> list[Any]:
 
 
 async def worst(conn: Connection, pair: Pair, limit: int) -> list[Any]:
-    """The questions with the least alike answers first: query (its hash), tenant, mode, weight, overlap, rbo, lost,
-    gained, done_at, and the ids of the documents of each arm (the answer, again, new).
+    """The questions with the least alike answers first: query (its hash), tenant, mode, weight, overlap, rbo,
+    lost, gained, done_at, and the ids of the documents of each arm (the answer, again, new).
     """
     return await (await conn.execute(SQL.worst, {**pair.asked, "limit": limit})).fetchall()
 

@@ -1,4 +1,4 @@
-"""Why an answer is as it is: which legs had each hit and where, how they became one list, and what it took."""
+"""Why an answer is as it is: which legs had each hit and where, and how they became one list."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ async def explained(database: Database, reading: Reading, mode: Mode) -> Explain
         index = await indexes.by_id(conn, reading.index_id)
         fused = await fusion.in_force(conn, index.collection_id, index.space, index.query)
     by_ranks = mode is Mode.HYBRID and fused.alpha is None
-    return Explained(
-        reading, mode, index, fused, [_sum(hit) if by_ranks else "" for hit in reading.hits]
-    )
+    return Explained(reading, mode, index, fused, [_sum(hit) if by_ranks else "" for hit in reading.hits])
 
 
 def _sum(hit: Hit) -> str:

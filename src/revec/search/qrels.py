@@ -21,10 +21,12 @@ def tabbed(queries: Sequence[JudgedQuery]) -> str:
     sources = {source for query in queries for source, _ in query.grades}
     if len(sources) > 1:
         raise BadInput(
-            f"documents of {', '.join(sorted(sources))} are judged, and a line of tabs has no room for whose id "
-            "it is: export as jsonl"
+            f"documents of {', '.join(sorted(sources))} are judged, and a line of tabs has no room for whose "
+            "id it is: export as jsonl"
         )
-    lines = [(query.name, key, grade) for query in queries for (_, key), grade in sorted(query.grades.items())]
+    lines = [
+        (query.name, key, grade) for query in queries for (_, key), grade in sorted(query.grades.items())
+    ]
     for name, key, _ in lines:
         if broken := next((text for text in (name, key) if not text or _BREAKS.search(text)), None):
             raise BadInput(f"{broken[:40]!r} is an id that a line of tabs cannot hold: export as jsonl")

@@ -93,8 +93,8 @@ class Pair:
 async def pair_of(
     database: Database, collection: str, *, old: str | None = None, new: str | None = None
 ) -> Pair:
-    """The indexes that are named, by name or number; unless said those of the last migration, else the one that
-    serves and the newest other one.
+    """The indexes that are named, by name or number; unless said those of the last migration, else the one
+    that serves and the newest other one.
 
     Raises:
         NotFound: no such collection, or no such index.

@@ -1,7 +1,7 @@
 """A set of judged queries through two indexes: which of them got better, which worse, and how sure that is.
 
-The rankings are asked for once; what people judge afterwards weighs them anew. It is a way to find what to look
-at: the verdict on a migration is its quality gate's, which looks for itself and counts its looks.
+The rankings are asked for once; what people judge afterwards weighs them anew. It is a way to find what to
+look at: the verdict on a migration is its quality gate's, which looks for itself and counts its looks.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ async def worst(database: Database, pair: Pair, judged: Iterable[JudgedQuery], *
         setting = await shadows.of(conn, pair.route.collection_id)
         of = shadows.Pair(pair.route.collection_id, serving.id, candidate.id)
         rows = await shadows.worst(conn, of, limit)
-        arms = [[[each for each in arm if each][:SHOWN] for arm in row.documents or ((),) * 3] for row in rows]
+        arms = [
+            [[each for each in arm if each][:SHOWN] for arm in row.documents or ((),) * 3] for row in rows
+        ]
         wanted = {each for arm in arms for shown in arm[1:] for each in shown}
         there = await documents.hydrate(conn, sorted(wanted), None)
     known = _hashes(judged, setting.salt) if setting else {}
@@ -68,9 +70,16 @@ def _hashes(judged: Iterable[JudgedQuery], salt: str) -> dict[bytes, str]:
 
 
 def _unlike(
-    row: Any, arms: Sequence[Sequence[int]], there: Mapping[int, Any], known: Mapping[bytes, str], *, turned: bool
+    row: Any,
+    arms: Sequence[Sequence[int]],
+    there: Mapping[int, Any],
+    known: Mapping[bytes, str],
+    *,
+    turned: bool,
 ) -> Unlike:
-    _, again, new = ([Document(there[each].key, there[each].title) for each in arm if each in there] for arm in arms)
+    _, again, new = (
+        [Document(there[each].key, there[each].title) for each in arm if each in there] for arm in arms
+    )
     lost, gained = row.lost, row.gained
     if turned:  # the old one was the one beside
         again, new, lost, gained = new, again, gained, lost

@@ -41,7 +41,7 @@ def search(collection: str, question: Question, *, tenant: str | None) -> str:
 
 
 def word(text: str) -> str:
-    """One word of a shell. What a terminal would obey, or a reader would not see, is written as its number."""
+    """One word of a shell; what a terminal would obey, or nobody would see, is written as its number."""
     if text.isprintable():
         return shlex.quote(text)
     return f"$'{''.join(map(_character, text))}'"

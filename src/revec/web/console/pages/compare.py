@@ -1,4 +1,4 @@
-"""Two indexes side by side: what each answers to a query, what people say of it, and where they differ most."""
+"""Two indexes side by side: what each answers, what people say of it, and where they differ most."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from revec.migrate import under_way
 from revec.model.access import Role
 from revec.model.errors import NotAllowed, NotFound, Refused
 from revec.model.index import Collection
-from revec.model.judging import DEFAULT_SET, GRADES, Asked, JudgedQuery, Said
+from revec.model.judging import DEFAULT_SET, GRADES, Asked, JudgedQuery, Said, lines
 from revec.model.limits import LONGEST_NAME, LONGEST_QUERY
 from revec.model.reading import Mode
 from revec.postgres import judgements, migrations
@@ -36,6 +36,7 @@ WORST = 50  # queries in the list
 QUERIES = 50  # on a page of a set
 PATIENCE = 60.0  # seconds: every query of a set is asked twice
 QUALITY = "quality"
+Words = Annotated[Text, AfterValidator(lines)]
 Name = Annotated[Text, Field(max_length=LONGEST_NAME)]
 
 
@@ -44,7 +45,7 @@ class Look(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    q: Text = Field(default="", max_length=LONGEST_QUERY)
+    q: Words = Field(default="", max_length=LONGEST_QUERY)
     tenant: Name = ""
     old: Name = ""
     new: Name = ""
