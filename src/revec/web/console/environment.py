@@ -15,7 +15,7 @@ from revec.web.console.assets import address
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 KILO = 1024.0
 CODE = re.compile(r"`([^`]+)`")
-NOTHING = "–"
+NOTHING = "-"
 
 
 def number(value: float | None, places: int = 0) -> str:

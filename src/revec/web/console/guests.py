@@ -129,7 +129,7 @@ def require_own_form(scope: Scope, said: Any) -> None:
     if site is not None and site not in {"same-origin", "none"}:
         raise NotAllowed(f"a page of another site sent this form: {STALE}")
     origin = headers.get("origin")
-    # The scheme is not compared: a proxy may have taken TLS off. "null" is a page that hides where it is from.
+    # The scheme is not compared: a proxy may have taken TLS off. "null" hides where it is from.
     if site is None and origin is not None and urlsplit(origin).netloc != headers.get("host"):
         raise NotAllowed(f"a page of another site sent this form: {STALE}")
 
