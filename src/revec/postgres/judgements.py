@@ -92,9 +92,9 @@ async def documents_of_tenant(conn: Connection, collection: Collection, said: Sa
 
 
 async def _free_name(conn: Connection, set_id: int, said: Said) -> str:
-    """The words themselves, as Quepid has it, on one line; with the tenant where another one asks the same."""
+    """The words themselves, as Quepid has it, on one line; with the tenant where that name is taken."""
     name = " ".join(said.words.split())
-    while await (await conn.execute(SQL.named, {"set": set_id, "name": name})).fetchone():
+    while (await conn.execute(SQL.named, {"set": set_id, "name": name})).rowcount:
         name = f"{name} ({said.tenant or 'all tenants'})"
     return name
 
@@ -123,7 +123,7 @@ async def listed(conn: Connection, collection: Collection) -> list[Any]:
 
 async def names(conn: Connection, collection: Collection) -> list[str]:
     """The sets that there are, uncounted."""
-    rows = await conn.execute(SQL.names, {"collection": collection.id})
+    rows = await conn.execute(SQL.sets, {"collection": collection.id})
     return [row.name for row in await rows.fetchall()]
 
 

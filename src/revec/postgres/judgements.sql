@@ -36,7 +36,7 @@ SELECT s.name, s.changed_at, count(q.id) AS queries, count(q.id) FILTER (WHERE j
  WHERE s.collection_id = %(collection)s
  GROUP BY s.id ORDER BY s.name;
 
--- name: names
+-- name: sets
 SELECT name FROM revec.judged_set WHERE collection_id = %(collection)s ORDER BY name;
 
 -- name: find

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from revec.model.errors import BadInput
 from revec.model.judging import JudgedQuery
@@ -52,5 +52,5 @@ def asked(queries: Iterable[JudgedQuery]) -> str:
     )
 
 
-def _json(rows: Iterable[dict[str, object]]) -> str:
+def _json(rows: Iterable[Mapping[str, object]]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
