@@ -177,6 +177,16 @@ async def test_what_is_no_judgement_is_refused(
     assert await steps.rows(app, "SELECT FROM revec.judged_set") == []
 
 
+async def test_a_judged_document_is_one_of_that_tenant(app: App, loopback: Loopback) -> None:
+    """Nobody's and another's are refused alike, and nothing is kept of it."""
+    await door.two_tenants(app)
+    async with guest(app, Role.OPERATOR) as client:
+        for key in ("globex-3", "no such"):
+            assert (await judge(client, key, 3, tenant="acme")).status_code == 404
+        assert (await judge(client, "globex-3", 3, tenant="globex")).status_code == 303
+    assert len(await steps.rows(app, "SELECT FROM revec.judgement")) == 1
+
+
 # --- whose it is to see ------------------------------------------------------------------------------
 
 

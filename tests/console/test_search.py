@@ -10,7 +10,6 @@ from html import unescape
 from typing import Any
 
 import httpx2
-import pytest
 
 from revec.app import App
 from revec.cli.main import build
@@ -87,9 +86,13 @@ async def test_nothing_serves_yet(app: App) -> None:
         assert "nothing serves c yet" in await asked(client, q="x")
 
 
-@pytest.mark.parametrize("evil", EVIL)
-def test_a_copied_command_says_what_was_asked_and_nothing_else(evil: str) -> None:
+async def test_a_copied_command_says_what_was_asked_and_nothing_else() -> None:
     """A shell reads the very words, whatever they are; the verb reads them as its own; no key is in it."""
+    for evil in EVIL:
+        says_just(evil)
+
+
+def says_just(evil: str) -> None:
     question = Question(q=evil, k=3, mode=Mode.LEXICAL, filter=evil or None, tenant=evil or "t")
     line = again.search("c", question, tenant=question.tenant)
     words = read_by_a_shell(line)
@@ -97,7 +100,7 @@ def test_a_copied_command_says_what_was_asked_and_nothing_else(evil: str) -> Non
     _, bound, _ = build().parse_args(words[1:], exit_on_error=False, print_error=False)
     assert bound.arguments["query"] == evil
     assert bound.arguments["tenant"] == (evil or "t")
-    assert bound.arguments["filter"] == (evil or None)
+    assert bound.arguments.get("filter") == (evil or None)
     assert (bound.arguments["k"], bound.arguments["mode"]) == (3, "lexical")
 
     line = again.curl("http://127.0.0.1/", "c", question)

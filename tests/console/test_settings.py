@@ -123,7 +123,7 @@ async def test_who_is_of_one_tenant_sees_roles_and_nothing_of_others(app: App, l
         assert "postgresql://" not in page
 
 
-def test_of_secrets_no_more_is_said_than_that_they_are_set() -> None:
+async def test_of_secrets_no_more_is_said_than_that_they_are_set() -> None:
     """Whatever has a secret's type or name; addresses come without whoever logs in there."""
     secret = "s3cr3t-canary"
     said: dict[str, Any] = {}
