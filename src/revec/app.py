@@ -20,6 +20,7 @@ from revec.doctor.base import NotLooked
 from revec.doctor.learning import learn
 from revec.doctor.visit import Visit
 from revec.migrate import outlook, plan, power
+from revec.migrate.census import CensusTaker
 from revec.migrate.commands import Commands
 from revec.migrate.conductor import Conductor
 from revec.migrate.deadman import DeadMan
@@ -132,7 +133,7 @@ class App:
             *(self.database, self.store, self.provider),
             lexical=lexical.ranked,
             deadline=self.settings.request_deadline,
-            tell=self.traffic.note_unseen,
+            tell=self.traffic.note,
         )
         self._exits.push_async_callback(self.dual_reader.close)
         self.retriever = Retriever(
@@ -275,7 +276,7 @@ class App:
         return await self.commands.start(planned, budget=budget, approvals=approvals, guard_dead=guard_dead)
 
     def worker(self, **pace: Any) -> Worker:
-        """A worker whose duties are projector, tenants' query, batches, conductor, guard, folds and walks."""
+        """A worker, with all the duties that run beside it."""
         holder = uuid4()
         concurrency = pace.get("concurrency") or self.settings.concurrency
         memory = Memory(ceiling(pace.get("memory") or self.settings.memory), slots=concurrency)
@@ -289,6 +290,7 @@ class App:
         )
         ticking = Conductor(self.tools, holder)
         guarding = Guarding(self.tools, holder)
+        counting = CensusTaker(self.database, seams.shutdown, holder)
         telling = Teller(self.database, self._hook(), holder, lease=self.settings.conductor_lease)
         worker = Worker(
             database=self.database,
@@ -304,6 +306,7 @@ class App:
                 Upkeep(self.database, self.store_at).tick,
                 Reconciler(self.database, self.store, every=self.settings.reconcile_every).tick,
                 telling.tick,
+                counting.tick,
             ],
             outstanding=self.outstanding,
             pace=Pace(
@@ -320,6 +323,7 @@ class App:
         worker.on_leave(guarding.leave)
         worker.on_leave(batcher.leave)
         worker.on_leave(telling.leave)
+        worker.on_leave(counting.leave)
         return worker
 
     def deadman(self) -> DeadMan:

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     idle: float = Field(default=0.1, gt=0)  # seconds to the next look when there was nothing to do
     threads: int = Field(default=1, ge=1)  # of a local model
     brake: bool = True  # the backfill yields when searches or the database become slow
-    health: str | None = None  # host:port where a worker answers /livez and /readyz
+    health: str | None = None  # host:port where a worker answers /livez, /readyz and /metrics
     fidelity_sample: int = Field(default=299, ge=1)
     jit_per_minute: int = Field(default=600, ge=0)  # documents that a tenant's searches may have embedded
     reconcile_every: float = Field(default=86_400.0, ge=0)  # seconds within which drift is found; 0: never

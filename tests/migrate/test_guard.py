@@ -421,23 +421,28 @@ async def test_what_is_served_is_counted(
     live: world.At, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each answer by its index and epoch; a model that fails is a failure though the words answer."""
-    from revec.search import traffic as told
+    from revec.search import traffic as flushing
 
     app, _ = live
-    monkeypatch.setattr(told, "FLUSH_EVERY", 0.01)
+    monkeypatch.setattr(flushing, "FLUSH_EVERY", 0.01)
     (at,) = await steps.rows(app, "SELECT epoch FROM revec.route")
-    for n in range(3):
-        await app.retriever.search("c", f"document {n}", tenant="default")
-    await app.retriever.search("c", "document", tenant="nobody")
-    loopback.fault("503", times=None)
-    with pytest.raises(ProviderUnavailable):
-        await app.retriever.search("c", "another", tenant="default", deadline=0.5)
+    said: list[events.Event] = []
+    with events.heard(said.append):
+        for n in range(3):
+            await app.retriever.search("c", f"document {n}", tenant="default")
+        await app.retriever.search("c", "document", tenant="nobody")
+        loopback.fault("503", times=None)
+        with pytest.raises(ProviderUnavailable):
+            await app.retriever.search("c", "another", tenant="default", deadline=0.5)
     await world.until(app, "SELECT sum(requests) = 5 FROM revec.traffic")
     assert await steps.rows(
         app,
         "SELECT index_id, epoch, sum(requests) AS requests, sum(errors + timeouts) AS failed, sum(empties) AS empties FROM revec.traffic GROUP BY 1, 2",
     ) == [(2, at.epoch, 5, 1, 1)]
-    assert app.traffic.searches["openai:fake-b-96#2", at.epoch, How.ANSWERED] == 3
+    told = [each for each in said if isinstance(each, events.Searched)]
+    assert {(each.index, each.epoch) for each in told} == {("openai:fake-b-96#2", at.epoch)}
+    assert [each.how for each in told] == ["answered"] * 3 + ["empty", "failed"]
+    assert told[-1].embed_seconds is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from revec.migrate.canary import Wanted
 from revec.model.filter import read as filter_of
 from revec.model.index import Collection, Index, Kind
 from revec.model.reading import Hit, How, Mode
+from revec.observe import events
 from revec.postgres import shadows
 from revec.search import arms, dual_read
 from revec.search.arms import Arm, Cause, Outcome, Side
@@ -85,9 +86,12 @@ async def test_guards_hear_of_it_before_users_see_it(
     monkeypatch.setattr(app.dual_reader, "_tell", tell)
     await compared(app)
     route, _ = await app.retriever.route("c")
-    await shadowed.ask(app, "what is document 3")
+    said: list[events.Event] = []
+    with events.heard(said.append):
+        await shadowed.ask(app, "what is document 3")
     assert told == [(2, route.epoch, How.ANSWERED)]
-    assert {name for name, *_ in app.traffic.searches} == {f"{steps.OLD}#1"}
+    assert {each.index for each in said if isinstance(each, events.Searched)} == {f"{steps.OLD}#1"}
+    assert [each.how for each in said if isinstance(each, events.Observed)] == ["observed"]
 
 
 async def test_what_a_canary_answered_is_compared_with_nothing(app: App, loopback: Loopback) -> None:

@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from revec.app import App
 from revec.model.access import Caller, Role
 from revec.model.reading import Hit
+from revec.observe import events
+from revec.observe.metrics import Metrics
 from revec.postgres import collections, keys
 from revec.web.app import build
 from revec.web.doorkeeper import Doorkeeper
@@ -27,18 +29,25 @@ PROBLEM = {"type", "title", "status", "detail"}
 
 
 def api_of(
-    app: App, *, tokens: Tokens | None = None, open_to: Caller | None = None, **settings: Any
+    app: App,
+    *,
+    tokens: Tokens | None = None,
+    open_to: Caller | None = None,
+    metrics: Metrics | None = None,
+    **settings: Any,
 ) -> FastAPI:
     app.settings = app.settings.model_copy(update={"request_deadline": DEADLINE} | settings)
-    return build(app, Doorkeeper(app.database, tokens, open_to))
+    return build(app, Doorkeeper(app.database, tokens, open_to), metrics)
 
 
 @asynccontextmanager
-async def door(app: App, **how: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the door; nothing escapes it as an exception."""
-    transport = httpx2.ASGITransport(app=api_of(app, **how))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        yield client
+async def door(app: App, metrics: Metrics | None = None, **how: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the door; nothing escapes it as an exception. Its metrics hear of this process meanwhile."""
+    metrics = metrics or Metrics()
+    transport = httpx2.ASGITransport(app=api_of(app, metrics=metrics, **how))
+    with events.heard(metrics.hear):
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            yield client
 
 
 async def made_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from revec.app import App
@@ -58,6 +59,8 @@ async def test_users_are_moved_over_http(app: App, loopback: Loopback) -> None:
         await say("rollback", tenants=["acme"])
         assert (await ask(client, viewer)).json()["index"][-1] == "1"
         counted = (await client.get("/metrics", headers=admin)).text
-        assert 'revec_searches_total{index="openai:fake-b-96#2",epoch="' in counted
+        assert re.search(
+            r'revec_searches_total{epoch="\d+",how="answered",index="openai:fake-b-96#2"}', counted
+        )
         assert (await say("rollback"))["state"] == "ready"
     await steps.assert_oracle(app, made)

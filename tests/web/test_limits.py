@@ -14,9 +14,9 @@ from revec.app import App
 from revec.model.access import Role
 from revec.model.errors import TooMuch
 from revec.observe import events
+from revec.observe.metrics import Metrics
 from revec.web import entrance, purses
 from revec.web.doorkeeper import ANYBODY
-from revec.web.metrics import Metrics
 from revec.web.purses import Purses
 from tests import steps
 from tests.loopback import Loopback
@@ -233,25 +233,26 @@ async def test_what_this_server_did(app: App, loopback: Loopback) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
     route = 'route="/v1/collections/{name}/search"'
-    assert f'revec_http_requests_total{{method="GET",{route},status="200"}} 3' in lines
-    assert f'revec_http_requests_total{{method="GET",{route},status="404"}} 1' in lines
-    assert 'revec_http_requests_total{method="GET",route="none",status="401"} 2' in lines
-    assert f"revec_http_request_duration_seconds_count{{{route}}} 4" in lines
-    assert "revec_http_requests_in_flight 1" in lines
+    assert f'revec_http_requests_total{{method="GET",{route},status="200"}} 3.0' in lines
+    assert f'revec_http_requests_total{{method="GET",{route},status="404"}} 1.0' in lines
+    assert 'revec_http_requests_total{method="GET",route="none",status="401"} 2.0' in lines
+    assert f"revec_http_request_duration_seconds_count{{{route}}} 4.0" in lines
+    assert "revec_http_requests_in_flight 1.0" in lines
+    assert 'revec_search_duration_seconds_count{collection="c",stage="whole"} 3.0' in lines
     assert "acme" not in answer.text
 
 
 def test_a_histogram_adds_up() -> None:
     """Each bucket holds the ones before it; the last is the count."""
-    metrics = Metrics({})
+    metrics = Metrics()
     for seconds in (0.001, 0.005, 0.3, 99.0):
         metrics.note("BREW", "/x", 200, seconds)
-    text = str(metrics)
+    text = metrics.exposition().decode()
     counts = [line.rsplit(" ", 1) for line in text.splitlines() if "_bucket" in line]
-    numbers = [int(count) for _, count in counts]
+    numbers = [float(count) for _, count in counts]
     assert numbers == sorted(numbers)
     assert (numbers[0], numbers[-2], numbers[-1]) == (2, 3, 4)
-    assert 'revec_http_requests_total{method="other",route="/x",status="200"} 4' in text
+    assert 'revec_http_requests_total{method="other",route="/x",status="200"} 4.0' in text
     assert "revec_http_request_duration_seconds_sum" in text
 
 
@@ -281,7 +282,7 @@ async def test_a_response_that_has_begun_is_not_begun_again(app: App) -> None:
         half,
         doorkeeper=None,  # type: ignore[arg-type]
         purses=Purses(1.0),
-        metrics=Metrics({}),
+        metrics=Metrics(),
         deadline=1.0,
     )
 

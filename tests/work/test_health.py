@@ -37,7 +37,7 @@ async def test_a_worker_is_live_and_ready(any_app: App) -> None:
     async with health.serving(HERE, any_app.database) as port:
         assert await said(port, "/livez") == (200, "ok")
         assert await said(port, "/readyz?verbose") == (200, "ok")
-        assert (await said(port, "/metrics"))[0] == 404
+        assert (await said(port, "/metrics"))[0] == 404, "nobody has any for it"
         assert (await said(port, raw=b"POST /livez HTTP/1.1\r\n\r\n"))[0] == 405
         assert (await said(port, raw=b"nonsense\r\n\r\n"))[0] == 404
 

@@ -35,7 +35,7 @@ async def worker(
     memory: Annotated[
         str | None, Parameter(help="Stay below this, e.g. 256M; else below the container's limit.")
     ] = None,
-    health: Annotated[str | None, Parameter(help="Answer /livez and /readyz at HOST:PORT.")] = None,
+    health: Annotated[str | None, Parameter(help="Answer /livez, /readyz and /metrics at HOST:PORT.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing on the way.")] = False,
     json: Annotated[bool, Parameter(help="Say it as JSON lines on standard error.")] = False,
 ) -> int:
@@ -59,7 +59,7 @@ async def worker(
             loop.add_signal_handler(number, work.stop)
         if not quiet:
             await _say_what_serves(app)
-        async with serving(health or app.settings.health, app.database):
+        async with serving(health or app.settings.health, app.database, _metrics().exposition):
             summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
@@ -113,7 +113,7 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         deadline = app.settings.request_deadline
-        async with listening(build(app, keeper), host, port, deadline=deadline) as at:
+        async with listening(build(app, keeper, _metrics()), host, port, deadline=deadline) as at:
             said = f"[{host}]" if ":" in host else host
             out.print(
                 f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
@@ -123,6 +123,15 @@ async def serve(
             await stopped.wait()
             watching.cancel()
     return Exit.DONE
+
+
+def _metrics() -> Any:
+    """Of this process, from here on."""
+    from revec.observe.metrics import Metrics
+
+    metrics = Metrics()
+    events.listen(metrics.hear)
+    return metrics
 
 
 async def _say_what_serves(app: Any) -> None:

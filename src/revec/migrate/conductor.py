@@ -28,7 +28,7 @@ from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
 from revec.model.space import Space
 from revec.model.verdict import Outcome
-from revec.observe import events
+from revec.observe import context, events, traces
 from revec.postgres import collections, indexes, leases, ledgers, migrations, shadows
 from revec.postgres.database import Connection, first_line, is_gone
 from revec.postgres.queries import beside
@@ -75,9 +75,13 @@ class Conductor:
 
     async def _step(self, migration: Migration) -> bool:
         """One migration's trouble is its own: the others go on."""
+        with context.of(migration=migration.id):
+            return await self._stepped(migration)
+
+    async def _stepped(self, migration: Migration) -> bool:
         try:
             seen = await outlook.snapshot(self._database, self._store, migration, self._limits)
-            return await self._act(migration, decide(seen))
+            return await self._traced(migration, decide(seen))
         except (Refused, psycopg.errors.UndefinedTable):
             return False  # somebody else moved it, or dropped it, between the look and the act
         except StoreUnavailable as error:  # the next tick asks again
@@ -91,6 +95,14 @@ class Conductor:
                 raise
             events.emit(events.TryAgain(f"migration {migration.id}: {first_line(error)}"))
             return False
+
+    async def _traced(self, migration: Migration, action: Action) -> bool:
+        """Whoever only waits, waits many times a second: that is no step."""
+        if action.do is Do.WAIT:
+            return await self._act(migration, action)
+        about = {"migration": migration.id, "state": str(migration.state), "action": str(action.do)}
+        with traces.span("revec migration step", **about):
+            return await self._act(migration, action)
 
     async def _act(self, migration: Migration, action: Action) -> bool:
         match action.do:

@@ -1,9 +1,12 @@
-"""What happened, as facts with fields: the contract of logs now, of metrics and dashboards later."""
+"""What happened, as facts with fields: the contract of logs, metrics and dashboards; with nobody's text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from revec.model.census import Census
 
 ALERT = "RETR_DUAL_VARIANCE_HIGH"  # what dashboards and runbooks of old listen for
 
@@ -134,8 +137,73 @@ class RequestFailed:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A request to a model has ended, however it did."""
+
+    model: str
+    lane: str  # live, jit, backfill, proof, query or shadow
+    outcome: str  # ok, refused, invalid, or a trouble
+    inputs: int
+    tokens: int  # as billed, or as counted where nobody says; 0 where it was refused
+    dollars: float | None  # None: nobody knows the price
+    seconds: float | None  # None: of a batch, whose hours are no latency
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMet:
+    """A search wanted a query's vector."""
+
+    how: str  # known (remembered), shared (somebody else's call), asked
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A search has ended, well or not; what it asked for is nobody's business."""
+
+    collection: str
+    index: str
+    epoch: int
+    how: str  # answered, empty, failed, late
+    seconds: float  # all of it
+    embed_seconds: float | None  # None: it did not come to an answer
+    search_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A question was asked of a second index too, or should have been."""
+
+    collection: str
+    how: str  # observed, dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """A worker's heart has beaten."""
+
+    rss: int  # bytes
+    ceiling: int  # bytes
+    claims: int  # in hand
+    per_second: float  # documents, over the last minute
+    speed: float  # of its backfill: what the brake leaves of it
+
+
+@dataclass(frozen=True, slots=True)
+class CensusTaken:
+    """This process has counted everything; None: another one does that now."""
+
+    census: Census | None
+
+
 Event = (
-    HeldBack
+    CensusTaken
+    | Called
+    | QueryMet
+    | Searched
+    | Observed
+    | Beaten
+    | HeldBack
     | Moved
     | Judged
     | PackDone
@@ -152,11 +220,25 @@ Event = (
     | RequestFailed
 )
 
+# Of every request or every minute: figures. A log that had them would have nothing else.
+FIGURES = (Called, QueryMet, Searched, Observed, Beaten, CensusTaken)
+
 _listeners: list[Callable[[Event], None]] = []
 
 
 def listen(listener: Callable[[Event], None]) -> None:
+    """For as long as the process lives."""
     _listeners.append(listener)
+
+
+@contextmanager
+def heard(listener: Callable[[Event], None]) -> Iterator[None]:
+    """For as long as the body runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def emit(event: Event) -> None:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from revec.model.index import Route, Shadow
 from revec.model.reading import Mode, Reading
+from revec.observe import events
 from revec.postgres import pulses, shadows
 from revec.postgres.database import Database
 from revec.postgres.shadows import Claim, Pair
@@ -198,6 +199,7 @@ class DualReader:
             counted = self._counted.setdefault(offer.pair, Counted())
             counted.taken += observed
             counted.dropped += not observed
+            events.emit(events.Observed(offer.collection, "observed" if observed else "dropped"))
             self._flush_soon()
 
     async def _observed_or_known(self, offer: Offer) -> bool:

@@ -31,6 +31,7 @@ class Line:
     inputs: int
     tokens: int
     report: Report
+    seconds: float
 
 
 class Ledger:
@@ -67,6 +68,13 @@ class Ledger:
 
     async def _put(self, line: Line) -> None:
         cost = await asyncio.to_thread(price, line.model)  # the first time it reads a large table
+        calls.told(
+            *(line.model, calls.QUERY, line.report),
+            inputs=line.inputs,
+            tokens=line.tokens,
+            price=cost,
+            seconds=line.seconds,
+        )
         async with asyncio.timeout(PATIENCE), self._database.transaction("worker") as conn:
             call = await calls.note(
                 conn,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,7 @@ from revec.model.document import rendered
 from revec.model.errors import BadInput, ProviderError, ProviderUnavailable
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
+from revec.observe import events, traces
 from revec.providers.base import Kind, Matrix, Provider, TextInput, Vectors
 from revec.search.ledger import Ledger, Line
 from revec.stores.base import Vector
@@ -106,8 +108,10 @@ class Queries:
     ) -> Matrix:
         if (known := self._known.get(key)) is not None:
             self._known.move_to_end(key)
+            events.emit(events.QueryMet("known"))
             return known
         flight = self._flights.get(key)
+        events.emit(events.QueryMet("asked" if flight is None else "shared"))
         if flight is None:
             if len(self._flights) >= MOST_FLIGHTS:
                 raise ProviderUnavailable(
@@ -121,13 +125,16 @@ class Queries:
     async def _flown(
         self, key: Key, provider: Provider, texts: Sequence[str], kind: Kind, tenant: str | None
     ) -> Matrix:
+        began = time.perf_counter()
         try:
-            answer = await provider.embed([TextInput(text) for text in texts], kind=kind)
+            with traces.embedding(provider.name, len(texts)) as span:
+                answer = await provider.embed([TextInput(text) for text in texts], kind=kind)
+                traces.embedded(span, answer.tokens, answer.matrix.shape[1])
         except ProviderError as error:
-            self._note(provider, texts, tenant, came_of(error))
+            self._note(provider, texts, tenant, came_of(error), began=began)
             raise
         # What its headers say is of a moment between calls that nobody can name now: it teaches nothing.
-        self._note(provider, texts, tenant, Report("ok", answer.tokens), answer)
+        self._note(provider, texts, tenant, Report("ok", answer.tokens), began=began, answer=answer)
         self._remember(key, answer.matrix)
         return answer.matrix
 
@@ -154,12 +161,15 @@ class Queries:
         texts: Sequence[str],
         tenant: str | None,
         report: Report,
+        *,
+        began: float,
         answer: Vectors | None = None,
     ) -> None:
         if self._ledger is not None:
             counted = answer.tokens if answer else None
             tokens = sum(provider.count(texts)) if counted is None else counted
-            self._ledger.note(Line(provider.name, tenant or NOBODY, len(texts), tokens, report))
+            seconds = time.perf_counter() - began
+            self._ledger.note(Line(provider.name, tenant or NOBODY, len(texts), tokens, report, seconds))
 
 
 def _weight(key: Key, matrix: Matrix) -> int:

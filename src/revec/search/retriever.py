@@ -20,7 +20,7 @@ from revec.model.errors import (
 from revec.model.filter import Filter, both, require
 from revec.model.index import Index, Route
 from revec.model.reading import Hit, How, Mode, Reading
-from revec.observe import events
+from revec.observe import events, traces
 from revec.postgres import indexes
 from revec.postgres.database import Database
 from revec.search import similar
@@ -60,6 +60,15 @@ class Served:
             search_seconds=time.perf_counter() - embedded,
             **more,
         )
+
+    @property
+    def about(self) -> dict[str, str | int]:
+        return {"collection": self.collection, "index": self.index.name, "epoch": self.route.epoch}
+
+    def searched(self, how: How, seconds: float, reading: Reading | None) -> events.Searched:
+        """What came of it, for the metrics; an early answer is of the index that was to answer too."""
+        took = (reading.embed_seconds, reading.search_seconds) if reading else (None, None)
+        return events.Searched(self.collection, self.index.name, self.route.epoch, str(how), seconds, *took)
 
     def early_reading(self, answer: Answer) -> Reading:
         """Of the index that is being filled, at the epoch at which the other one serves."""
@@ -294,16 +303,19 @@ class Retriever:
         index = served.index
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(patience):
-                vector = await self.embedded(index, query, tenant=wanted.tenant, fresh=fresh)
+            with traces.span("revec search embed", index=index.name):
+                async with asyncio.timeout(patience):
+                    vector = await self.embedded(index, query, tenant=wanted.tenant, fresh=fresh)
         except TimeoutError as error:
             late = f"{index.query.address} did not answer within {patience:g} s"
             raise ProviderUnavailable(late, trouble=Trouble.TIMEOUT) from error
         embedded = time.perf_counter()
-        if mode is Mode.HYBRID:
-            hits = await self._legs.fused(index, query, vector, wanted)
-        else:
-            hits = await self._legs.nearest(index, Start([vector]), wanted)
+        with traces.find(index.id, index.name, wanted.k) as span:
+            if mode is Mode.HYBRID:
+                hits = await self._legs.fused(index, query, vector, wanted)
+            else:
+                hits = await self._legs.nearest(index, Start([vector]), wanted)
+            traces.found(span, len(hits))
         return served.reading(hits, began, embedded)
 
     def _narrowed(self, *filters: Filter | None) -> Filter | None:
@@ -337,15 +349,20 @@ class Retriever:
         """Whatever comes of it, the index that was to answer is judged by it."""
         began = time.perf_counter()
         how: How | None = None
+        reading: Reading | None = None
         try:
-            reading = await answered(served)
-            how = of_reading(reading)
+            with traces.span("revec search", **served.about) as span:
+                reading = await answered(served)
+                how = of_reading(reading)
+                span.set_attributes({"revec.how": str(how), "revec.hits": len(reading.hits)})
         except BaseException as error:
             how = of_error(error, late=time.perf_counter() - began >= self._deadline)
             raise
         finally:
             if how is not None:
-                self._tell(served.index, served.route.epoch, how, time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+                self._tell(served.index, served.route.epoch, how, seconds)
+                events.emit(served.searched(how, seconds, reading))
         return reading
 
     def _require_awake(self, served: Served) -> None:

@@ -6,10 +6,12 @@ than what live queries need, it is not sent. What is sent stands in the ledger, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from revec.model.errors import ProviderError
+from revec.observe import traces
 from revec.postgres.database import Database
 from revec.providers.base import Input, Kind, Provider, TextInput, Traits, Vectors
 from revec.work.calls import NOBODY, SHADOW, Ask, NotNow, Report, came_of
@@ -53,16 +55,20 @@ class Sparing:
             turn = await ask.admit(conn)
         if turn.call is None:
             raise NotNow(f"{self.name}: {turn.why}", retry_after=turn.wait)
+        began = time.perf_counter()
         try:
-            answer = await self.provider.embed(inputs, kind=kind)
+            with traces.embedding(self.name, len(inputs)) as span:
+                answer = await self.provider.embed(inputs, kind=kind)
+                traces.embedded(span, answer.tokens, answer.matrix.shape[1])
         except ProviderError as error:
-            await self._report(turn.call, came_of(error))
+            await self._report(ask, turn.call, came_of(error), began)
             raise
-        await self._report(turn.call, Report("ok", answer.tokens, answer.headers))
+        await self._report(ask, turn.call, Report("ok", answer.tokens, answer.headers), began)
         return answer
 
     async def close(self) -> None: ...
 
-    async def _report(self, call: int, report: Report) -> None:
+    async def _report(self, ask: Ask, call: int, report: Report, began: float) -> None:
+        ask.tell(report, time.perf_counter() - began)
         async with self.database.transaction("worker") as conn:
             await report.write(conn, call)

@@ -7,7 +7,6 @@ writes and ends. What cannot be written is counted with the next second.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 
 import psycopg
@@ -29,25 +28,17 @@ from revec.postgres.traffic import Second
 
 FLUSH_EVERY = 1.0  # seconds
 PATIENCE = 2.0  # seconds for the write
-MOST = 1_000  # pairs of index and epoch that wait to be written, or are counted
+MOST = 1_000  # pairs of index and epoch that wait to be written
 
 
 class Traffic:
     def __init__(self, database: Database) -> None:
-        self.searches: Counter[tuple[str, int, str]] = Counter()  # of this process: index, epoch, how
         self._database = database
         self._seconds: dict[tuple[int, int], Second] = {}  # by index and epoch
         self._flushing: asyncio.Task[None] | None = None
 
     def note(self, index: Index, epoch: int, how: How, seconds: float) -> None:
-        """A user's search. Costs microseconds, raises nothing."""
-        counted = (index.name, epoch, str(how))
-        if counted in self.searches or len(self.searches) < MOST:
-            self.searches[counted] += 1
-        self.note_unseen(index, epoch, how, seconds)
-
-    def note_unseen(self, index: Index, epoch: int, how: How, seconds: float) -> None:
-        """A search whose answer no user saw: only whoever guards a migration hears of it."""
+        """A search, also one whose answer no user saw. Costs microseconds, raises nothing."""
         place = (index.id, epoch)
         if place in self._seconds or len(self._seconds) < MOST:
             self._seconds.setdefault(place, Second(*place)).add(how, 1000 * seconds)

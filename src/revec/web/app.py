@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from revec import __version__
 from revec.app import App
+from revec.observe.metrics import Metrics
 from revec.web import bodies
 from revec.web.asking import PROBLEMS
 from revec.web.console import assets, view
@@ -21,7 +22,6 @@ from revec.web.console.live import Live
 from revec.web.console.shelf import Shelf
 from revec.web.doorkeeper import Doorkeeper
 from revec.web.entrance import OPEN, Entrance, problem_of
-from revec.web.metrics import Metrics
 from revec.web.purses import Purses
 from revec.web.routes import collections, documents, health, migrations, search, shadow, similar
 from revec.work.health import once_a_second, unready
@@ -33,8 +33,11 @@ ABOUT = (
 REFS = "#/components/schemas/{model}"
 
 
-def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
-    """An ASGI application on an open App; it opens and closes nothing itself."""
+def build(revec: App, doorkeeper: Doorkeeper, metrics: Metrics | None = None) -> FastAPI:
+    """An ASGI application on an open App; it opens and closes nothing itself.
+
+    `metrics`: those of this process, which hear its events; unless said, of its requests alone.
+    """
     # No page of documentation: its scripts would come from somewhere else.
     api = FastAPI(
         title="Revec",
@@ -59,7 +62,7 @@ def build(revec: App, doorkeeper: Doorkeeper) -> FastAPI:
         doorkeeper=doorkeeper,
         guests=api.state.guests,
         purses=Purses(revec.settings.requests_per_second),
-        metrics=Metrics(revec.traffic.searches),
+        metrics=metrics or Metrics(),
         deadline=revec.settings.request_deadline,
     )
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]

@@ -7,10 +7,12 @@ left, and there is an end to it. Nothing of a body is read before all that is so
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import traceback
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,13 +20,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from revec.model.access import Caller
-from revec.observe import events
+from revec.observe import context, events
+from revec.observe.metrics import Metrics
 from revec.web import problems
 from revec.web.console import refusal
 from revec.web.console.guests import Guests
 from revec.web.console.headers import guard, is_of_console
 from revec.web.doorkeeper import Doorkeeper
-from revec.web.metrics import Metrics
 from revec.web.purses import Purses
 
 MOST_HEAD = 16 << 10  # bytes: of all headers, and of the address
@@ -33,6 +35,10 @@ MOST_LIKENESS = 512 << 10  # bytes: of a body with a vector, or a text as long a
 MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
 OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
 NO_ROUTE = "none"
+REQUEST_ID = b"x-request-id"
+_PLAIN = re.compile(
+    rb"[A-Za-z0-9._-]{1,64}"
+)  # of another's names for a request: nothing else gets into a log
 
 
 class Entrance:
@@ -57,9 +63,13 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with context.of(request=_request_id(scope)):
+            await self._answered(scope, receive, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         body, answer = Body(receive, _most(scope["path"])), Answer(send, is_of_console(scope["path"]))
-        self._metrics.in_flight += 1
+        self._metrics.in_flight.inc()
         try:
             async with asyncio.timeout(self._deadline) as patience:
                 scope["state"] = {"patience": patience, "metrics": self._metrics}
@@ -70,7 +80,7 @@ class Entrance:
                 raise
             await _refuse(error, scope, body, answer)
         finally:
-            self._metrics.in_flight -= 1
+            self._metrics.in_flight.dec()
             seconds = time.perf_counter() - began
             ended = scope.get("state", {}).get("ended", answer.status)  # of a stream: how, not how it began
             self._metrics.note(scope["method"], _route(scope), ended, seconds)
@@ -131,6 +141,8 @@ class Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            name = str(context.about().get("request", ""))
+            message["headers"] = [*message["headers"], (REQUEST_ID, name.encode())]
             if self._is_guarded:
                 guard(message)
         await self._send(message)
@@ -158,6 +170,12 @@ def problem_of(error: Exception, scope: Scope) -> Response:
     if said.status_code == 500:  # noqa: PLR2004
         events.emit(events.RequestFailed(_route(scope), told(error)))
     return refusal.refused(said, scope) if is_of_console(scope["path"]) else said
+
+
+def _request_id(scope: Scope) -> str:
+    """As whoever asks calls it, or a proxy before us; else as we do: in our log, and in the answer."""
+    said = bytes(dict(scope["headers"]).get(REQUEST_ID, b""))
+    return said.decode() if _PLAIN.fullmatch(said) else uuid4().hex
 
 
 def _route(scope: Scope) -> str:

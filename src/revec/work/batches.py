@@ -33,7 +33,7 @@ from revec.postgres.database import Connection, Database, first_line
 from revec.postgres.queries import beside
 from revec.providers.base import Batches, Fate, Item, Progress, Provider
 from revec.stores.base import Store, half
-from revec.work import gather, queue
+from revec.work import calls, gather, queue
 from revec.work.calls import Report, came_of
 from revec.work.gather import Gatherer, batches_of
 from revec.work.memory import ANSWERED, Memory
@@ -276,6 +276,14 @@ class Batcher:
             await self._let_go(conn, index, batch)
             await Report("ok", tokens).write(conn, batch.call)
             failpoint("batch_collected")
+            bill = await calls.bill(conn, batch.call)
+        calls.told(
+            *(bill.model, BACKFILL, Report("ok", bill.tokens)),
+            inputs=bill.inputs,
+            tokens=bill.tokens,
+            price=bill.price,
+            seconds=None,
+        )
 
     async def _let_go(self, conn: Connection, index: Index, batch: Any) -> None:
         asked = {"batch": batch.id, "index": index.id}

@@ -9,6 +9,7 @@ application that draws on the same quota leads to a storm of 429s.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from revec.model.errors import AnswerInvalid, InputRefused, ProviderError, ProviderUnavailable, Trouble
-from revec.observe import events
+from revec.observe import events, traces
 from revec.observe.failpoints import failpoint
 from revec.postgres.database import DATABASE_TROUBLE, Connection, Database, first_line
 from revec.postgres.queries import beside
@@ -35,6 +36,8 @@ SHADOW = 5  # a query that is asked of a second index, behind its answer
 PROOF = 3  # a lane of its own: it sees for itself whether the model answers, but not above its limits
 # Of a bucket, left for queries and more urgent lanes.
 RESERVE = {LIVE: 0.02, JIT: 0.01, BACKFILL: 0.05, PROOF: 0.0, SHADOW: 0.02}
+LANES = {LIVE: "live", JIT: "jit", BACKFILL: "backfill", PROOF: "proof", QUERY: "query", SHADOW: "shadow"}
+UNBILLED = {"auth", "quota", "rate", "refused"}  # without a word on it; as the ledger has it
 REST = (1.0, 60.0)  # seconds a provider rests after a failure: first, longest
 LONGEST_WAIT = 20.0  # seconds a pack waits for its turn; then its documents are given back
 PROOFS_WAIT = 120.0  # nothing is given back of a proof: it would begin anew
@@ -91,6 +94,16 @@ class Ask:
         ).fetchone()
         return Turn(*row)
 
+    def tell(self, report: Report, seconds: float) -> None:
+        """What came of it, and how long it took."""
+        told(
+            *(self.model, self.lane, report),
+            inputs=self.inputs,
+            tokens=self.tokens,
+            price=self.price,
+            seconds=seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -135,6 +148,24 @@ def limits(headers: Mapping[str, str]) -> dict[str, dict[str, float]]:
             if 0 <= number < 1e15:  # noqa: PLR2004 - NaN and nonsense are no limits
                 told.setdefault(resource, {})[what] = number
     return told
+
+
+def told(
+    model: str,
+    lane: int,
+    report: Report,
+    *,
+    inputs: int,
+    tokens: int,
+    price: Decimal | None,
+    seconds: float | None,
+) -> None:
+    """An event of a call, for the metrics: by the same rules as its line in the ledger."""
+    billed = report.billed
+    if billed is None:
+        billed = 0 if report.outcome in UNBILLED else tokens
+    dollars = None if price is None else float(billed * price / 1_000_000)
+    events.emit(events.Called(model, LANES[lane], report.outcome, inputs, billed, dollars, seconds))
 
 
 def came_of(error: ProviderError) -> Report:
@@ -185,17 +216,21 @@ class Caller:
         )
         call = await self._admitted(ask)
         failpoint("before_send")
+        began = time.perf_counter()
         try:
-            answer = await provider.embed([TextInput(text) for text in texts])
+            with traces.embedding(provider.name, len(texts)) as span:
+                answer = await provider.embed([TextInput(text) for text in texts])
+                traces.embedded(span, answer.tokens, answer.matrix.shape[1])
         except ProviderError as error:
-            await self._report(call, came_of(error))
+            await self._report(ask, call, came_of(error), began)
             raise
         failpoint("after_response")
-        await self._report(call, Report("ok", answer.tokens, answer.headers))
+        await self._report(ask, call, Report("ok", answer.tokens, answer.headers), began)
         return answer
 
-    async def _report(self, call: int, report: Report) -> None:
+    async def _report(self, ask: Ask, call: int, report: Report, began: float) -> None:
         """A report that is lost costs an estimate; never an answer that was paid for."""
+        ask.tell(report, time.perf_counter() - began)
         try:
             async with self._database.transaction("worker") as conn:
                 await report.write(conn, call)
@@ -269,6 +304,13 @@ async def note(
     ).fetchone()
     assert row is not None
     return int(row.id)
+
+
+async def bill(conn: Connection, call: int) -> Any:
+    """What the ledger has of a call: model, inputs, tokens, price."""
+    row = await (await conn.execute(SQL.bill, {"call": call})).fetchone()
+    assert row is not None
+    return row
 
 
 async def resting(conn: Connection, collection_id: int | None = None) -> list[Any]:

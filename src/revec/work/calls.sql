@@ -32,6 +32,9 @@ SELECT m.model, %(lane)s, m.at, %(inputs)s, %(tokens)s, %(price)s::numeric, ARRA
   FROM met m
 RETURNING id;
 
+-- name: bill
+SELECT model, inputs, tokens, price FROM revec.call WHERE id = %(call)s;
+
 -- name: providers
 -- How each model is, and what its buckets hold.
 SELECT p.model, p.failures, p.rest, p.trouble, p.why, p.since,

@@ -8,10 +8,10 @@ from dataclasses import asdict
 import psycopg
 
 from revec.model.errors import AnswerInvalid, ColumnRefused, NotFound, ProviderError, StoreUnavailable
-from revec.observe import events
+from revec.observe import events, traces
 from revec.postgres import indexes
 from revec.postgres.database import first_line
-from revec.work.calls import NotNow
+from revec.work.calls import LANES, NotNow
 from revec.work.pack import Worksite
 from revec.work.queue import Claim
 
@@ -22,6 +22,12 @@ async def work_off(site: Worksite, claim: Claim) -> None:
     Raises:
         psycopg.Error: the database failed; the leases run out.
     """
+    with traces.span("revec pack", index=site.index.name, lane=LANES[claim.lane]) as span:
+        await _worked_off(site, claim)
+        span.set_attributes({f"revec.{name}": count for name, count in asdict(site.done).items()})
+
+
+async def _worked_off(site: Worksite, claim: Claim) -> None:
     began = time.perf_counter()
     model = site.index.space.address
     try:

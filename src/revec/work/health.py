@@ -1,7 +1,8 @@
-"""/livez and /readyz of a worker, for whoever restarts processes.
+"""/livez, /readyz and /metrics of a worker, for whoever restarts processes and whoever watches them.
 
 `/livez`: the event loop turns, or nobody would answer. `/readyz`: its own database and schema answer; never
-the provider, whose outage no restart mends. Answers are one line. A stranger costs next to nothing: few
+the provider, whose outage no restart mends. Answers are one line, but for the
+metrics, in which no tenant and no text is. A stranger costs next to nothing: few
 connections, small requests, little time, and the database is asked once a second whoever asks us.
 """
 
@@ -23,14 +24,17 @@ MOST_CONNECTIONS = 16
 PATIENCE = 2.0  # seconds: for a request to come in, and for the database
 ASK_EVERY = 1.0  # seconds
 
+Scraped = Callable[[], bytes]  # in Prometheus' text format
 Asked = Callable[[], Awaitable[str | None]]  # why it is not ready, or None
 
 PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Unavailable"}
 
 
 @asynccontextmanager
-async def serving(address: str | None, database: Database) -> AsyncIterator[int]:
-    """Answer at HOST:PORT while the body runs; the port. None: answer nowhere.
+async def serving(
+    address: str | None, database: Database, metrics: Scraped | None = None
+) -> AsyncIterator[int]:
+    """Answer at HOST:PORT while the body runs; the port. None: answer nowhere. `metrics`: and what to scrape.
 
     Raises:
         BadInput: no such address.
@@ -40,7 +44,7 @@ async def serving(address: str | None, database: Database) -> AsyncIterator[int]
         yield 0
         return
     host, port = parsed(address)
-    health = Health(once_a_second(lambda: unready(database)))
+    health = Health(once_a_second(lambda: unready(database)), metrics)
     try:
         server = await asyncio.start_server(health.answer, host, port, limit=MOST_BYTES)
     except OSError as error:
@@ -91,8 +95,9 @@ def once_a_second(ask: Asked) -> Asked:
 class Health:
     """The least of HTTP/1.1: one request's first line is read, one answer is written, and that is all."""
 
-    def __init__(self, unready: Asked) -> None:
+    def __init__(self, unready: Asked, metrics: Scraped | None = None) -> None:
         self._unready = unready
+        self._metrics = metrics
         self._open = 0
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +112,7 @@ class Health:
             self._open -= 1
             writer.close()
 
-    async def _said(self, reader: asyncio.StreamReader) -> tuple[int, str]:
+    async def _said(self, reader: asyncio.StreamReader) -> tuple[int, str | bytes]:
         try:
             async with asyncio.timeout(PATIENCE):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -115,15 +120,20 @@ class Health:
             return 400, "not a request"
         method, _, rest = head.split(b"\r\n")[0].partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
-        if path not in (b"/livez", b"/readyz"):
-            return 404, "there is /livez and /readyz"
+        scraped = self._metrics if path == b"/metrics" else None
+        if path not in (b"/livez", b"/readyz") and scraped is None:
+            return 404, "there is /livez, /readyz, and /metrics of a worker"
         if method != b"GET":
             return 405, "GET it"
+        if scraped is not None:
+            return 200, scraped()
         why = await self._unready() if path == b"/readyz" else None
         return (503, why) if why else (200, "ok")
 
 
-def _reply(status: int, line: str) -> bytes:
-    body = " ".join(line.split()).encode() + b"\n"
-    head = f"HTTP/1.1 {status} {PHRASES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+def _reply(status: int, said: str | bytes) -> bytes:
+    """A line, or metrics as they are."""
+    body = said if isinstance(said, bytes) else " ".join(said.split()).encode() + b"\n"
+    version = "" if isinstance(said, str) else " version=0.0.4;"
+    head = f"HTTP/1.1 {status} {PHRASES[status]}\r\nContent-Type: text/plain;{version} charset=utf-8\r\n"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from revec.model.errors import RevecError, Trouble, Unavailable
 from revec.model.index import Index
-from revec.observe import events
+from revec.observe import context, events, traces
 from revec.observe.failpoints import failpoint
 from revec.postgres import indexes
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line, is_gone
@@ -111,12 +111,13 @@ class Worker:
         # A thread's share of the address space is never given back: no more of them than are of use.
         threads = ThreadPoolExecutor(self._pace.concurrency, thread_name_prefix="revec")
         asyncio.get_running_loop().set_default_executor(threads)
-        async with asyncio.TaskGroup() as tasks:
-            for step in steps:
-                tasks.create_task(self._repeat(step))
-            tasks.create_task(self._heartbeat())
-            if drain:
-                tasks.create_task(self._stop_when_drained())
+        with context.of(worker=str(self.id)):
+            async with asyncio.TaskGroup() as tasks:
+                for step in steps:
+                    tasks.create_task(self._repeat(step))
+                tasks.create_task(self._heartbeat())
+                if drain:
+                    tasks.create_task(self._stop_when_drained())
         await self._leave()
         return self.summary
 
@@ -172,16 +173,7 @@ class Worker:
             self._lacking[index.space.address] = (time.monotonic() + LACK_PAUSE, str(error))
             events.emit(events.ProviderFailed(index.space.address, str(error)))
             return False
-        async with self._database.transaction("worker") as conn:
-            claim = await self._control.claim(
-                conn,
-                index,
-                lane,
-                size=size,
-                lease=self._pace.lease,
-                after_tenant=self._last_tenant.get((index.id, lane), ""),
-                worker=self.id,
-            )
+        claim = await self._claim(index, lane, size)
         if not claim or not claim.jobs:
             return False
         failpoint("claim_committed")
@@ -203,6 +195,21 @@ class Worker:
             self._at_work -= 1
             self.summary.add(site.done)
         return True
+
+    async def _claim(self, index: Index, lane: int, size: int) -> queue.Claim | None:
+        with traces.span("revec claim", index=index.name, lane=calls.LANES[lane]) as span:
+            async with self._database.transaction("worker") as conn:
+                claim = await self._control.claim(
+                    conn,
+                    index,
+                    lane,
+                    size=size,
+                    lease=self._pace.lease,
+                    after_tenant=self._last_tenant.get((index.id, lane), ""),
+                    worker=self.id,
+                )
+            span.set_attribute("revec.documents", len(claim.jobs) if claim else 0)
+        return claim
 
     def _claim_size(self, index: Index, traits: Traits) -> int:
         most = self.memory.bounded(limits(traits), index.space.dims)
@@ -258,8 +265,10 @@ class Worker:
     async def _heartbeat(self) -> None:
         while not self._stopping.is_set():
             try:
+                vitals = self._vitals()
+                events.emit(self._beaten(vitals))
                 async with self._database.transaction("worker") as conn:
-                    await queue.beat(conn, self._vitals())
+                    await queue.beat(conn, vitals)
                     await queue.expire_payments(conn)
                     await calls.expire(conn)
             except (*DATABASE_TROUBLE, MemoryError) as error:
@@ -276,6 +285,15 @@ class Worker:
             rss_mb=resident() / 2**20,
             speed=self._control.brake.speed,
             braked_by=self._control.brake.why,
+        )
+
+    def _beaten(self, vitals: queue.Beat) -> events.Beaten:
+        return events.Beaten(
+            rss=round(vitals.rss_mb * 2**20),
+            ceiling=self.memory.ceiling,
+            claims=vitals.claims,
+            per_second=vitals.per_second,
+            speed=vitals.speed,
         )
 
     async def _leave(self) -> None:

@@ -23,6 +23,11 @@ def number(value: float | None, places: int = 0) -> str:
     return NOTHING if value is None else f"{value:,.{places}f}"
 
 
+def figure(value: float | None) -> str:
+    """Of whatever size: four digits that count."""
+    return NOTHING if value is None else f"{value:,.4g}"
+
+
 def percent(share: float | None, places: int = 0) -> str:
     return NOTHING if share is None else f"{100 * share:.{places}f}%"
 
@@ -97,6 +102,7 @@ def _environment() -> Environment:
     )
     made.filters.update(
         number=number,
+        figure=figure,
         percent=percent,
         money=money,
         bytes=sized,

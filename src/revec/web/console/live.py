@@ -30,7 +30,7 @@ EVERY = 1.0  # seconds between two computations
 BUSY = 5.0  # times what one took, at least: a view takes a fifth of a connection at most
 BEAT = 5.0  # seconds without a word, at most
 KEPT = 30.0  # seconds that a view is kept which nobody watches
-FRESH = 2.0  # seconds that a snapshot is shown for, where nobody watches
+FRESH = 2.0  # seconds that a snapshot is shown without a look for a newer one, where nobody watches
 LOOK = 2.0  # seconds between two looks at whose sessions stand still
 STALLED = 30.0  # seconds that a tab may take to read what is sent
 
@@ -64,6 +64,14 @@ class View:
                 self.took = self.at - began
         return self.snapshot
 
+    @property
+    def is_busy(self) -> bool:
+        return self._busy.locked()
+
+    async def renew(self, compute: Compute[Any]) -> None:
+        with suppress(Exception):  # whoever asks next hears of it
+            await self.fresh(compute, FRESH)
+
     async def round(self, compute: Compute[Any], render: Render[Any]) -> None:
         """Compute it once more, and wake whoever watches."""
         try:
@@ -91,10 +99,28 @@ class Live:
         self._closed = asyncio.Event()
 
     async def newest(self, key: Hashable, compute: Compute[T]) -> T:
-        """What a page shows first: the snapshot of whoever watches, else a new one."""
+        """What a page shows first: the last snapshot, where there is one; then the page's stream goes on.
+
+        One that is older than FRESH is shown as well, and a new one computed behind the answer.
+        """
         self._forget()
         view = self._views.setdefault(key, View(key))
-        return cast("T", await view.fresh(compute, FRESH + view.took * BUSY if view.tabs else FRESH))
+        age = time.monotonic() - view.at
+        if age > KEPT:
+            await view.fresh(compute, FRESH)
+        elif age > FRESH and not view.tabs and not view.is_busy:
+            self._begin(view.renew(compute))
+        return cast("T", view.snapshot)
+
+    async def within(self, key: Hashable, compute: Compute[T]) -> T:
+        """A snapshot that several views show, each in its own way: computed once for all of them."""
+        view = self._views.setdefault(key, View(key))
+        return cast("T", await view.fresh(compute, self._every / 2))
+
+    def outdate(self) -> None:
+        """Somebody did something here: no page shows first what was before it."""
+        for view in self._views.values():
+            view.at = float("-inf")
 
     def view(self, request: Request, key: Hashable, compute: Compute[T], render: Render[T]) -> Response:
         """The answer to a page that watches; with `?once`, for one that cannot hold a stream, one snapshot.
@@ -170,7 +196,7 @@ class Live:
     def _forget(self) -> None:
         now = time.monotonic()
         for key, view in list(self._views.items()):
-            if not view.tabs and now - view.at > KEPT and view.at > 0:
+            if not view.tabs and now - view.at > KEPT and not view.is_busy:
                 del self._views[key]
 
 

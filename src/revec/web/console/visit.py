@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request
+from fastapi.responses import RedirectResponse, Response
 
 from revec.app import App
 from revec.model.access import Caller, Role
@@ -67,6 +69,15 @@ class Visit:
 
     def why_not(self, role: Role = Role.ADMIN) -> str:
         return self.sight.why_not(role)
+
+    def address(self, path: str) -> str:
+        """A page of the same collection."""
+        return f"{path}?{urlencode({'collection': self.collection})}" if self.collection else path
+
+    def done(self, path: str) -> Response:
+        """What was asked for is done: on to the page, which shows it."""
+        self.live.outdate()
+        return RedirectResponse(self.address(path), 303)
 
     async def of_collection(self) -> Collection:
         """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 
-from revec.web import metrics
+from revec.observe.metrics import CONTENT_TYPE
 from revec.web.asking import Operator
 
 router = APIRouter(tags=["health"], default_response_class=PlainTextResponse)
@@ -25,7 +25,7 @@ async def readyz(request: Request) -> PlainTextResponse:
 
 
 @router.get("/metrics")
-async def prometheus(request: Request, caller: Operator) -> PlainTextResponse:
+async def prometheus(request: Request, caller: Operator) -> Response:
     """For Prometheus, of this process since it began; an operator's key opens it."""
     del caller
-    return PlainTextResponse(str(request.state.metrics), media_type=metrics.CONTENT_TYPE)
+    return Response(request.state.metrics.exposition(), headers={"content-type": CONTENT_TYPE})

@@ -82,9 +82,21 @@
       button.textContent = "Copied";
       setTimeout(() => { button.textContent = "Copy"; }, 1500);
     }
-    if (button.dataset.opens) document.getElementById(button.dataset.opens)?.showModal();
+    if (button.dataset.opens) {
+      mirror();
+      document.getElementById(button.dataset.opens)?.showModal();
+    }
     if (button.dataset.closes !== undefined) button.closest("dialog")?.close();
   });
+
+  // A dialog stands outside of what is kept current; what it shows of that is copied into it.
+  const mirror = () => {
+    for (const copy of document.querySelectorAll("[data-mirrors]")) {
+      const shownNow = document.getElementById(copy.dataset.mirrors);
+      if (shownNow) copy.replaceChildren(...shownNow.cloneNode(true).childNodes);
+    }
+  };
+  document.addEventListener("htmx:after:swap", mirror);
 
   // A name that has to be typed: until it is, the button waits. The server looks as well.
   document.addEventListener("input", (event) => {

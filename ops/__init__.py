@@ -1,0 +1,1 @@
+"""What watches Revec from outside: dashboards, alert rules, an example of their route."""

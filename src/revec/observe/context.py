@@ -1,0 +1,25 @@
+"""Whose line of a log this is: the request, the migration, the worker. Ids only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+
+_ABOUT: ContextVar[Mapping[str, str | int]] = ContextVar("about", default=MappingProxyType({}))
+
+
+def about() -> Mapping[str, str | int]:
+    """What is known here, by its name."""
+    return _ABOUT.get()
+
+
+@contextmanager
+def of(**ids: str | int) -> Iterator[None]:
+    """For as long as the body runs, and in every task that it begins."""
+    token = _ABOUT.set({**_ABOUT.get(), **ids})
+    try:
+        yield
+    finally:
+        _ABOUT.reset(token)
