@@ -60,5 +60,5 @@ async def test_a_revoked_key_ends_its_sessions_at_once(app: App) -> None:
         await log_in(client, key)
         assert (await client.get(OVERVIEW)).status_code == 200
         async with app.database.transaction() as conn:
-            await keys.revoke(conn, key)
+            await keys.revoke(conn, key, by="a test")
         assert (await client.get(OVERVIEW)).status_code == 303

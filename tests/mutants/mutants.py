@@ -7,6 +7,7 @@ where it passes on the product as it is. Add yours: one line, and a name that sa
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import httpx2
 import numpy as np
 from psycopg import sql
 
-from revec import langchain
+from revec import langchain, settings
 from revec.app import App
 from revec.capture import attach, drift, projector, push
 from revec.client import remote, twin
@@ -65,6 +66,7 @@ from revec.model.verdict import Outcome
 from revec.observe import events
 from revec.observe import pages as one_page
 from revec.postgres import (
+    audit,
     bridges,
     callers,
     canaries,
@@ -116,7 +118,9 @@ from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
-from revec.web.console import visit
+from revec.web.console import again, shelf, visit
+from revec.web.console.pages import compare as compare_page
+from revec.web.console.pages import settings as settings_page
 from revec.work import (
     allowance,
     batches,
@@ -150,7 +154,11 @@ from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
+from tests.console import test_audit as audited
+from tests.console import test_compare as compared
 from tests.console import test_queue as queue_page
+from tests.console import test_search as playground
+from tests.console import test_settings as configured
 from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
 from tests.migrate import test_backfill, test_thresholds
@@ -2254,6 +2262,50 @@ MUTANTS: dict[str, Mutant] = {
     "a registration does not ask whether callers can tell": Mutant(
         attribute(conductor.Conductor, "_is_held_up", nothing),
         called.test_a_function_made_between_start_and_registration_is_seen,
+    ),
+    "a judgement is nobody's": Mutant(
+        instead(judgements.SQL, "put_judgements", ("%(who)s", "NULL")),
+        compared.test_a_judgement_on_the_page_changes_what_the_gate_says_next,
+    ),
+    "a judgement is of any document": Mutant(
+        attribute(judgements, "documents_of_tenant", nothing),
+        compared.test_a_judged_document_is_one_of_that_tenant,
+    ),
+    "who does not see every document judges": Mutant(
+        attribute(compare_page, "_require_judge", lambda _: None),
+        compared.test_who_does_not_see_every_document_sees_no_set,
+    ),
+    "a viewer compares in any tenant": Mutant(
+        attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
+        compared.test_a_viewer_compares_in_their_own_tenant_and_judges_nothing,
+    ),
+    "rankings are weighed by what was judged then": Mutant(
+        attribute(shelf, "fingerprint", lambda _: ""),
+        compared.test_a_set_is_weighed_and_weighed_again_by_what_was_judged_since,
+    ),
+    "a copied word is quoted by hand": Mutant(
+        attribute(again, "word", lambda text: f"'{text}'"),
+        playground.test_a_copied_command_says_what_was_asked_and_nothing_else,
+    ),
+    "what happened at one moment is on one page": Mutant(
+        without(audit.SQL, "page", " OR md5('event ' || e.id) < %(tie)s"),
+        audited.test_pages_of_any_size_are_the_whole_once,
+    ),
+    "a collection's operator reads of all keys": Mutant(
+        without(audit.SQL, "page", "AND (%(collection)s::text IS NULL OR few.collection = %(collection)s)"),
+        audited.test_only_who_may_see_all_tenants_reads_it_and_of_their_collection,
+    ),
+    "a cell of the audit runs": Mutant(
+        attribute(audit, "_inert", str),
+        audited.test_no_cell_is_a_formula,
+    ),
+    "a key makes one that is for more": Mutant(
+        attribute(settings_page, "_require_unbound", lambda _: None),
+        configured.test_no_key_makes_one_that_is_for_more,
+    ),
+    "a setting is a secret by its type alone": Mutant(
+        attribute(settings, "SECRET", re.compile(r"\b\B")),
+        configured.test_of_secrets_no_more_is_said_than_that_they_are_set,
     ),
     "a threshold is the same in every space": Mutant(
         function(

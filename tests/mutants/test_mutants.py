@@ -102,6 +102,7 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
     rooms = (
         "adopt",
         "client",
+        "console",
         "doctor",
         "providers",
         "work",
