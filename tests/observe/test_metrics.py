@@ -28,7 +28,7 @@ async def test_a_server_shows_what_it_did_without_names(app: App, loopback: Loop
     await door.two_tenants(app)
     viewer, operator = await door.holder(app), await door.holder(app, Role.OPERATOR)
     async with door.door(app) as client:
-        for q in ("what canary sings", "what canary sings", "another"):
+        for q in ("what canary sings", "what canary sings", "which bird"):
             await door.ask(client, viewer, q=q)
         text = (await client.get("/metrics", headers=operator)).text
     assert not watched.promtool("check", "metrics", said=text)
@@ -36,8 +36,8 @@ async def test_a_server_shows_what_it_did_without_names(app: App, loopback: Loop
     assert 'revec_query_vectors_total{how="known"} 1.0' in lines
     assert 'revec_query_vectors_total{how="asked"} 2.0' in lines
     assert 'revec_search_duration_seconds_count{collection="c",stage="find"} 3.0' in lines
-    for hidden in ("acme", "globex", "canary", "another", "document", "revec_worker_memory"):
-        assert hidden not in text.replace("revec_documents", "").replace("revec_queue_documents", "")
+    for hidden in ("acme", "globex", "canary", "bird", "text of", "revec_worker_memory"):
+        assert hidden not in text
 
 
 async def test_what_a_worker_did_is_counted(app: App, loopback: Loopback) -> None:

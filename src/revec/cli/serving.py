@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
@@ -57,7 +58,9 @@ async def worker(
             loop.add_signal_handler(number, work.stop)
         if not quiet:
             await saying.what_serves(app)
-        async with serving(health or app.settings.health, app.database, metrics().exposition):
+        address = health or app.settings.health
+        scraped = _scraped() if address else None
+        async with serving(address, app.database, scraped):
             summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
@@ -91,6 +94,7 @@ async def serve(
 ) -> int:
     """Answer over HTTP: search, documents, migrations. Run as many as you like, behind a proxy with TLS."""
     try:
+        from revec.observe import metrics
         from revec.web.app import build
         from revec.web.doorkeeper import doorkeeper
         from revec.web.server import listening
@@ -108,7 +112,7 @@ async def serve(
         keeper = await doorkeeper(app.database, tokens(app.settings), host=host, no_auth=no_auth)
         stopped = signalled()
         deadline = app.settings.request_deadline
-        async with listening(build(app, keeper, metrics()), host, port, deadline=deadline) as at:
+        async with listening(build(app, keeper, metrics.listening()), host, port, deadline=deadline) as at:
             said = f"[{host}]" if ":" in host else host
             out.print(
                 f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
@@ -120,13 +124,11 @@ async def serve(
     return Exit.DONE
 
 
-def metrics() -> Any:
-    """Of this process, from here on."""
-    from revec.observe.metrics import Metrics
+def _scraped() -> Callable[[], bytes]:
+    """What Prometheus gets of this process; the library behind it is loaded where somebody may ask for it."""
+    from revec.observe import metrics
 
-    made = Metrics()
-    events.listen(made.hear)
-    return made
+    return metrics.listening().exposition
 
 
 async def apply() -> int:

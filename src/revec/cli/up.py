@@ -14,7 +14,6 @@ from cyclopts import Parameter
 
 from revec.cli import saying
 from revec.cli.door import Exit, err, opened, out, settings, signalled
-from revec.cli.serving import metrics
 from revec.model.errors import MissingExtra, RevecError, Unavailable
 from revec.observe import events
 
@@ -94,6 +93,7 @@ async def together(
     Raises:
         RevecError: a part failed, and this is its sentence.
     """
+    from revec.observe import metrics
     from revec.web.app import build
     from revec.web.doorkeeper import doorkeeper
     from revec.web.server import listening
@@ -108,7 +108,7 @@ async def together(
         parts["embedded Postgres"] = _keep_up(server, app.database)
     parts |= beside or {}
     async with listening(
-        build(app, keeper, metrics()), HOST, port, deadline=app.settings.request_deadline
+        build(app, keeper, metrics.listening()), HOST, port, deadline=app.settings.request_deadline
     ) as at:
         _say_where(at, server)
         await saying.what_serves(app)
