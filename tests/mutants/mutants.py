@@ -822,7 +822,12 @@ MUTANTS: dict[str, Mutant] = {
         lettering.test_what_was_touched_since_is_not_taken_back,
     ),
     "an undo brings a letter back of a text that is gone": Mutant(
-        without(letters.SQL, "undo_discard", "AND d.input_hash = s.input_hash"),
+        without(
+            letters.SQL,
+            "undo_discard",
+            "AND d.input_hash = s.input_hash",
+            "AND NOT EXISTS (SELECT FROM revec.work w WHERE w.index_id = s.index_id AND w.doc_id = s.doc_id)",
+        ),
         lettering.test_a_discard_is_taken_back,
     ),
     "an operator acts on the queue": Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from shlex import quote
 from typing import Annotated, Any
 
 import cyclopts
@@ -18,6 +19,9 @@ Priority = Annotated[int | None, Parameter(help="The higher is backfilled first;
 Weight = Annotated[int | None, Parameter(help="Its share among equals, 1 or more; 1 unless set.")]
 Budget = Annotated[Decimal | None, Parameter(help="US dollars that its embeddings may cost.")]
 NoBudget = Annotated[bool, Parameter(help="No limit any more.")]
+Word = Annotated[str, Parameter(help="Only those with this in their names.")]
+OfTier = Annotated[str | None, Parameter(help="Only those of this tier.")]
+Paused = Annotated[bool, Parameter(help="Only those that are paused.")]
 Query = Annotated[
     str | None, Parameter(help='Of many at once: "SELECT tenant, tier, priority, weight FROM …".')
 ]
@@ -33,32 +37,49 @@ def register(app: cyclopts.App) -> None:
     app.command(tenants)
 
 
-async def listed(name: str, /, *, after: After = "", limit: Limit = 100, json: Json = False) -> int:
-    """List tenants: what was said of them, documents, open work, dead letters."""
+async def listed(
+    name: str,
+    /,
+    *,
+    word: Word = "",
+    tier: OfTier = None,
+    paused: Paused = False,
+    after: After = "",
+    limit: Limit = 100,
+    json: Json = False,
+) -> int:
+    """List tenants: what was said of them, documents, open work, dead letters, how far a migration is."""
     from revec.postgres import indexes, tenants
 
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         written = [index.id for index in await indexes.writing(conn, collection.id)]
-        rows = await tenants.listed(conn, collection, written, after=after, limit=limit)
+        wanted = tenants.Wanted(word, tier, paused)
+        page = await tenants.listed(conn, collection, written, after=after, limit=limit, wanted=wanted)
         fault = await tenants.fault(conn, collection.id)
     if json:
-        show_json({"tenants": [row._asdict() for row in rows], "fault": fault})
+        show_json({"tenants": page.tenants, "after": page.after, "fault": fault})
         return Exit.DONE
-    table([_shown(row, tenants.COUNTED) for row in rows])
-    if not rows:
-        out.print(f"{name} has no {'more ' if after else ''}tenants.")
-    if len(rows) == limit:
-        out.print(f"More: `revec tenants list {name} --after {rows[-1].tenant}`.", markup=False)
+    table([_shown(each, tenants.COUNTED) for each in page.tenants])
+    if not page.tenants and page.after is None:
+        out.print(f"{name} has no {'more ' if after else ''}tenants{' like that' if word else ''}.")
+    if page.after is not None:
+        out.print(f"More: the same with `--after {quote(page.after)}`.", markup=False)
     if fault:
         err.print(fault, markup=False)
     return Exit.DONE
 
 
-def _shown(row: Any, counted: int) -> dict[str, Any]:
-    documents = f"more than {counted:,}" if row.documents > counted else f"{row.documents:,}"
-    budget = "" if row.budget is None else f"{row.spent:.2f} of {row.budget:.2f}"
-    said: dict[str, Any] = row._asdict()
-    return said | {"documents": documents, "budget": budget, "spent": f"{row.spent:.2f}"}
+def _shown(said: dict[str, Any], counted: int) -> dict[str, Any]:
+    documents = f"more than {counted:,}" if said["documents"] > counted else f"{said['documents']:,}"
+    budget = "" if said["budget"] is None else f"{said['spent']:.2f} of {said['budget']:.2f}"
+    moved = "" if said["to_move"] is None else f"{said['moved']:,} of {said['to_move']:,}"
+    shown = {key: value for key, value in said.items() if key != "to_move"}
+    return shown | {
+        "documents": documents,
+        "budget": budget,
+        "spent": f"{said['spent']:.2f}",
+        "moved": moved,
+    }
 
 
 async def set_(
@@ -81,9 +102,9 @@ async def set_(
     names
         The tenants.
     """
-    from revec.capture.tenants import LARGEST, read
-    from revec.migrate.commands import require_price
-    from revec.postgres import indexes, tenants
+    from revec.capture.tenants import read
+    from revec.migrate import tenancy
+    from revec.postgres import tenants
 
     said = (tier, priority, weight, budget)
     if from_query is not None:
@@ -95,20 +116,9 @@ async def set_(
         return Exit.DONE
     if not names or not (no_budget or any(value is not None for value in said)):
         raise BadInput("name tenants, and --tier, --priority, --weight or --budget; or --from-query")
-    if weight is not None and not 1 <= weight <= LARGEST:
-        raise BadInput(f"a weight is 1 to {LARGEST:,}, not {weight}: `revec tenants pause` holds a tenant")
-    if priority is not None and abs(priority) > LARGEST:
-        raise BadInput(f"a priority is {-LARGEST:,} to {LARGEST:,}, not {priority}")
-    if budget is not None and (not budget.is_finite() or budget < 0):
-        raise BadInput(f"a budget is US dollars, 0 or more, not {budget}: --no-budget takes it away")
+    wish = tenancy.Wish(tier, priority, weight, budget, no_budget)
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
-        rows = [tenants.Said(each, tier, priority, weight) for each in dict.fromkeys(names)]
-        await tenants.say(conn, collection.id, rows)
-        if budget is not None:
-            for index in await indexes.writing(conn, collection.id):
-                require_price(index.space.address)
-        if budget is not None or no_budget:
-            await tenants.set_budget(conn, collection, names, None if no_budget else budget)
+        await tenancy.say(conn, collection, names, wish)
         _warn(name, await tenants.unknown(conn, collection, names))
     out.print(f"Said of {', '.join(dict.fromkeys(names))}.", markup=False)
     return Exit.DONE

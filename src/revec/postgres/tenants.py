@@ -15,6 +15,7 @@ from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 
 SQL = beside(__file__)
+LOOKED = 5_000  # tenants, to find those with a word in their names
 COUNTED = 10_000  # documents of a tenant; beyond that a count would take too long to look at
 
 
@@ -28,10 +29,40 @@ class Said:
     weight: int | None = None  # 1 or more: its share among equals
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which tenants a list is of."""
+
+    word: str = ""  # that stands somewhere in their names
+    tier: str | None = None
+    paused: bool = False  # those alone
+
+    @property
+    def said(self) -> bool:
+        """They have rows of their own, so nobody has to look for more."""
+        return self.paused or self.tier is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    tenants: list[dict[str, Any]]
+    after: str | None  # where to go on; None: these are the last
+
+
 async def listed(
-    conn: Connection, collection: Collection, indexes: Sequence[int], *, after: str = "", limit: int = 100
-) -> list[Any]:
-    """A page of tenants behind `after`; `documents` is COUNTED + 1 where there are more."""
+    conn: Connection,
+    collection: Collection,
+    indexes: Sequence[int],
+    *,
+    after: str = "",
+    limit: int = 100,
+    wanted: Wanted = Wanted(),
+    counted: int = COUNTED,
+) -> Page:
+    """Tenants behind `after`; `documents` is `counted` + 1 where there are more. A page may have fewer than
+    `limit`, or none, and still not be the last: it looks at LOOKED of them.
+    """
+    most = LOOKED if wanted.word else limit
     rows = await conn.execute(
         SQL.listed,
         {
@@ -39,10 +70,20 @@ async def listed(
             "indexes": list(indexes),
             "after": after,
             "limit": limit,
-            "bound": COUNTED + 1,
+            "bound": counted + 1,
+            "word": wanted.word,
+            "tier": wanted.tier,
+            "paused": wanted.paused,
+            "most": most,
+            "steps": 0 if wanted.said else most,
         },
     )
-    return await rows.fetchall()
+    found = await rows.fetchall()
+    horizon = found[0].horizon
+    tenants = [row._asdict() for row in found if row.tenant is not None]
+    for each in tenants:
+        del each["horizon"]
+    return Page(tenants, tenants[-1]["tenant"] if len(tenants) == limit else horizon)
 
 
 async def say(conn: Connection, collection_id: int, said: Sequence[Said]) -> None:

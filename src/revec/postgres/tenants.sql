@@ -1,6 +1,8 @@
 -- name: listed
 -- A page of tenants in the order of their names: those with documents, by a loose scan of the cursors'
--- index, and those that somebody said something about. Documents are counted up to a bound.
+-- index of so many steps, and those that somebody said something about. What lies behind the last step is not
+-- known yet: `horizon` is up to where this page has looked, and there also where it found nothing. Documents are
+-- counted up to a bound. How far the open migration is in each comes from its cursors.
 WITH RECURSIVE walk AS (
     SELECT %(after)s::text AS tenant, 0 AS n
     UNION ALL
@@ -8,15 +10,29 @@ WITH RECURSIVE walk AS (
       FROM walk CROSS JOIN LATERAL (
           SELECT tenant FROM revec.document
            WHERE collection_id = %(collection)s AND tenant > walk.tenant ORDER BY tenant LIMIT 1) AS d
-     WHERE walk.n < %(limit)s
+     WHERE walk.n < %(steps)s
+), known AS MATERIALIZED (
+    SELECT tenant FROM revec.tenant
+     WHERE collection_id = %(collection)s AND tenant > %(after)s
+       AND (%(tier)s::text IS NULL OR tier = %(tier)s) AND (NOT %(paused)s OR paused_why IS NOT NULL)
+     ORDER BY tenant LIMIT %(most)s
+), horizon AS (
+    SELECT least((SELECT tenant FROM walk WHERE n = %(steps)s AND n > 0),
+                 (SELECT max(tenant) FROM known HAVING count(*) = %(most)s)) AS tenant
 ), page AS (
-    SELECT tenant FROM walk WHERE n > 0
-    UNION
-    (SELECT tenant FROM revec.tenant WHERE collection_id = %(collection)s AND tenant > %(after)s
-      ORDER BY tenant LIMIT %(limit)s)
-    ORDER BY tenant LIMIT %(limit)s
+    SELECT names.tenant
+      FROM (SELECT tenant FROM walk WHERE n > 0 UNION SELECT tenant FROM known) AS names
+           CROSS JOIN horizon
+     WHERE (horizon.tenant IS NULL OR names.tenant <= horizon.tenant)
+       AND strpos(lower(names.tenant), lower(%(word)s)) > 0
+     ORDER BY names.tenant LIMIT %(limit)s
+), under_way AS (
+    SELECT id, new_index FROM revec.migration
+     WHERE collection_id = %(collection)s AND state NOT IN ('finished', 'aborted') ORDER BY id DESC LIMIT 1
 ), open AS (
-    SELECT tenant, count(*) AS n FROM revec.work WHERE index_id = ANY (%(indexes)s::int[]) GROUP BY tenant
+    SELECT w.tenant, count(*) AS n, count(*) FILTER (WHERE w.lane = 2 AND w.index_id = m.new_index) AS backfill
+      FROM revec.work w LEFT JOIN under_way m ON true
+     WHERE w.index_id = ANY (%(indexes)s::int[]) GROUP BY w.tenant
 ), dead AS (
     SELECT tenant, count(*) AS n FROM revec.dead WHERE index_id = ANY (%(indexes)s::int[]) GROUP BY tenant
 )
@@ -25,8 +41,11 @@ SELECT page.tenant, coalesce(t.tier, '') AS tier, coalesce(t.priority, 0) AS pri
        (SELECT count(*) FROM (SELECT FROM revec.document d
                                WHERE d.collection_id = %(collection)s AND d.tenant = page.tenant
                                LIMIT %(bound)s) AS counted) AS documents,
-       coalesce(open.n, 0) AS open, coalesce(dead.n, 0) AS dead
-  FROM page LEFT JOIN revec.tenant t ON t.collection_id = %(collection)s AND t.tenant = page.tenant
+       coalesce(open.n, 0) AS open, coalesce(dead.n, 0) AS dead,
+       greatest(b.seen - coalesce(open.backfill, 0), 0) AS moved, greatest(b.documents, b.seen) AS to_move, horizon.tenant AS horizon
+  FROM horizon LEFT JOIN page ON true
+       LEFT JOIN revec.tenant t ON t.collection_id = %(collection)s AND t.tenant = page.tenant
+       LEFT JOIN revec.backfill b ON b.migration_id = (SELECT id FROM under_way) AND b.tenant = page.tenant
        LEFT JOIN open ON open.tenant = page.tenant LEFT JOIN dead ON dead.tenant = page.tenant
  ORDER BY page.tenant;
 
