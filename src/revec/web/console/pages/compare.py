@@ -79,7 +79,8 @@ class Sets:
     names: list[str]
     name: str  # the one that is looked at, whether there is one or not
     queries: list[JudgedQuery]  # with a good answer
-    page: list[Any]
+    page: list[Any]  # of all its queries
+    is_whole: bool  # no more of them come behind
     verdict: Any  # of the quality gate, where a migration under way has to be proven by this set; or None
 
 
@@ -208,10 +209,10 @@ async def _judging(
         grades = await judgements.grades(conn, collection, sets.name, seen.asked, docs) if seen else {}
     which = _which(collection, pair, sets.name, look.mode)
     outcome = await _shelf(visit).weighed(which, sets.queries)
-    by = look.by or ("ndcg" if outcome else "shadow")
     unlike = []
-    if by == "shadow":
+    if look.by != "ndcg" and not (outcome and not look.by):
         unlike = await worst(visit.app.database, pair, sets.queries, limit=WORST)
+    by = look.by or ("shadow" if unlike else "ndcg")  # what there is to see
     rankings = _shelf(visit).rankings(which)
     return {
         "sets": sets,
@@ -237,7 +238,7 @@ async def _sets(visit: Visit, look: Look, collection: Collection) -> Sets:
         listed = await judgements.page(conn, collection, name, after=look.after, limit=QUERIES)
         verdicts = await migrations.verdicts(conn, migration) if migration and declared == name else {}
     verdict = verdicts[QUALITY][0] if QUALITY in verdicts else None
-    return Sets(names, name, queries, listed, verdict)
+    return Sets(names, name, queries, listed, len(listed) < QUERIES, verdict)
 
 
 def _which(collection: Collection, pair: Pair, name: str, mode: Mode) -> Which:

@@ -20,3 +20,13 @@ document.addEventListener("keydown", (event) => {
     document.activeElement.closest("[data-hit]")?.querySelector(`[data-grade="${event.key}"]`)?.click();
   }
 });
+
+// What was refused, or never came, was not kept: the form says so, and may be pressed again.
+for (const name of ["htmx:response:error", "htmx:error"]) {
+  document.addEventListener(name, (event) => {
+    const form = event.target.closest?.("form.judging");
+    if (!form) return;
+    delete form.dataset.sent;
+    form.querySelector(".said").textContent = "✕ not kept: reload the page";
+  });
+}
