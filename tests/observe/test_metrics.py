@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from revec.app import App
 from revec.model.access import Role
 from revec.observe import events
@@ -112,8 +110,11 @@ def test_an_error_s_words_are_no_label() -> None:
     assert 'revec_store_failures_total{store="chroma"} 1.0' in text
 
 
-@pytest.mark.parametrize("module", ["prometheus_client", "opentelemetry", "structlog"])
-def test_help_does_not_load_what_watches(module: str) -> None:
+def test_help_does_not_load_what_watches() -> None:
     """It has to be quick."""
-    said = f"import sys\nfrom revec.cli.main import run\ntry: run(['--help'])\nexcept SystemExit: pass\nassert {module!r} not in sys.modules"
+    said = (
+        "import sys\nfrom revec.cli.main import run\n"
+        "try: run(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'prometheus_client', 'opentelemetry', 'structlog'} & sys.modules.keys()"
+    )
     subprocess.run([sys.executable, "-c", said], check=True, capture_output=True)

@@ -8,7 +8,6 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from uuid import uuid4
@@ -35,14 +34,9 @@ SHUT = date(2027, 1, 31)
 NAME = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)[{ ]", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    made: Collection
-    text: str  # of a server that is a worker too
-
-    @property
-    def names(self) -> set[str]:
-        return set(NAME.findall(self.text))
+def names(text: str) -> set[str]:
+    """Of the metrics that are there."""
+    return set(NAME.findall(text))
 
 
 @contextmanager

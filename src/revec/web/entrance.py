@@ -36,9 +36,8 @@ MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
 OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
 NO_ROUTE = "none"
 REQUEST_ID = b"x-request-id"
-_PLAIN = re.compile(
-    rb"[A-Za-z0-9._-]{1,64}"
-)  # of another's names for a request: nothing else gets into a log
+# Of names that others give to a request: nothing else gets into a log.
+_PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Entrance:
