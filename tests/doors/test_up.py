@@ -91,27 +91,28 @@ def test_a_laptop_from_nothing(home: str, tmp_path: Path, loopback: Loopback) ->
             psycopg.connect(said["psql"], connect_timeout=2)
 
 
-def test_work_in_hand_is_handed_back(dsn: str, tmp_path: Path, loopback: Loopback) -> None:
+async def test_work_in_hand_is_handed_back(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The provider does not answer: the end does not wait for it, and the next worker does not wait for a lease."""
-    revec = Shell(tmp_path, REVEC_DSN=dsn, OPENAI_BASE_URL=loopback.url, OPENAI_API_KEY="k")
-    (tmp_path / "docs.jsonl").write_text("".join(f'{{"id": {n}, "text": "{n}"}}\n' for n in range(5)))
-    revec("collections", "create", "c", "--model", "openai:fake-64")
-    revec("worker", "--drain", "--quiet")
-    revec("ingest", "c", "docs.jsonl")
+    made = await steps.filled(app, 1)
+    stopped = asyncio.Event()
+    monkeypatch.setattr(up, "signalled", lambda: stopped)
+    monkeypatch.setattr(up, "GRACE", 0.2)
     loopback.hold()
     try:
-        with running(revec) as (process, said):
-            assert said["psql"] == "the database of REVEC_DSN"
-            loopback.wait_held()
-            told = ended(process, signal.SIGTERM)
-        assert re.search(r"[1-5] documents in hand were handed back", told)
-        held = "SELECT count(*) FROM revec.work WHERE lease_until IS NOT NULL"
-        assert servers.ask(dsn, held) == [0]
-        assert servers.ask(dsn, "SELECT count(*) FROM revec.worker") == [0]
+        running = asyncio.create_task(up.together(app, None, port=0))
+        await steps.put(app, made, steps.drafts(5, start=9))
+        await asyncio.to_thread(loopback.wait_held)
+        stopped.set()
+        async with asyncio.timeout(SOON):
+            await running
+        assert await steps.rows(app, "SELECT FROM revec.work WHERE lease_until IS NOT NULL") == []
+        assert await steps.rows(app, "SELECT FROM revec.worker") == []
     finally:
         loopback.release()
-    revec("worker", "--drain", "--quiet")
-    assert revec.json("check") == {"breaches": []}
+    await steps.drain_soon(app)
+    await steps.assert_oracle(app, made)
 
 
 def test_a_port_that_is_taken(dsn: str, tmp_path: Path, loopback: Loopback) -> None:

@@ -790,6 +790,14 @@ MUTANTS: dict[str, Mutant] = {
         instead(steering.SQL, "rescue", ("k.beat_at < now()", "%(silence)s > 0 OR k.beat_at < now()")),
         desk.test_nothing_is_taken_from_a_worker_that_lives,
     ),
+    "a worker that leaves keeps what it holds": Mutant(
+        instead(steering.SQL, "rescue", ("ELSE k.id = %(leaves)s::uuid", "ELSE false")),
+        desk.test_a_worker_that_leaves_hands_back_what_it_holds,
+    ),
+    "a worker that leaves takes its neighbour's work along": Mutant(
+        instead(steering.SQL, "rescue", ("ELSE k.id = %(leaves)s::uuid", "ELSE true")),
+        desk.test_a_worker_that_leaves_hands_back_what_it_holds,
+    ),
     "whose a lease is cannot be told": Mutant(
         attribute(queue, "token_of", lambda _=None: uuid4()), desk.test_what_a_dead_worker_holds_is_freed
     ),
