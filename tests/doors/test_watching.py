@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 
 from revec.app import App
-from revec.cli import overview, picture, status, watching
+from revec.cli import overview, status, trees, watching
+from revec.migrate.picture import picture
+from revec.model.index import Collection
 from revec.work.overview import overview as counted
 from tests import steps
 from tests.doors.test_cli import Shell
 from tests.loopback import Loopback
-from tests.migrate import world
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = {path.stem: json.loads(path.read_text("utf-8")) for path in (ROOT / "docs/schemas").glob("*.json")}
@@ -63,13 +64,19 @@ def drawn(what: object) -> str:
     return console.file.getvalue()
 
 
+async def migration_tree(app: App, made: Collection) -> str:
+    return drawn(trees.of_migration(await picture(app.database, app.store, made, app.limits)))
+
+
 async def test_one_tree_of_a_migration(app: App, loopback: Loopback) -> None:
     """Every gate with its verdict in words, the indexes, what is next; nothing of it by colour alone."""
     made = await steps.ready(app, 5)
-    tree = drawn(picture.of_status(await world.look(app, made)))
+    tree = await migration_tree(app, made)
     for said in (
         "c → openai:fake-b-96",
         "migration  ready",
+        "✓ verifying  ● ready  ○ canary  ○ live",
+        "verifying: ",
         "✓ passed  completeness",
         "openai:fake-64#1  serving",
         "openai:fake-b-96#2  next",
@@ -78,7 +85,7 @@ async def test_one_tree_of_a_migration(app: App, loopback: Loopback) -> None:
     ):
         assert said in tree
     await app.commands.pause(made, "to [bold]look[/bold]")
-    assert "⏸ paused: to [bold]look[/bold]" in drawn(picture.of_status(await world.look(app, made)))
+    assert "⏸ paused: to [bold]look[/bold]" in await migration_tree(app, made)
 
 
 async def test_one_tree_of_the_queue(app: App, loopback: Loopback) -> None:
@@ -88,7 +95,7 @@ async def test_one_tree_of_the_queue(app: App, loopback: Loopback) -> None:
     await steps.drain(app)
     await steps.put(app, made, steps.drafts(2, start=9))
     async with app.database.transaction() as conn:
-        tree = drawn(picture.of_queue(await counted(conn, made)))
+        tree = drawn(trees.of_queue(await counted(conn, made)))
     assert "openai:fake-64#1  3 of 5 done" in tree
     assert "2 waiting" in tree
     assert "failed" not in tree
@@ -105,7 +112,7 @@ async def test_a_watch_shows_what_is_new(terminal: bool, monkeypatch: pytest.Mon
         return next(looks)
 
     await watching.watched(
-        look, picture=str, lines=lambda seen: [seen], until=lambda seen: seen == "two", every=0.001
+        look, tree=str, lines=lambda seen: [seen], until=lambda seen: seen == "two", every=0.001
     )
     said = console.file.getvalue()
     if terminal:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, json_line, of_collection, opened, out, show_json, table
-from revec.cli.picture import counts, figure, of_all, of_queue
+from revec.cli.trees import counts, figure, of_all, of_queue
 from revec.cli.watching import moment, watched
 from revec.model.errors import BadInput, NotFound
 
@@ -52,7 +52,7 @@ async def monitor(
     async with of_collection(name) as (app, collection):
         await watched(
             look,
-            picture=of_queue,
+            tree=of_queue,
             lines=_lines,
             until=lambda seen: until_idle and seen.is_idle,
             schema=SCHEMA if json else None,

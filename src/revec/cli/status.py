@@ -13,8 +13,8 @@ from rich.markup import escape
 from revec.cli import standing
 from revec.cli.door import Exit, Json, of_collection, out, show_json, table
 from revec.cli.judging import gates_table
-from revec.cli.picture import of_status
 from revec.cli.standing import Line
+from revec.cli.trees import of_migration
 from revec.cli.watching import watched
 
 if TYPE_CHECKING:
@@ -36,15 +36,17 @@ async def status(
     json: Json = False,
 ) -> int:
     """Show where a collection stands, what happens next and what that waits for."""
+    from revec.migrate.picture import picture
     from revec.migrate.status import status as look
 
     async with of_collection(name) as (app, collection):
         if watch:
             await watched(
-                lambda: look(app.database, app.store, collection, app.limits),
-                picture=of_status,
-                lines=lambda seen: [_line(seen)],
-                until=lambda seen: seen.state in OVER,
+                lambda: picture(app.database, app.store, collection, app.limits),
+                tree=of_migration,
+                lines=lambda seen: [_line(seen.status)],
+                plain=lambda seen: seen.status,
+                until=lambda seen: seen.status.state in OVER,
                 schema=SCHEMA if json else None,
             )
             return Exit.DONE

@@ -21,13 +21,14 @@ EVERY = 1.0  # seconds
 async def watched(
     look: Callable[[], Awaitable[Seen]],
     *,
-    picture: Callable[[Seen], RenderableType],
+    tree: Callable[[Seen], RenderableType],
     lines: Callable[[Seen], Sequence[str]],
+    plain: Callable[[Seen], object] = lambda seen: seen,
     until: Callable[[Seen], bool],
     schema: str | None = None,
     every: float = EVERY,
 ) -> None:
-    """Show what is seen until it is over, or Ctrl-C: at a terminal one picture that stays where it is;
+    """Show what is seen until it is over, or Ctrl-C: at a terminal one tree that stays where it is;
     elsewhere lines with the time, of what is new only; with a schema's name one JSON document a look.
     """
     said: set[str] = set()
@@ -35,9 +36,9 @@ async def watched(
     with Live(console=out, auto_refresh=False) if is_terminal else nullcontext() as live:
         async for seen in _looks(look, until, every):
             if schema is not None:
-                show_json(seen, schema)
+                show_json(plain(seen), schema)
             elif live is not None:
-                live.update(picture(seen), refresh=True)
+                live.update(tree(seen), refresh=True)
             else:
                 new = lines(seen)
                 for line in new:

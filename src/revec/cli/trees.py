@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 from rich.tree import Tree
 
 from revec.cli import standing
+from revec.cli.watching import moment
+from revec.model import duration
 from revec.model.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from revec.cli.standing import Line
-    from revec.migrate.status import Status
+    from revec.migrate.picture import Picture, Standing
     from revec.work.overview import Overview, Stats
 
 BAR = 40  # columns
+MOST = 5  # lines of the history, and tenants: a screen has so many
+STEPS: dict[Standing, str] = {"done": "✓", "now": "●", "ahead": "○", "skipped": "–"}  # noqa: RUF001
 MARKS = {
     Outcome.PASSED: ("✓", "green"),
     Outcome.FAILED: ("✗", "red"),
@@ -27,18 +31,14 @@ MARKS = {
 }
 
 
-def of_status(status: Status) -> Tree:
-    """What `status` says, grouped as the Migration page is."""
+def of_migration(picture: Picture) -> Tree:
+    """What the Migration page shows, grouped as it is there."""
+    status = picture.status
     seen = asdict(status)
     target = f" → {status.target}" if status.target else ""
     root = Tree(Text(f"{status.collection}{target}", style="bold"))
     _branch(root, "collection", standing.of_collection(seen))
-    migration = root.add(_title("migration", status.state or "none yet"))
-    if status.paused:
-        migration.add(Text(f"⏸ paused: {status.paused}", style="yellow"))
-    if status.state == "backfilling" and status.all:
-        migration.add(ProgressBar(total=status.all, completed=status.done or 0, width=BAR))
-    _leaves(migration, standing.of_migration(seen))
+    _migration(root, picture, seen)
     if status.indexes:
         indexes = root.add(_title("indexes", str(len(status.indexes))))
         for each in seen["indexes"]:
@@ -50,11 +50,54 @@ def of_status(status: Status) -> Tree:
         gates = root.add(_title("gates", "what the cutover wants to see passed"))
         for verdict in status.gates:
             gates.add(_gate(verdict))
-    _branch(root, "users", standing.of_users(seen))
+    _branch(root, "users", [*standing.of_users(seen), *_answered(picture)])
+    _branch(root, "tenants", _tenants(picture))
+    _branch(root, "history", _history(picture))
     root.add(_title("next", status.next))
     if status.rollback:
         root.add(_title("rollback", status.rollback))
     return root
+
+
+def _migration(root: Tree, picture: Picture, seen: dict[str, Any]) -> None:
+    status = picture.status
+    at = root.add(_title("migration", status.state or "none yet"))
+    if picture.steps:
+        at.add(Text("  ".join(f"{STEPS[step.standing]} {step.state}" for step in picture.steps)))
+    if status.paused:
+        at.add(Text(f"⏸ paused: {status.paused}", style="yellow"))
+    if status.state == "backfilling" and status.all:
+        at.add(ProgressBar(total=status.all, completed=status.done or 0, width=BAR))
+    _leaves(at, standing.of_migration(seen))
+    if picture.eta:
+        best, worst = map(duration.told, picture.eta)
+        at.add(_title("time left", best if best == worst else f"{best} to {worst}"))
+    if picture.calls:
+        at.add(_title("tokens", f"{picture.tokens:,} in {picture.calls:,} calls"))
+
+
+def _answered(picture: Picture) -> Iterator[Line]:
+    """What each index answered in the last ten minutes, where users are."""
+    for each in picture.answered:
+        if each.requests:
+            slow = "" if each.p95_ms is None else f", p95 {each.p95_ms:,.1f} ms"
+            yield each.index, f"{each.requests:,} requests, {each.errors:,} errors{slow}"
+
+
+def _tenants(picture: Picture) -> Iterator[Line]:
+    """Who lacks most; where there is but one there is nothing to compare."""
+    if picture.tenants_all > 1:
+        yield "through", f"{picture.tenants_through:,} of {picture.tenants_all:,}"
+        for each in picture.tenants[:MOST]:
+            if not each.done:
+                waits = ", waits" if each.paused else ""
+                yield each.name, f"{each.seen:,} of {each.documents:,}{waits}"
+
+
+def _history(picture: Picture) -> Iterator[Line]:
+    for event in picture.events[:MOST]:
+        move = f"{event.became}: " if event.became else ""
+        yield moment(event.at), f"{move}{event.why} (by {event.who})"
 
 
 def of_queue(seen: Overview) -> Tree:
