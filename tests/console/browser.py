@@ -80,14 +80,17 @@ class Site:
         )
         context.set_default_timeout(PATIENCE)
         await context.add_init_script(WATCH)
+        tab = Tab(await context.new_page(), self.url)
         try:
-            tab = Tab(await context.new_page(), self.url)
             if role is not None:
                 await tab.log_in(await door.made_key(self.app, role, tenant))
             yield tab
-            assert tab.faults == []
+        except Exception as error:
+            error.add_note(f"{tab.page.url}: {tab.faults}")
+            raise
         finally:
             await context.close()
+        assert tab.faults == []
 
 
 @dataclass

@@ -27,6 +27,10 @@ from tests.work import test_letters as letters
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+# Every document has the vector of one of them.
+RUIN = "UPDATE revec.vectors_2 SET embedding = (SELECT embedding FROM revec.vectors_2 LIMIT 1) RETURNING 1"
+
+
 async def test_what_the_tests_bring_along_is_what_was_published() -> None:
     """axe-core, by its sums."""
     (axe,) = json.loads(AXE.with_name("vendored.json").read_text(encoding="utf-8"))
@@ -98,7 +102,7 @@ async def nothing_dead(site: Site, index: Index) -> bool:
 async def test_a_key_on_the_page_changes_what_the_gate_says(site: Site) -> None:
     """Nobody knew that the new index is ruined, for nobody had judged anew: one press of a key, and it fails."""
     app, made = await quality.make_judged(site.app)
-    await steps.rows(app, "UPDATE revec.vectors_2 SET embedding = -embedding RETURNING 1")
+    await steps.rows(app, RUIN)
     async with site.visit(Role.OPERATOR) as tab:
         asked = urlencode({"collection": "c", "q": quality.words(3), "tenant": "default", "mode": "vector"})
         await tab.go(f"/console/compare?{asked}")
