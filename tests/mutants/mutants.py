@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
@@ -82,6 +83,7 @@ from revec.postgres import (
     outbox,
     overrides,
     pulses,
+    sessions,
     shadows,
 )
 from revec.postgres import guards as guard_rows
@@ -118,7 +120,9 @@ from revec.stores.base import ChunkSet
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
-from revec.web.console import again, shelf
+from revec.web.console import again, guests, shelf
+from revec.web.console import visit as console_visit
+from revec.web.console.live import Live, View
 from revec.web.console.pages import compare as compare_page
 from revec.web.console.pages import settings as settings_page
 from revec.work import (
@@ -155,6 +159,9 @@ from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
 from tests.console import test_audit as audited
 from tests.console import test_compare as compared
+from tests.console import test_doors as console_doors
+from tests.console import test_live as console_live
+from tests.console import test_migration as console_migration
 from tests.console import test_search as playground
 from tests.console import test_settings as configured
 from tests.doctor import test_manners as visiting
@@ -717,6 +724,23 @@ async def looking_that_heals(conn: Connection, store: Any, walk: Any, **_: Any) 
 
 async def no_page(*_: Any, **__: Any) -> drift.Page:
     return drift.Page()
+
+
+@asynccontextmanager
+async def watching_alone(live: Live, key: Any, compute: Any, render: Any) -> AsyncIterator[View]:
+    view = View(key)
+    rounds = live._begin(_for_itself(live, view, compute, render))
+    live._views[object()] = view
+    try:
+        yield view
+    finally:
+        rounds.cancel()
+
+
+async def _for_itself(live: Live, view: View, compute: Any, render: Any) -> None:
+    while True:
+        await view.round(compute, render)
+        await asyncio.sleep(live._every)
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -1953,6 +1977,30 @@ MUTANTS: dict[str, Mutant] = {
     "any name leads to this machine": Mutant(
         attribute(doorkeeper, "_require_loopback", lambda *_: None),
         limits.test_on_this_machine_anybody_may_if_that_was_asked_for,
+    ),
+    # the console
+    "any form is ours": Mutant(
+        attribute(console_visit, "require_own_form", lambda *_: None),
+        console_doors.test_a_form_needs_the_token_of_its_page,
+    ),
+    "a page of another site may send a form of ours": Mutant(
+        attribute(guests, "urlsplit", lambda _: SimpleNamespace(netloc="127.0.0.1")),
+        console_doors.test_a_form_needs_the_token_of_its_page,
+    ),
+    "a session outlives its key": Mutant(
+        without(sessions.SQL, "holder", " AND k.revoked_at IS NULL"),
+        console_doors.test_a_revoked_key_ends_its_sessions_at_once,
+    ),
+    "an open stream outlives its key": Mutant(
+        without(sessions.SQL, "good", " AND k.revoked_at IS NULL"),
+        console_live.test_a_stream_ends_with_the_key_that_it_stands_on,
+    ),
+    "who is logged in may do anything": Mutant(
+        attribute(console_visit, "_require", lambda *_: None),
+        console_migration.test_who_may_not_act_sees_why_and_cannot,
+    ),
+    "each tab has a computation": Mutant(
+        attribute(Live, "watching", watching_alone), console_live.test_fifty_tabs_are_one_computation
     ),
     "nobody waits": Mutant(
         attribute(inline, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote

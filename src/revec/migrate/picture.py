@@ -87,6 +87,7 @@ class Told:
 class Picture:
     status: Status
     migration: Migration | None
+    model: str | None = None  # by which queries are embedded for what serves
     steps: list[Step] = field(default_factory=list)
     offers: dict[str, Offer] = field(default_factory=dict)
     unmet: list[Verdict] = field(default_factory=list)  # required gates that have not passed
@@ -107,15 +108,18 @@ async def picture(database: Database, store: Store, collection: Collection, limi
     seen = await status(database, store, collection, limits)
     async with database.transaction("worker") as conn:
         migration = await migrations.latest(conn, collection.id)
-        if migration is None:
-            return Picture(seen, None)
-        events = await _events(conn, migration, collection)
         route = await indexes.route_of(conn, collection.id)
+        serving = await indexes.by_id(conn, route.serving) if route.serving is not None else None
+        model = serving.query.address if serving else None
+        if migration is None:
+            return Picture(seen, None, model)
+        events = await _events(conn, migration, collection)
         kept = await canaries.of(conn, migration)
         tokens = await _one(conn, SQL.tokens, migration)
         made = Picture(
             status=seen,
             migration=migration,
+            model=model,
             steps=steps(migration, await _visited(conn, migration)),
             offers=offers(seen, migration),
             unmet=unmet(seen, migration),

@@ -27,11 +27,10 @@ def _height(share: float) -> float:
     return MARGIN + (HEIGHT - 2 * MARGIN) * (1 - share)
 
 
-def steps(counted: Sequence[tuple[datetime, int]]) -> str:
-    """The curve of how fast a count grew, between one look and the next."""
-    return polyline(
-        [
-            max(0, later - sooner) / seconds if (seconds := (at - before).total_seconds()) > 0 else None
-            for (before, sooner), (at, later) in pairwise(counted)
-        ]
-    )
+def paces(counted: Sequence[tuple[datetime, int]]) -> list[tuple[int, float]]:
+    """(when, in seconds of the epoch; how fast the count grew since the look before, in a second)."""
+    return [
+        (int(at.timestamp()), round(max(0, later - sooner) / seconds, 2))
+        for (before, sooner), (at, later) in pairwise(counted)
+        if (seconds := (at - before).total_seconds()) > 0
+    ]

@@ -49,6 +49,7 @@ class View:
         self.number = 0  # of what is sent: counts when it changes
         self.sent = b""
         self.trouble = b""  # why there is nothing newer; empty: there is
+        self.rounds: asyncio.Task[None] | None = None
         self.turn = asyncio.Event()  # of the next round; each round has its own
         self.at = float("-inf")
         self.took = 0.0
@@ -93,7 +94,7 @@ class Live:
         self._database = database
         self._every = every
         self._views: dict[Hashable, View] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._open: dict[asyncio.Event, bytes] = {}  # how a stream is ended → whose session it stands on
         self._looking: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
@@ -136,7 +137,7 @@ class Live:
         self._closed.set()
         for end in self._open:
             end.set()
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
 
     @property
@@ -150,8 +151,8 @@ class Live:
     ) -> AsyncIterator[View]:
         view = self._views.setdefault(key, View(key))
         view.tabs += 1
-        if view.tabs == 1:
-            self._begin(self._rounds(view, compute, render))
+        if view.rounds is None or view.rounds.done():
+            view.rounds = self._begin(self._rounds(view, compute, render))
         try:
             yield view
         finally:
@@ -173,8 +174,8 @@ class Live:
 
     def _begin(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return task
 
     async def _rounds(self, view: View, compute: Compute[Any], render: Render[Any]) -> None:
@@ -206,7 +207,9 @@ class Once(Response):
     def __init__(self, live: Live, key: Hashable, compute: Compute[T], render: Render[T]) -> None:
         self._live, self._key = live, key
         self._compute, self._render = compute, render
+        self.status_code = 200
         self.background = None
+        self.init_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         snapshot = await self._live.newest(self._key, self._compute)
@@ -236,6 +239,8 @@ class Stream(Response):
             leaving = asyncio.create_task(_left(receive, end))
             try:
                 await self._tell(view, end, send)
+            except TimeoutError:  # nobody reads there: without an end of the answer the server closes it
+                return
             finally:
                 leaving.cancel()
         await send({"type": "http.response.body", "body": b""})

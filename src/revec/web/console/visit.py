@@ -119,6 +119,7 @@ def acting(role: Role) -> Callable[[Request, Visit], Awaitable[Visit]]:
         header = request.headers.get("x-csrf-token")
         require_own_form(request.scope, header or (await request.form()).get("csrf"))
         _require(visit, role)
+        visit.live.outdate()  # whatever comes of it: nobody is shown first what was before
         return visit
 
     return actor

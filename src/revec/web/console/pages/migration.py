@@ -81,14 +81,9 @@ def _facts(seen: Picture, sight: Sight) -> dict[str, Any]:
         "sight": sight,
         "path": PATH,
         "collection": status.collection,
-        "shutdown": _shutdown(status.serving),
-        "curve": curves.polyline([done for _, done in seen.curve]),
-        "paces": curves.steps(seen.curve),
+        "shutdown": shutdown(seen.model) if seen.model else None,
+        "paces": curves.paces(seen.curve),
     }
-
-
-def _shutdown(serving: str | None) -> Any:
-    return None if serving is None else shutdown(serving.partition(" ")[0])
 
 
 # --- what a person does -------------------------------------------------------------------------------

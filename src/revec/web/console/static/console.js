@@ -52,6 +52,7 @@
         if (!answer.ok) continue;
         await htmx.swap({ sourceElement: live, target: live, text: await answer.text(), swap: "innerMorph" });
         hear();
+        htmx.trigger(live, "again"); // a stream that never began; one that is lost comes back by itself
       } catch { /* the next one may come through */ }
     }
   };
@@ -71,6 +72,37 @@
   setInterval(look, 1000);
   setInterval(poll, POLL * 1000);
   setInterval(localize, 10000);
+
+  // --- curves -----------------------------------------------------------------------------------------------
+
+  const HIGH = 120; // pixels
+  const drawn = new WeakMap(); // element → its curve, and the points that it is of
+
+  const draw = () => {
+    if (typeof uPlot === "undefined") return;
+    for (const chart of document.querySelectorAll(".chart[data-points]")) {
+      const was = drawn.get(chart);
+      if (was?.points === chart.dataset.points) continue;
+      const rows = JSON.parse(chart.dataset.points);
+      const data = [rows.map((row) => row[0]), rows.map((row) => row[1])];
+      if (was) {
+        was.curve.setData(data);
+        was.points = chart.dataset.points;
+        continue;
+      }
+      const colour = (name) => getComputedStyle(chart).getPropertyValue(name);
+      const axis = { stroke: colour("color"), grid: { stroke: colour("border-top-color"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+      const curve = new uPlot({
+        width: chart.clientWidth, height: HIGH, legend: { show: false }, cursor: { y: false },
+        axes: [{ ...axis }, { ...axis, size: 44 }],
+        series: [{}, { stroke: colour("outline-color"), width: 1.5, points: { show: false } }],
+      }, data, chart);
+      drawn.set(chart, { curve, points: chart.dataset.points });
+      new ResizeObserver(() => curve.setSize({ width: chart.clientWidth, height: HIGH })).observe(chart);
+    }
+  };
+  document.addEventListener("htmx:after:swap", draw);
+  draw();
 
   // --- small things that a person does ----------------------------------------------------------------------
 
