@@ -123,7 +123,6 @@ from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.console import again, guests, shelf, visit
-from revec.web.console import visit as console_visit
 from revec.web.console.live import Live, View
 from revec.web.console.pages import compare as compare_page
 from revec.web.console.pages import settings as settings_page
@@ -2032,7 +2031,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # the console
     "any form is ours": Mutant(
-        attribute(console_visit, "require_own_form", lambda *_: None),
+        attribute(visit, "require_own_form", lambda *_: None),
         console_doors.test_a_form_needs_the_token_of_its_page,
     ),
     "a page of another site may send a form of ours": Mutant(
@@ -2048,7 +2047,7 @@ MUTANTS: dict[str, Mutant] = {
         console_live.test_a_stream_ends_with_the_key_that_it_stands_on,
     ),
     "who is logged in may do anything": Mutant(
-        attribute(console_visit, "_require", lambda *_: None),
+        attribute(visit, "_require", lambda *_: None),
         console_migration.test_who_may_not_act_sees_why_and_cannot,
     ),
     "each tab has a computation": Mutant(

@@ -281,6 +281,7 @@ async def test_a_response_that_has_begun_is_not_begun_again(app: App) -> None:
     inner = entrance.Entrance(
         half,
         doorkeeper=None,  # type: ignore[arg-type]
+        guests=None,  # type: ignore[arg-type]
         purses=Purses(1.0),
         metrics=Metrics(),
         deadline=1.0,

@@ -10,12 +10,12 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.responses import Response
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import Scope
 
 from revec.model.access import Caller
@@ -135,12 +135,9 @@ def require_own_form(scope: Scope, said: Any) -> None:
 
 
 def cookies(headers: Headers) -> dict[str, str]:
-    """Ours, as far as they may be some."""
-    try:
-        held = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return {}
-    return {name: each.value for name, each in held.items() if 0 < len(each.value) <= LONGEST}
+    """As far as they may be ours; whatever else stands on this host beside us is passed over."""
+    held = cookie_parser("; ".join(headers.getlist("cookie")))
+    return {name: value for name, value in held.items() if 0 < len(value) <= LONGEST}
 
 
 def put(answer: Response, scope: Scope, name: str, value: str) -> None:

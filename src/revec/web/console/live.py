@@ -239,6 +239,8 @@ class Stream(Response):
             leaving = asyncio.create_task(_left(receive, end))
             try:
                 await self._tell(view, end, send)
+            except TimeoutError:  # nobody reads there: without an end of the answer the server closes it
+                return
             finally:
                 leaving.cancel()
         await send({"type": "http.response.body", "body": b""})

@@ -42,7 +42,7 @@ def tabs(visit: Visit) -> list[Tab]:
     return sorted(mine, key=lambda tab: tab.place)
 
 
-def shown(visit: Visit, template: str, *, status: int = 200, **facts: Any) -> Response:
+def shown(visit: Visit, template: str, *, code: int = 200, **facts: Any) -> Response:
     """The page; for a request of htmx, its main part."""
     is_part = visit.request.headers.get("hx-request") == "true"
     html = rendered(
@@ -53,7 +53,7 @@ def shown(visit: Visit, template: str, *, status: int = 200, **facts: Any) -> Re
         here=visit.request.url.path,
         **facts,
     )
-    answer = HTMLResponse(html, status)
+    answer = HTMLResponse(html, code)
     guest: Guest = visit.request.state.guest
     guest.sign(answer, visit.request.scope)
     return answer

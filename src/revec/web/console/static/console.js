@@ -52,6 +52,7 @@
         if (!answer.ok) continue;
         await htmx.swap({ sourceElement: live, target: live, text: await answer.text(), swap: "innerMorph" });
         hear();
+        htmx.trigger(live, "again"); // a stream that never began; one that is lost comes back by itself
       } catch { /* the next one may come through */ }
     }
   };
