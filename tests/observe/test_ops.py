@@ -101,7 +101,7 @@ def test_the_examples_are_read() -> None:
 async def test_everything_that_is_asked_for_is_there(app: App, loopback: Loopback) -> None:
     """Each metric of a dashboard or a rule, in a live `/metrics`; which passes promtool."""
     with watched.listening() as metrics:
-        await watched.everything(app, loopback)
+        await watched.everything(app, loopback, metrics)
         async with door.door(app, metrics=metrics) as client:
             await client.get("/livez")
         await watched.census(app)

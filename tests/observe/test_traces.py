@@ -167,7 +167,7 @@ async def test_a_line_says_whose_it_is(app: App, loopback: Loopback, lines: Line
         shown = {"authorization": "Bearer nonsense", "x-request-id": "turned"}
         await client.get("/v1/collections", headers=shown)
     assert named.headers["x-request-id"] == "from-a-proxy.1"
-    assert len(rude.headers["x-request-id"]) == 32, "one of ours: it would be in a log as it was sent"
+    assert "x-request-id" not in rude.headers, "it would be in a log as it was sent"
     found = lines.read_all()
     moved = [each for each in found if each["event"] == "Moved"]
     assert moved

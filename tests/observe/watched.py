@@ -16,7 +16,6 @@ import httpx2
 
 from revec.app import App
 from revec.migrate.census import CensusTaker
-from revec.migrate.guarding import Guarding
 from revec.model.index import Collection
 from revec.model.migration import State
 from revec.observe import events
@@ -26,7 +25,6 @@ from tests import servers, steps
 from tests.loopback import Loopback
 from tests.migrate import world
 from tests.search import shadowed
-from tests.work import hands
 
 RULES = Path(__file__).parents[2] / "ops" / "alerts.yml"
 PATIENCE = 60.0  # seconds
@@ -53,8 +51,8 @@ async def census(app: App) -> None:
     await taker.tick()
 
 
-async def everything(app: App, loopback: Loopback) -> Collection:
-    """A migration that is live with its shadow, an edit that waits, a dead letter, a model that answered 503."""
+async def everything(app: App, loopback: Loopback, metrics: Metrics) -> Collection:
+    """Some users see a migration's index, which is in the shadow too; an edit waits, a document was refused."""
     loopback.fault("refuse", times=None, match="poison")
     made = await steps.ready(app, 6)
     await steps.rows(app, "UPDATE revec.migration SET budget = 5 RETURNING 1")
@@ -62,11 +60,11 @@ async def everything(app: App, loopback: Loopback) -> Collection:
     await shadowed.ask(app, "what is document 3", "and what is document 4", "and what is document 4")
     await steps.put(app, made, steps.drafts(1, start=50, word="poison"))
     await steps.drain(app)
-    await world.force(app, State.LIVE)
-    await Guarding(app.tools, uuid4()).tick()
-    loopback.fault("503", times=1)
+    await world.force(app, State.CANARY)
     await steps.put(app, made, steps.drafts(2, start=100))
-    await hands.step(app)
+    # What takes a provider with a price, or with a limit.
+    metrics.hear(events.Called("openai:dear", "live", "ok", 1, 10, 0.1, 0.2))
+    metrics.hear(events.HeldBack("openai:dear", "a limit"))
     return made
 
 
