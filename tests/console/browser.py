@@ -90,7 +90,7 @@ class Site:
             raise
         finally:
             await context.close()
-        assert tab.faults == []
+        assert tab.faults == [], tab.faults
 
 
 @dataclass

@@ -264,7 +264,10 @@ async def _tenants(conn: Connection, migration: Migration) -> dict[str, Any]:
 
 async def _events(conn: Connection, migration: Migration, collection: Collection) -> list[Told]:
     rows = await _rows(conn, SQL.events, {"id": migration.id, "limit": MOST_EVENTS})
-    return [Told(*row[:5], command(row, migration, collection.name)) for row in rows]
+    return [
+        Told(row.at, row.who, row.was, row.became, row.why, command(row, migration, collection.name))
+        for row in rows
+    ]
 
 
 async def _visited(conn: Connection, migration: Migration) -> set[str]:
