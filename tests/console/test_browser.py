@@ -159,13 +159,13 @@ async def until(site: Site, made: Collection, state: str) -> None:
     await soon(is_there)
 
 
-async def begin(tab: Tab, model: str = steps.NEW) -> None:
-    """A migration, from its button to its page."""
+async def plan(tab: Tab) -> None:
+    """A migration, from its button to its plan."""
     await tab.go("/console/migration?collection=c")
     await tab.press("Start…")
-    await tab.page.get_by_label("Model").fill(model)
+    await tab.page.get_by_label("Model").fill(steps.NEW)
     await tab.press("Show the plan")
-    await tab.press("Start it")
+    await tab.page.get_by_role("button", name="Start it").wait_for()
 
 
 async def confirm(tab: Tab, opener: str, verb: str, name: str = "c", **fields: str) -> None:
@@ -188,7 +188,8 @@ async def test_a_migration_from_start_to_finish_by_clicks(site: Site) -> None:
     """Start, cut over by typing the name, roll back, cut over again, finish; the page follows by itself."""
     made = await steps.filled(site.app, 12)
     async with site.visit() as tab:
-        await begin(tab)
+        await plan(tab)
+        await tab.press("Start it")
         await badge(tab, "ready")
         await confirm(tab, "Cut over…", "Cut over")
         await badge(tab, "live")
@@ -209,22 +210,24 @@ async def test_it_pauses_and_goes_on_and_no_cutover_comes_too_early(site: Site, 
     and nobody was moved.
     """
     made = await steps.filled(site.app, 12)
-    loopback.hold()
-    try:
-        async with site.visit() as tab:
-            await begin(tab)
-            await badge(tab, "backfilling")
+    async with site.visit() as tab:
+        await plan(tab)
+        loopback.hold()
+        try:
+            await tab.press("Start it")
             await tab.press("Pause")
-            await badge(tab, "paused in backfilling")
+            await badge(tab, "paused in")
             await tab.press("Resume")
-            await badge(tab, "backfilling")
+            await tab.page.locator(".title .badge", has_text="paused in").wait_for(state="detached")
             tab.expected = {409}
             await confirm(tab, "Cut over…", "Cut over")
             await tab.says("completeness")
             assert (await world.look(site.app, made)).serving == "openai:fake-64#1"
-    finally:
-        loopback.release()
-    await until(site, made, "ready")
+        finally:
+            loopback.release()
+        tab.expected = set()
+        await tab.go("/console/migration?collection=c")
+        await badge(tab, "ready")
 
 
 async def test_a_viewer_sees_why_they_may_not(site: Site) -> None:
