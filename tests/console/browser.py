@@ -24,6 +24,7 @@ from tests.web import door
 HERE = "127.0.0.1"
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
+WANTED = bool(os.environ.get("REVEC_IMAGES"))  # a test itself has no setting of ours
 WIDE, NARROW = 1280, 390
 HEIGHT = 800
 PATIENCE = 15_000.0  # milliseconds that a page has to become what is waited for
@@ -162,7 +163,7 @@ class Tab:
 
     async def photograph(self, name: str) -> None:
         """Into docs/images, where REVEC_IMAGES asks for it."""
-        if os.environ.get("REVEC_IMAGES"):
+        if WANTED:
             IMAGES.mkdir(exist_ok=True)
             await self.page.screenshot(path=IMAGES / f"{name}.png", animations="disabled")
 
