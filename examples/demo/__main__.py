@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.demo import proof
-from examples.demo.known_items import Question, bm25_figures, judged, questions
+from examples.demo.known_items import bm25_figures, judged
 from examples.demo.live import SEARCHES_A_SECOND, WRITES_A_SECOND, Searcher, Writer
-from examples.demo.stdlib import Doc, documents
 from revec.app import App
+from revec.cli.demo.questions import Question, questions
+from revec.cli.demo.stdlib import Doc, documents
 from revec.migrate.check import check
 from revec.migrate.status import status
 from revec.model.index import Collection, Index

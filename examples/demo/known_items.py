@@ -1,20 +1,14 @@
-"""Questions in a person's own words, each with the one document that answers it.
-
-No question shares a content word with the first sentence of its answer, so finding it takes
-meaning, not spelling. They were written by hand and never tuned against a model's ranking.
-"""
+"""How well a ranking answers the demo's questions, and how well keywords alone would."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from examples.demo.stdlib import Doc
+from revec.cli.demo.questions import Question
+from revec.cli.demo.stdlib import Doc
 from revec.search.judge import Figures, figures
 
-QUESTIONS = Path(__file__).with_name("known_items.tsv")
 DEPTH = 10
 STOP_WORDS = frozenset(
     """
@@ -29,18 +23,6 @@ STOP_WORDS = frozenset(
 WORD = re.compile(r"[^\W\d_]+")
 CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s|\n\s*\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    text: str
-    answer: str  # the key of a Doc
-
-
-def questions() -> Iterator[Question]:
-    for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
-        text, answer = line.split("\t")
-        yield Question(text, answer)
 
 
 def shares_no_content_word(question: str, doc: Doc) -> bool:

@@ -314,6 +314,7 @@ class App:
                 lease=self.settings.lease,
                 concurrency=concurrency,
                 idle=self.settings.idle,
+                spare=pace.get("spare") or 0,
             ),
             memory=memory,
             control=Control(self.database, braking=self.settings.brake),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -179,6 +182,48 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """No .env and no secrets folder: two places are enough to look in."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """One setting as a person may read it; of a secret no more than whether it is set."""
+
+    name: str
+    value: str
+    is_default: bool
+
+
+SECRET = re.compile(r"key|secret|password|token|dsn|webhook")
+SET, UNSET = "set", "not set"
+
+
+def in_force(settings: Settings) -> list[InForce]:
+    """Every setting by name. Whatever has a secret's type or name is shown as set or not."""
+    return [
+        InForce(name, _readable(name, getattr(settings, name)), name not in settings.model_fields_set)
+        for name in sorted(Settings.model_fields)
+    ]
+
+
+def _readable(name: str, value: object) -> str:
+    if value is None or value in ([], {}):
+        return UNSET
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):  # by name: which of them there are
+        return ", ".join(f"{each}: {SET}" for each in sorted(value))
+    if isinstance(value, SecretStr) or (SECRET.search(name) and not isinstance(value, (int, float))):
+        return SET
+    return _public(str(value))
+
+
+def _public(text: str) -> str:
+    """An address without whoever logs in there, and without what is asked of it."""
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def _secret(key: SecretStr | None, file: Path | None, name: str) -> str | None:

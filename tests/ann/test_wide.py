@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from examples.demo import stdlib
 from revec.app import App
+from revec.cli.demo import stdlib
 from revec.migrate.check import check
 from revec.migrate.gates import recall
 from revec.migrate.gates.base import COMPLETENESS, FIDELITY, RECALL

@@ -63,7 +63,7 @@ async def test_a_wrong_key_opens_nothing_and_learns_nothing(
     monkeypatch.setattr(guests, "TRIES", 100.0)
     revoked, expired = await door.made_key(app), await door.made_key(app, lasts=timedelta(seconds=-1))
     async with app.database.transaction() as conn:
-        await keys.revoke(conn, revoked)
+        await keys.revoke(conn, revoked, by="a test")
     async with door.door(app) as client:
         said = set()
         for wrong in (f"{revoked[:-1]}x", revoked, expired, "", "x"):
@@ -92,7 +92,7 @@ async def test_a_revoked_key_ends_its_sessions_at_once(app: App) -> None:
         await log_in(client, key)
         assert (await client.get(OVERVIEW)).status_code == 200
         async with app.database.transaction() as conn:
-            await keys.revoke(conn, key)
+            await keys.revoke(conn, key, by="a test")
         assert (await client.get(OVERVIEW)).status_code == 303
         asked_by_a_page = await client.get(OVERVIEW, headers={"hx-request": "true"})
         assert (asked_by_a_page.status_code, asked_by_a_page.headers["hx-redirect"]) == (401, LOGIN)

@@ -157,7 +157,7 @@ async def test_a_stream_ends_with_the_key_that_it_stands_on(app: App) -> None:
         ):
             await tab.hears()
             async with app.database.transaction() as conn:
-                await keys.revoke(conn, revoked)
+                await keys.revoke(conn, revoked, by="a test")
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     await asyncio.shield(ends)

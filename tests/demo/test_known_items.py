@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from examples.demo.known_items import Question, judged, questions, shares_no_content_word
-from examples.demo.stdlib import Doc, documents
+from examples.demo.known_items import judged, shares_no_content_word
+from revec.cli.demo.questions import Question, questions
+from revec.cli.demo.stdlib import Doc, documents
 
 QUESTIONS = list(questions())
 

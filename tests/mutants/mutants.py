@@ -7,6 +7,7 @@ where it passes on the product as it is. Add yours: one line, and a name that sa
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import httpx2
 import numpy as np
 from psycopg import sql
 
-from revec import langchain
+from revec import langchain, settings
 from revec.app import App
 from revec.capture import attach, drift, projector, push
 from revec.client import remote, twin
@@ -66,6 +67,7 @@ from revec.model.verdict import Outcome
 from revec.observe import events
 from revec.observe import pages as one_page
 from revec.postgres import (
+    audit,
     bridges,
     callers,
     canaries,
@@ -121,9 +123,11 @@ from revec.stores.base import ChunkSet, Store
 from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
-from revec.web.console import guests
+from revec.web.console import again, guests, shelf, visit
 from revec.web.console import visit as console_visit
 from revec.web.console.live import Live, View
+from revec.web.console.pages import compare as compare_page
+from revec.web.console.pages import settings as settings_page
 from revec.work import (
     allowance,
     batches,
@@ -158,10 +162,14 @@ from tests.client import test_contract as client
 from tests.client import test_frameworks as frameworks
 from tests.client import test_remote as remotely
 from tests.client import test_sync as twins
+from tests.console import test_audit as audited
+from tests.console import test_compare as compared
 from tests.console import test_doors as console_doors
 from tests.console import test_live as console_live
 from tests.console import test_migration as console_migration
 from tests.console import test_queue as queue_page
+from tests.console import test_search as playground
+from tests.console import test_settings as configured
 from tests.console import test_tenants as tenant_pages
 from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
@@ -823,6 +831,14 @@ MUTANTS: dict[str, Mutant] = {
     "a living worker's leases are taken": Mutant(
         instead(steering.SQL, "rescue", ("k.beat_at < now()", "%(silence)s > 0 OR k.beat_at < now()")),
         desk.test_nothing_is_taken_from_a_worker_that_lives,
+    ),
+    "a worker that leaves keeps what it holds": Mutant(
+        instead(steering.SQL, "rescue", ("ELSE k.id = %(leaves)s::uuid", "ELSE false")),
+        desk.test_a_worker_that_leaves_hands_back_what_it_holds,
+    ),
+    "a worker that leaves takes its neighbour's work along": Mutant(
+        instead(steering.SQL, "rescue", ("ELSE k.id = %(leaves)s::uuid", "ELSE true")),
+        desk.test_a_worker_that_leaves_hands_back_what_it_holds,
     ),
     "whose a lease is cannot be told": Mutant(
         attribute(queue, "token_of", lambda _=None: uuid4()), desk.test_what_a_dead_worker_holds_is_freed
@@ -2044,7 +2060,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # the console
     "any form is ours": Mutant(
-        attribute(console_visit, "require_own_form", lambda *_: None),
+        attribute(visit, "require_own_form", lambda *_: None),
         console_doors.test_a_form_needs_the_token_of_its_page,
     ),
     "a page of another site may send a form of ours": Mutant(
@@ -2060,7 +2076,7 @@ MUTANTS: dict[str, Mutant] = {
         console_live.test_a_stream_ends_with_the_key_that_it_stands_on,
     ),
     "who is logged in may do anything": Mutant(
-        attribute(console_visit, "_require", lambda *_: None),
+        attribute(visit, "_require", lambda *_: None),
         console_migration.test_who_may_not_act_sees_why_and_cannot,
     ),
     "each tab has a computation": Mutant(
@@ -2344,6 +2360,50 @@ MUTANTS: dict[str, Mutant] = {
     "a registration does not ask whether callers can tell": Mutant(
         attribute(conductor.Conductor, "_is_held_up", nothing),
         called.test_a_function_made_between_start_and_registration_is_seen,
+    ),
+    "a judgement is nobody's": Mutant(
+        instead(judgements.SQL, "put_judgements", ("%(who)s", "NULL")),
+        compared.test_a_judgement_on_the_page_changes_what_the_gate_says_next,
+    ),
+    "a judgement is of any document": Mutant(
+        attribute(judgements, "documents_of_tenant", nothing),
+        compared.test_a_judged_document_is_one_of_that_tenant,
+    ),
+    "who does not see every document judges": Mutant(
+        attribute(compare_page, "_require_judge", lambda _: None),
+        compared.test_who_does_not_see_every_document_sees_no_set,
+    ),
+    "a viewer compares in any tenant": Mutant(
+        attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
+        compared.test_a_viewer_compares_in_their_own_tenant_and_judges_nothing,
+    ),
+    "rankings are weighed by what was judged then": Mutant(
+        attribute(shelf, "fingerprint", lambda _: ""),
+        compared.test_a_set_is_weighed_and_weighed_again_by_what_was_judged_since,
+    ),
+    "a copied word is quoted by hand": Mutant(
+        attribute(again, "word", lambda text: f"'{text}'"),
+        playground.test_a_copied_command_says_what_was_asked_and_nothing_else,
+    ),
+    "what happened at one moment is on one page": Mutant(
+        without(audit.SQL, "page", " OR md5('event ' || e.id) < %(tie)s"),
+        audited.test_pages_of_any_size_are_the_whole_once,
+    ),
+    "a collection's operator reads of all keys": Mutant(
+        without(audit.SQL, "page", "AND (%(collection)s::text IS NULL OR few.collection = %(collection)s)"),
+        audited.test_only_who_may_see_all_tenants_reads_it_and_of_their_collection,
+    ),
+    "a cell of the audit runs": Mutant(
+        attribute(audit, "_inert", str),
+        audited.test_no_cell_is_a_formula,
+    ),
+    "a key makes one that is for more": Mutant(
+        attribute(settings_page, "_require_unbound", lambda _: None),
+        configured.test_no_key_makes_one_that_is_for_more,
+    ),
+    "a setting is a secret by its type alone": Mutant(
+        attribute(settings, "SECRET", re.compile(r"\b\B")),
+        configured.test_of_secrets_no_more_is_said_than_that_they_are_set,
     ),
     "a threshold is the same in every space": Mutant(
         function(

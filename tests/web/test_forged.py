@@ -262,7 +262,7 @@ async def test_a_revoked_key_opens_nothing_from_then_on(app: App, loopback: Loop
     async with door.door(app) as client:
         assert door.tenants(await ask(client, showing(key))) == {"acme"}
         async with app.database.transaction() as conn:
-            await keys.revoke(conn, key[:14])
+            await keys.revoke(conn, key[:14], by="a test")
         assert_closed(await ask(client, showing(key)))
 
 

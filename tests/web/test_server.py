@@ -216,7 +216,7 @@ async def test_somebody_may_come_in_and_not_everybody(app: App) -> None:
     async with app.database.transaction() as conn:
         from revec.postgres import keys
 
-        await keys.revoke(conn, key)
+        await keys.revoke(conn, key, by="a test")
     with pytest.raises(Refused, match="nobody may ask yet"):
         await doorkeeper(app.database, None, host=HERE, no_auth=False)
 

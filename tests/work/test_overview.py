@@ -112,6 +112,25 @@ async def test_what_a_dead_worker_holds_is_freed(app: App, loopback: Loopback) -
     await hands.assert_oracle(app, made)
 
 
+async def test_a_worker_that_leaves_hands_back_what_it_holds(app: App, loopback: Loopback) -> None:
+    """While its heart still beats; and nothing that its neighbour holds."""
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(1))
+    leaving = await claimed(app, index, beats=0)
+    await steps.put(app, made, steps.drafts(1, start=5))
+    staying = await claimed(app, index, beats=0)
+    whose = "SELECT id FROM revec.worker WHERE left(id::text, 18) = left(%(t)s::text, 18)"
+    ((worker,),) = await steps.rows(app, whose, t=leaving.token)
+    async with app.database.transaction("worker") as conn:
+        assert await steering.hand_back(conn, worker) == 1
+        assert await queue.settle(conn, leaving) == 0, "it is not its own any more"
+    assert len(await steps.rows(app, "SELECT FROM revec.work WHERE lease_until > now()")) == 1
+    async with app.database.transaction("worker") as conn:
+        await queue.release(conn, staying, blameless=True)
+    await steps.drain_soon(app)
+    await hands.assert_oracle(app, made)
+
+
 async def test_nothing_is_taken_from_a_worker_that_lives(app: App) -> None:
     """However long its lease is, and however long it has been at it; a short silence is no death."""
     made, index = await hands.indexed(app)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,8 +81,24 @@ async def of_collection(name: str) -> AsyncIterator[tuple[App, Collection]]:
         yield app, collection
 
 
-def show_json(value: Any) -> None:
-    """One JSON document on standard output, nothing else."""
+def signalled() -> asyncio.Event:
+    """Set by Ctrl-C or SIGTERM; a second one ends the process at once."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopped.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopped
+
+
+def show_json(value: Any, schema: str | None = None) -> None:
+    """One JSON document on standard output, nothing else; a dataclass with the name of its schema."""
+    if schema is not None:
+        value = {"schema": schema, **dataclasses.asdict(value)}
     sys.stdout.write(json_line(value))
 
 
@@ -124,4 +143,4 @@ def table(rows: list[dict[str, Any]]) -> None:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

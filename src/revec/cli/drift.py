@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, opened, out, show_json, table
+from revec.model import duration
 from revec.model.errors import BadInput
 
 if TYPE_CHECKING:
@@ -86,16 +87,13 @@ def drift_line(seen: Mapping[str, Any]) -> str:
     if last is None:
         said = "not looked for yet"
     else:
-        ago = datetime.now(UTC) - datetime.fromisoformat(last["ended"])
-        said = f"{found_line(last['found'])}, {_told(ago.total_seconds())} ago in {_told(last['seconds'])}"
+        ago = (datetime.now(UTC) - datetime.fromisoformat(last["ended"])).total_seconds()
+        long = f"{duration.told(ago)} ago in {duration.told(last['seconds'])}"
+        said = f"{found_line(last['found'])}, {long}"
     if seen["looked"] is not None:
         return f"{said}; a walk is under way, {seen['looked']:,} looked at"
     if not seen["every"] or due is None:
         return f"{said}; nobody looks unasked (REVEC_RECONCILE_EVERY is 0)"
     if due < -LATE:
-        return f"{said}; the next look is late by {_told(-due)}: run `revec worker`"
-    return f"{said}; found within {_told(seen['every'])}, next look in {_told(max(0, due))}"
-
-
-def _told(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+        return f"{said}; the next look is late by {duration.told(-due)}: run `revec worker`"
+    return f"{said}; found within {duration.told(seen['every'])}, next look in {duration.told(max(0, due))}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cyclopts
 
 from revec.cli.door import Exit, Json, of_collection, out, show_json, table
-from revec.cli.overview import moment
+from revec.cli.watching import moment
 
 if TYPE_CHECKING:
     from revec.migrate.holding import Held

@@ -87,7 +87,7 @@ async def revoke(prefix: str, /) -> int:
     from revec.postgres import keys
 
     async with opened() as app, app.database.transaction() as conn:
-        revoked = await keys.revoke(conn, prefix)
+        revoked = await keys.revoke(conn, prefix, by=app.commands.who)
     out.print(f"{revoked} opens nothing any more.", markup=False)
     return Exit.DONE
 

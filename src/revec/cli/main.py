@@ -30,7 +30,9 @@ from revec.cli import (
     status,
     stores,
     tenants,
+    up,
 )
+from revec.cli.demo import verb as demo
 from revec.cli.door import Exit, err, exit_code
 from revec.model.errors import RevecError, without_numpy
 
@@ -67,6 +69,8 @@ def build() -> cyclopts.App:
         stores,
         keys,
         serving,
+        up,
+        demo,
         doctor,
         client,
         runbook,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, json_line, of_collection, opened, out, show_json, table
-from revec.cli.watching import watched
+from revec.cli.trees import counts, figure, of_all, of_queue
+from revec.cli.watching import moment, watched
 from revec.model.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
-    from revec.work.overview import Overview, Stats
+    from revec.work.overview import Overview
 
 
 async def stats(name: str, /, *, json: Json = False) -> int:
@@ -26,7 +26,7 @@ async def stats(name: str, /, *, json: Json = False) -> int:
     async with of_collection(name) as (app, collection), app.database.transaction() as conn:
         seen = await overview(conn, collection)
     if json:
-        show_json(seen)
+        show_json(seen, SCHEMA)
     else:
         _show_overview(seen)
     return Exit.DONE
@@ -49,9 +49,15 @@ async def monitor(
 
     if not every > 0:
         raise BadInput("look every so many seconds, more than 0")
-    show = _show_overview if sys.stdout.isatty() else _show_lines
     async with of_collection(name) as (app, collection):
-        await watched(look, show, until=lambda seen: until_idle and seen.is_idle, json=json, every=every)
+        await watched(
+            look,
+            tree=of_queue,
+            lines=_lines,
+            until=lambda seen: until_idle and seen.is_idle,
+            schema=SCHEMA if json else None,
+            every=every,
+        )
     return Exit.DONE
 
 
@@ -101,6 +107,7 @@ async def health(
     return Exit.DONE if well else Exit.FAILED
 
 
+SCHEMA = "revec.queue/1"  # docs/schemas/queue.json
 What = Literal["failed", "waiting", "working", "stuck", "excluded", "settled"]
 
 
@@ -245,40 +252,18 @@ def _show_overview(seen: Overview) -> None:
     table(
         [
             {
-                key: _figure(each, key) if isinstance(value, int) else value
+                key: figure(each, key) if isinstance(value, int) else value
                 for key, value in asdict(each).items()
                 if key != "rough"
             }
             for each in seen.indexes
         ]
     )
-    out.print(_of_all(seen), markup=False)
+    out.print(of_all(seen), markup=False)
     for trouble in seen.troubles:
         out.print(trouble, markup=False)
 
 
-def _show_lines(seen: Overview) -> None:
+def _lines(seen: Overview) -> list[str]:
     """A line an index, for logs."""
-    now = moment(datetime.now(UTC))
-    for each in seen.indexes:
-        counts = ", ".join(f"{_figure(each, name)} {name.replace('_', ' ')}" for name in _counts(each))
-        out.print(f"{now}  {each.index}: {counts}; {_of_all(seen)}", markup=False)
-
-
-def _figure(each: Stats, name: str) -> str:
-    return f"{'≈' if name in each.rough else ''}{getattr(each, name):,}"
-
-
-def _counts(each: Stats) -> list[str]:
-    """Done, and whatever else there is any of."""
-    names = ("waiting", "in_hand", "later", "to_come", "failed", "excluded", "deletions", "silent", "expired")
-    return ["done", *(name for name in names if getattr(each, name))]
-
-
-def _of_all(seen: Overview) -> str:
-    waiting = f", {seen.unprojected:,} changes to project" if seen.unprojected else ""
-    return f"{seen.workers:,} workers, {seen.per_second:,.1f} documents/s{waiting}"
-
-
-def moment(at: datetime) -> str:
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return [f"{each.index}: {', '.join(counts(each))}; {of_all(seen)}" for each in seen.indexes]

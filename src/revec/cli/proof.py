@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, err, of_collection, opened, out, show_json, table
 from revec.cli.judging import gates_table
-from revec.cli.status import came
+from revec.cli.standing import came
 from revec.model.errors import BadInput
 from revec.model.verdict import Outcome, together
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
 from revec.cli.door import Exit, Json, Why, Yes, confirmed, of_collection, opened, out, show_json, table
-from revec.cli.overview import export, health, letters, moment, monitor, show, stats
+from revec.cli.overview import export, health, letters, monitor, show, stats
+from revec.cli.standing import throttle_line
+from revec.cli.watching import moment
+from revec.model import duration
 from revec.model.errors import BadInput
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ async def workers(*, json: Json = False) -> int:
                     "worker": f"{row['host']} {row['pid']}",
                     "since": row["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
                     "claims": row["claims"],
-                    "heartbeat": f"{(datetime.now(UTC) - row['beat_at']).total_seconds():.0f} s ago",
+                    "heartbeat": f"{duration.told((datetime.now(UTC) - row['beat_at']).total_seconds())} ago",
                     "documents/s": f"{row['per_second']:,.1f}",
                     "MB": f"{row['rss_mb']:,.0f}",
                     "braked by": row["braked_by"] and f"{row['speed']:.0%}: {row['braked_by']}",
@@ -285,14 +287,3 @@ async def throttle(
     else:
         out.print(f"{name}: {throttle_line(facts)}", markup=False)
     return Exit.DONE
-
-
-def throttle_line(limits: Mapping[str, Any]) -> str:
-    """What a person allows, in words."""
-    named = {
-        "docs_per_second": "{:g} documents of the backfill a second",
-        "concurrency": "{:,} claims at once",
-        "claim": "{:,} documents in a claim",
-    }
-    said = [words.format(limits[name]) for name, words in named.items() if limits.get(name)]
-    return f"at most {', '.join(said)} (by {limits['set_by']})" if said else "not throttled"

@@ -1,26 +1,24 @@
-"""Verbs that run: the worker, the door, the embedded server, the schema."""
+"""Verbs that run: the worker, the door, the schema."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
-from revec.cli.door import Exit, err, opened, out, settings, table
+from revec.cli import saying
+from revec.cli.door import Exit, err, opened, out, signalled, table
 from revec.model.errors import MissingExtra, Refused
 from revec.observe import events
-
-MOST_SAID = 20  # collections in a process's first lines
 
 
 def register(app: cyclopts.App) -> None:
     app.command(worker)
     app.command(serve)
-    app.command(up)
     schema = cyclopts.App(name="schema", help="Revec's own tables in your database.")
     schema.command(apply)
     schema.command(printed, name="print")
@@ -51,7 +49,7 @@ async def worker(
         logs.configure()
         events.listen(logs.log_json)
     elif not quiet:
-        events.listen(_say)
+        events.listen(saying.of_work)
     async with opened() as app:
         work = app.worker(concurrency=concurrency, claim=claim, memory=memory)
         work.memory.require_room()
@@ -59,7 +57,7 @@ async def worker(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.stop)
         if not quiet:
-            await _say_what_serves(app)
+            await saying.what_serves(app)
         address = health or app.settings.health
         scraped = _scraped() if address else None
         async with serving(address, app.database, scraped):
@@ -109,20 +107,17 @@ async def serve(
         logs.configure()
         events.listen(logs.log_json)
     else:
-        events.listen(_say_of_requests)
+        events.listen(saying.of_requests)
     async with opened() as app:
         keeper = await doorkeeper(app.database, tokens(app.settings), host=host, no_auth=no_auth)
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
+        stopped = signalled()
         deadline = app.settings.request_deadline
         async with listening(build(app, keeper, metrics.listening()), host, port, deadline=deadline) as at:
             said = f"[{host}]" if ":" in host else host
             out.print(
                 f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
             )
-            await _say_what_serves(app)
+            await saying.what_serves(app)
             watching = asyncio.create_task(app.deadman().run())
             await stopped.wait()
             watching.cancel()
@@ -134,91 +129,6 @@ def _scraped() -> Callable[[], bytes]:
     from revec.observe import metrics
 
     return metrics.listening().exposition
-
-
-async def _say_what_serves(app: Any) -> None:
-    """The first lines of a log say which index answers, for whoever reads it on another day."""
-    from revec.search import catalogue
-
-    for each in (await catalogue.listed(app.database))[:MOST_SAID]:
-        if each.serving:
-            err.print(f"{each.name} is served by {each.serving} (epoch {each.epoch})", markup=False)
-
-
-def _say_of_requests(event: Any) -> None:
-    match event:
-        case events.TurnedAway():
-            err.print(f"turned away: {event.why}", markup=False)
-        case events.RequestFailed():
-            err.print(f"{event.route} failed: {event.why}", markup=False)
-        case _:
-            if line := _trouble(event):
-                err.print(line, markup=False)
-
-
-def _say(event: Any) -> None:
-    """One line for a person on what happened."""
-    if line := _line(event):
-        err.print(line, markup=False)
-
-
-def _line(event: Any) -> str | None:
-    match event:
-        case events.PackDone():
-            rate = event.written / event.seconds if event.seconds else 0
-            said = f"{event.index}: {event.written:,} written, {event.removed:,} removed, {rate:,.0f}/s"
-            return said if event.written or event.removed or event.buried else None
-        case events.Moved():
-            return f"migration {event.migration}: {event.was} → {event.became}, {event.why}"
-        case events.Judged():
-            return f"migration {event.migration}: {event.gate} {event.outcome}, {event.why}"
-        case events.Bridged():
-            verdict = "served early" if event.holds else "not served early"
-            return f"migration {event.migration}: {verdict}, {event.why}"
-        case events.Braked():
-            slow = f"the backfill yields, {event.speed:.0%} of its speed: {event.why}"
-            return slow if event.why else "the backfill goes at full speed again"
-        case _:
-            return _trouble(event)
-
-
-def _trouble(event: Any) -> str | None:
-    said = None
-    match event:
-        case events.ProviderFailed():
-            said = f"{event.model}: {event.why}"
-        case events.HeldBack():
-            said = f"waiting: {event.why}"
-        case events.IndexFaulted():
-            said = f"{event.index} is written no more: {event.why}"
-        case events.TryAgain():
-            said = f"trying again: {event.why}"
-        case events.Alarmed():
-            said = f"migration {event.migration}, {event.action} ({event.alert}): {event.guard}, {event.why}"
-        case events.DatabaseLost():
-            said = f"the database is gone ({event.why}); trying again"
-    return said
-
-
-async def up() -> int:
-    """Run the embedded server until Ctrl-C, and say how to reach it.
-
-    Other commands start it themselves; this keeps it running between them.
-    """
-    from revec.postgres.server import Server, default_home
-
-    server = Server(settings().home or default_home())
-    await asyncio.to_thread(server.attach)
-    try:
-        out.print(f"Postgres is up. For psql and your application:\n{server.tcp_dsn}", markup=False)
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
-        await stopped.wait()
-    finally:
-        await asyncio.to_thread(server.detach)
-    return Exit.DONE
 
 
 async def apply() -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import timedelta
 from statistics import NormalDist
 from typing import Any
 
 from revec.migrate.evidence import A_RUNG, RUNGS
 from revec.migrate.gates.base import Tools
+from revec.model import duration
 from revec.model.errors import BadInput
 from revec.model.index import Collection, Index
 from revec.model.judging import JudgedQuery, Quality
@@ -94,7 +94,7 @@ class Traffic:
         if not self.per_second:
             return f"no searches were seen in the last minutes, so how long is unknown: {each}"
         long = ", ".join(
-            f"{rung:.0%} {timedelta(seconds=round(seconds))}"
+            f"{rung:.0%} {duration.told(seconds)}"
             for rung, seconds in self.seconds.items()
             if seconds is not None
         )

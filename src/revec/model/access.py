@@ -20,6 +20,13 @@ class Role(StrEnum):
         return order.index(self) >= order.index(needed)
 
 
+MAY = {  # what each role adds to the one before it
+    Role.VIEWER: "searches and compares in the documents of one tenant",
+    Role.OPERATOR: "reads everything that its tenants have; of all tenants: judges, looks after the queue",
+    Role.ADMIN: "writes documents, moves migrations, makes and revokes keys",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     name: str  # a key's prefix, or the subject of a token: for the history and the logs
@@ -31,6 +38,11 @@ class Caller:
 
     def reaches(self, collection: str) -> bool:
         return self.collection in {None, collection}
+
+    @property
+    def is_unbound(self) -> bool:
+        """Nothing is hidden from them: neither tenants nor collections nor documents."""
+        return self.tenant is None and self.collection is None and self.visible is None
 
     @property
     def purse(self) -> str:

@@ -25,6 +25,37 @@ class Origin(StrEnum):
     CLICKS = "clicks"
 
 
+GRADES = {0: "no answer", 1: "touches on it", 2: "good", 3: "perfect"}  # what a person may say
+
+
+def lines(words: str) -> str:
+    """Each line's end as one character: a browser sends two, whatever was there."""
+    return words.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked, and in whose documents; None: in everybody's."""
+
+    words: str
+    tenant: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Asked):
+    """A person's word: how good this document is as an answer."""
+
+    doc: Doc
+    grade: int
+
+    def __post_init__(self) -> None:
+        if self.grade not in GRADES:
+            said = ", ".join(f"{grade} ({word})" for grade, word in GRADES.items())
+            raise BadInput(f"a grade is one of {said}, not {self.grade}")
+        if not self.words.strip():
+            raise BadInput("an empty query has no good answer: ask for something")
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
     """What is asked, in whose documents, and how good each answer is."""

@@ -114,6 +114,19 @@ async def serving(
     return route, None if row.id is None else _index(row)
 
 
+def named(written: Sequence[Index], name: str, collection: str) -> Index:
+    """The one that an operator calls so, by its name or number.
+
+    Raises:
+        NotFound: the collection has no such index, or no more.
+    """
+    for index in written:
+        if name in {index.name, str(index.id)}:
+            return index
+    there_is = ", ".join(index.name for index in written) or "none"
+    raise NotFound(f"{collection} has no index {name!r} (there is {there_is})")
+
+
 def no_collection(name: str) -> NotFound:
     """The same to everybody, whether there is none or it is none of theirs."""
     return NotFound(f"no collection is named {name!r}: `revec collections list` shows all")

@@ -87,14 +87,20 @@ async def listed(conn: Connection) -> list[Any]:
     return await (await conn.execute(SQL.all)).fetchall()
 
 
-async def revoke(conn: Connection, beginning: str) -> str:
+async def page(conn: Connection, *, before: str | None, limit: int) -> list[Any]:
+    """The newest first, from behind the key of this prefix on."""
+    return await (await conn.execute(SQL.page, {"before": before, "limit": limit})).fetchall()
+
+
+async def revoke(conn: Connection, beginning: str, *, by: str) -> str:
     """From the commit on it opens nothing; its prefix, which is enough to name it.
 
     Raises:
         NotFound: no key begins so.
     """
     found = PREFIX.match(beginning)
-    if not found or await (await conn.execute(SQL.revoke, {"prefix": found[0]})).fetchone() is None:
+    asked = {"prefix": found[0], "by": by} if found else {}
+    if not found or await (await conn.execute(SQL.revoke, asked)).fetchone() is None:
         raise NotFound("no key begins like that: `revec keys list` shows all")
     return found[0]
 

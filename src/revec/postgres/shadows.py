@@ -146,6 +146,13 @@ async def seen(conn: Connection, pair: Pair, setting: Setting) -> list[Any]:
     return await (await conn.execute(SQL.seen, asked)).fetchall()
 
 
+async def worst(conn: Connection, pair: Pair, limit: int) -> list[Any]:
+    """The questions with the least alike answers first: query (its hash), tenant, mode, weight, overlap, rbo,
+    lost, gained, done_at, and the ids of the documents of each arm (the answer, again, new).
+    """
+    return await (await conn.execute(SQL.worst, {**pair.asked, "limit": limit})).fetchall()
+
+
 async def rung(conn: Connection, pair: Pair, setting: Setting) -> tuple[int, int, int]:
     """Questions compared since the rate was set, those that went wrong with the candidate alone, and
     beside them those that the serving index did not answer when it was asked again.

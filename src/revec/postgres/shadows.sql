@@ -93,6 +93,14 @@ SELECT o.id, o.tenant, o.place, o.weight, o.chosen, o.new_first, o.changed, o.ag
    AND o.done_at IS NOT NULL
  ORDER BY o.done_at, o.id;
 
+-- name: worst
+-- Questions of which the two indexes made the least alike answers; of equals those that are asked most.
+SELECT o.query, o.tenant, o.mode, o.weight, o.overlap, o.rbo, o.lost, o.gained, o.documents, o.done_at
+  FROM revec.observation o
+ WHERE o.collection_id = %(collection)s AND o.serving = %(serving)s AND o.candidate = %(candidate)s
+   AND o.done_at IS NOT NULL AND NOT o.changed AND o.again_outcome = 'ok' AND o.new_outcome = 'ok'
+ ORDER BY o.overlap, o.weight DESC, o.id LIMIT %(limit)s;
+
 -- name: rung
 -- Where the old index asked again failed as well, nothing was compared.
 SELECT count(*) FILTER (WHERE o.again_outcome NOT IN ('error', 'timeout')) AS questions,

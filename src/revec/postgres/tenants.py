@@ -145,3 +145,8 @@ async def set_fault(conn: Connection, collection_id: int, why: str | None) -> No
 async def fault(conn: Connection, collection_id: int) -> str | None:
     row = await (await conn.execute(SQL.faulted, {"collection": collection_id})).fetchone()
     return None if row is None else row.why
+
+
+async def budgets(conn: Connection, *, limit: int) -> list[Any]:
+    """collection, tenant, budget, spent (US dollars): of tenants that have one, the least left first."""
+    return await (await conn.execute(SQL.budgets, {"limit": limit})).fetchall()

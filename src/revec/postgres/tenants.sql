@@ -117,3 +117,10 @@ UPDATE revec.collection SET tenants_fault = %(why)s
 
 -- name: faulted
 SELECT tenants_fault AS why FROM revec.collection WHERE id = %(collection)s;
+
+-- name: budgets
+-- Tenants that have one, those that are nearest to its end first.
+SELECT c.name AS collection, t.tenant, t.budget, t.spent
+  FROM revec.tenant t JOIN revec.collection c ON c.id = t.collection_id
+ WHERE t.budget IS NOT NULL
+ ORDER BY t.spent - t.budget DESC, c.name, t.tenant LIMIT %(limit)s;

@@ -19,6 +19,7 @@ from revec.web.asking import PROBLEMS
 from revec.web.console import assets, view
 from revec.web.console.guests import Guests
 from revec.web.console.live import Live
+from revec.web.console.shelf import Shelf
 from revec.web.doorkeeper import Doorkeeper
 from revec.web.entrance import OPEN, Entrance, problem_of
 from revec.web.purses import Purses
@@ -52,6 +53,7 @@ def build(revec: App, doorkeeper: Doorkeeper, metrics: Metrics | None = None) ->
     for routes in (search, similar, documents, collections, migrations, shadow, health):
         api.include_router(routes.router, responses=PROBLEMS)
     api.state.live = Live(revec.database)
+    api.state.shelf = Shelf()
     api.state.guests = Guests(revec.database, doorkeeper)
     for page in (assets, *view.found()):
         api.include_router(page.router)

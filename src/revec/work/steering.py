@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from revec.model.errors import BadInput
+from revec.postgres import indexes
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 from revec.work.letters import Which
@@ -47,5 +49,12 @@ async def rescue(conn: Connection, index_ids: Sequence[int], *, silence: float =
             f"a worker's heart beats every {BEAT_EVERY:g} s: say {LEAST_SILENCE:g} s or more, "
             "or stop the worker and wait until its lease has run out"
         )
-    asked = {"indexes": list(index_ids), "silence": silence}
+    asked = {"indexes": list(index_ids), "silence": silence, "leaves": None}
+    return (await conn.execute(SQL.rescue, asked)).rowcount
+
+
+async def hand_back(conn: Connection, worker: UUID) -> int:
+    """Free what a worker of this process held when it was ended: nobody waits for its leases to run out."""
+    written = [index.id for index in await indexes.writing(conn)]
+    asked = {"indexes": written, "silence": SILENCE, "leaves": worker}
     return (await conn.execute(SQL.rescue, asked)).rowcount

@@ -30,11 +30,15 @@ INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
 SELECT index_id, id, rev, 'embed', 0, tenant FROM again ORDER BY index_id, id ON CONFLICT DO NOTHING;
 
 -- name: rescue
--- Leases of workers whose hearts have stopped, by the first half of their tokens. Each worker's row is locked
--- first: a heartbeat that comes meanwhile is seen, or comes too late, and then its worker's fence holds it off.
+-- Leases of workers whose hearts have stopped, or of the one that leaves, by the first half of their tokens. Each
+-- worker's row is locked first: a heartbeat that comes meanwhile is seen, or comes too late, and then its worker's
+-- fence holds it off.
 WITH silent AS MATERIALIZED (
     SELECT k.id FROM revec.worker k
-     WHERE k.beat_at < now() - make_interval(secs => %(silence)s::float8) ORDER BY k.id FOR UPDATE
+     WHERE CASE WHEN %(leaves)s::uuid IS NULL
+                THEN k.beat_at < now() - make_interval(secs => %(silence)s::float8)
+                ELSE k.id = %(leaves)s::uuid END
+     ORDER BY k.id FOR UPDATE
 ), held AS MATERIALIZED (
     SELECT w.index_id, w.doc_id
       FROM silent k JOIN revec.work w ON left(w.token::text, 18) = left(k.id::text, 18)

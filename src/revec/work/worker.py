@@ -55,6 +55,7 @@ class Pace:
     lease: float = 60.0  # seconds
     concurrency: int = 2  # claims at once
     idle: float = 0.1  # seconds to the next look when there was nothing to do
+    spare: int = 0  # threads, for whoever else lives in this process
 
 
 class Worker:
@@ -109,7 +110,7 @@ class Worker:
                 await calls.reset(conn, None)
                 await batches.look_now(conn)
         # A thread's share of the address space is never given back: no more of them than are of use.
-        threads = ThreadPoolExecutor(self._pace.concurrency, thread_name_prefix="revec")
+        threads = ThreadPoolExecutor(self._pace.concurrency + self._pace.spare, thread_name_prefix="revec")
         asyncio.get_running_loop().set_default_executor(threads)
         with context.of(worker=str(self.id)):
             async with asyncio.TaskGroup() as tasks:
@@ -118,7 +119,7 @@ class Worker:
                 tasks.create_task(self._heartbeat())
                 if drain:
                     tasks.create_task(self._stop_when_drained())
-        await self._leave()
+        await self.leave()
         return self.summary
 
     async def _repeat(self, step: Duty) -> None:
@@ -296,7 +297,7 @@ class Worker:
             speed=vitals.speed,
         )
 
-    async def _leave(self) -> None:
+    async def leave(self) -> None:
         """When every step is over: a conductor still at work would take its lease again."""
         try:
             async with self._database.transaction("worker") as conn:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from revec.migrate.planning.tokens import Tokens
+from revec.model import duration
 from revec.postgres.database import Connection
 from revec.postgres.queries import beside
 from revec.providers.base import Provider, TakesBatches
@@ -125,4 +125,4 @@ def _at_limits(known: list[Any], tokens: Tokens, pack: Load) -> float | None:
 
 
 def _long(seconds: float) -> str:
-    return str(timedelta(seconds=max(1, round(seconds))))
+    return duration.told(max(1, seconds))

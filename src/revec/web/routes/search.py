@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 
 from revec.app import App
 from revec.model.access import Caller, Role
-from revec.model.errors import NotAllowed, NotFound
+from revec.model.errors import NotAllowed
 from revec.model.reading import Mode, Reading
 from revec.postgres import documents, indexes
 from revec.search.retriever import First
@@ -62,10 +62,7 @@ async def search_by_body(
 
 async def answered(request: Request, app: App, caller: Caller, name: str, question: bodies.Question) -> Any:
     """The one place where a question becomes a search."""
-    asking.require_reach(caller, name)
-    if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
-        raise NotAllowed("`index` and `vectors` are for operators: leave them out")
-    of = replace(caller, tenant=asking.tenant(caller, question.tenant))
+    of = asker(caller, name, question)
 
     async def told(reading: Reading) -> dict[str, Any]:
         vectors = await _vectors(app, reading, of) if question.vectors else None
@@ -77,16 +74,30 @@ async def answered(request: Request, app: App, caller: Caller, name: str, questi
             await say(kind, answer.model_dump_json(exclude_unset=True))
 
         first = partial(event, LAST[Mode.LEXICAL])
-        await event(LAST[question.mode], await _found(app, name, question, of, first))
+        await event(LAST[question.mode], await found(app, name, question, of, first))
 
     if streams.are_wanted(request):
         return Events(tell)
-    return await told(await _found(app, name, question, of))
+    return await told(await found(app, name, question, of))
 
 
-async def _found(
+def asker(caller: Caller, name: str, question: bodies.Question) -> Caller:
+    """As whom the caller asks: of one tenant, or of all.
+
+    Raises:
+        NotFound: no collection of theirs.
+        NotAllowed: this is not for them to ask.
+    """
+    asking.require_reach(caller, name)
+    if (question.index or question.vectors) and not caller.role.covers(Role.OPERATOR):
+        raise NotAllowed("`index` and `vectors` are for operators: leave them out")
+    return replace(caller, tenant=asking.tenant(caller, question.tenant))
+
+
+async def found(
     app: App, name: str, question: bodies.Question, caller: Caller, first: First | None = None
 ) -> Reading:
+    """`caller`: what `asker` made of him."""
     if question.index:
         return await _read(app, name, question, caller)
     return await app.retriever.search(
@@ -112,19 +123,15 @@ async def _read(app: App, name: str, question: bodies.Question, caller: Caller) 
     async with app.database.transaction("worker") as conn:
         route, _ = await indexes.serving(conn, name)
         written = await indexes.writing(conn, route.collection_id)
-    for index in written:
-        if question.index in {index.name, str(index.id)}:
-            return await app.retriever.read(
-                *(name, route, index, question.q),
-                k=question.k,
-                tenant=caller.tenant,
-                mode=question.mode,
-                where=asking.where(question.filter),
-                visible=caller.visible,
-                contents=question.contents,
-            )
-    there_is = ", ".join(index.name for index in written) or "none"
-    raise NotFound(f"{name} has no index {question.index!r} (there is {there_is})")
+    return await app.retriever.read(
+        *(name, route, indexes.named(written, question.index or "", name), question.q),
+        k=question.k,
+        tenant=caller.tenant,
+        mode=question.mode,
+        where=asking.where(question.filter),
+        visible=caller.visible,
+        contents=question.contents,
+    )
 
 
 async def _vectors(app: App, reading: Reading, caller: Caller) -> dict[tuple[str, str], list[list[float]]]:
