@@ -33,7 +33,7 @@ demo: $(VENV)/.demo  ## a real index moves to a new model under live writes; end
 	@$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(VENV)/.test  ## all tests, on real Postgres
-	@tools/debian-packages.sh pgbouncer
+	@tools/debian-packages.sh pgbouncer prometheus prometheus-alertmanager
 	@$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 stress: $(VENV)/.test  ## the fault tests, TRIALS=30 times each

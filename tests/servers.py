@@ -116,6 +116,12 @@ def needs(program: str) -> str:
     return found
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def pgbouncer(maintenance: str) -> Iterator[str]:
     """A transaction-mode pooler before the cluster; its DSN."""
@@ -123,9 +129,7 @@ def pgbouncer(maintenance: str) -> Iterator[str]:
     target = conninfo_to_dict(maintenance)
     folder = Path(tempfile.mkdtemp(prefix="revec-bouncer-"))
     folder.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     users = folder / "users.txt"
     users.write_text(f'"{target["user"]}" ""\n"{OWNER}" ""\n"{APP}" ""\n')
     config = folder / "pgbouncer.ini"

@@ -100,7 +100,7 @@ async def test_who_may_not_act_sees_why_and_cannot(app: App, role: Role, tenant:
     was = (await app.serving("c")).id
     async with guest(app, role, tenant) as client:
         page = (await client.get(MIGRATION)).text
-        assert f"you are logged in as {role}" in page
+        assert f"You are logged in as {role}" in page
         assert "disabled" in page
         assert "formaction" not in page
         for verb in ("cutover", "pause", "rollback", "abort", "start", "plan"):

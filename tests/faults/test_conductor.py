@@ -24,7 +24,7 @@ WAITS = (
     " WHERE a.datname = current_database() AND NOT l.granted AND l.locktype = %(what)s"
     " AND l.mode = %(mode)s)"
 )
-TICKS = "SELECT EXISTS (SELECT FROM revec.lease WHERE until > now())"
+TICKS = "SELECT EXISTS (SELECT FROM revec.lease WHERE name = 'conductor' AND until > now())"
 INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid OR NOT indisready"
 
 

@@ -78,6 +78,7 @@ from revec.postgres import (
     indexes,
     judgements,
     keys,
+    leases,
     ledgers,
     migrations,
     outbox,
@@ -90,6 +91,7 @@ from revec.postgres import guards as guard_rows
 from revec.postgres import (
     orders as order_rows,
 )
+from revec.postgres import samples as minutes
 from revec.postgres.database import Connection
 from revec.postgres.queries import Queries
 from revec.providers import _batches, _gemini_batches, _http
@@ -144,6 +146,7 @@ from revec.work import (
     worker,
 )
 from revec.work import drift as index_drift
+from revec.work import standing as counting
 from revec.work.control import Control
 from revec.work.demand import Demand, Unmet
 from revec.work.memory import Memory
@@ -168,6 +171,7 @@ from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
 from tests.migrate import test_backfill, test_thresholds
 from tests.migrate import test_canary as users
+from tests.migrate import test_census as counted
 from tests.migrate import test_compare as comparing
 from tests.migrate import test_course as courses
 from tests.migrate import test_early as bridging
@@ -720,6 +724,11 @@ LOOK = walking.look
 
 async def looking_that_heals(conn: Connection, store: Any, walk: Any, **_: Any) -> None:
     await LOOK(conn, store, walk, heal=True)
+
+
+@asynccontextmanager
+async def always_mine(*_: Any) -> AsyncIterator[bool]:
+    yield True
 
 
 async def no_page(*_: Any, **__: Any) -> drift.Page:
@@ -2330,5 +2339,16 @@ MUTANTS: dict[str, Mutant] = {
             "revec.nearest", ("revec.rescaled(threshold, scale.home_scores, scale.scores)", "threshold")
         ),
         called.test_a_threshold_means_as_much_in_the_next_space_and_the_one_after,
+    ),
+    "every worker counts": Mutant(
+        attribute(leases, "held", always_mine), counted.test_one_worker_counts_and_the_next_one_when_it_leaves
+    ),
+    "what a person paused is late": Mutant(
+        without(counting.SQL, "open", "FILTER (WHERE p.tenant IS NULL)"),
+        counted.test_an_edit_of_a_paused_tenant_is_nobodys_lag,
+    ),
+    "samples are kept for ever": Mutant(
+        instead(minutes.SQL, "put", ("%(days)s", "%(days)s + 99")),
+        counted.test_samples_are_read_by_the_day_and_kept_for_eight,
     ),
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from revec.app import App
 from revec.model.access import Role
 from revec.observe import events
@@ -28,7 +26,7 @@ async def test_a_server_shows_what_it_did_without_names(app: App, loopback: Loop
     await door.two_tenants(app)
     viewer, operator = await door.holder(app), await door.holder(app, Role.OPERATOR)
     async with door.door(app) as client:
-        for q in ("what canary sings", "what canary sings", "another"):
+        for q in ("what canary sings", "what canary sings", "which bird"):
             await door.ask(client, viewer, q=q)
         text = (await client.get("/metrics", headers=operator)).text
     assert not watched.promtool("check", "metrics", said=text)
@@ -36,8 +34,8 @@ async def test_a_server_shows_what_it_did_without_names(app: App, loopback: Loop
     assert 'revec_query_vectors_total{how="known"} 1.0' in lines
     assert 'revec_query_vectors_total{how="asked"} 2.0' in lines
     assert 'revec_search_duration_seconds_count{collection="c",stage="find"} 3.0' in lines
-    for hidden in ("acme", "globex", "canary", "another", "document", "revec_worker_memory"):
-        assert hidden not in text.replace("revec_documents", "").replace("revec_queue_documents", "")
+    for hidden in ("acme", "globex", "canary", "bird", "text of", "revec_worker_memory"):
+        assert hidden not in text
 
 
 async def test_what_a_worker_did_is_counted(app: App, loopback: Loopback) -> None:
@@ -112,8 +110,11 @@ def test_an_error_s_words_are_no_label() -> None:
     assert 'revec_store_failures_total{store="chroma"} 1.0' in text
 
 
-@pytest.mark.parametrize("module", ["prometheus_client", "opentelemetry", "structlog"])
-def test_help_does_not_load_what_watches(module: str) -> None:
+def test_help_does_not_load_what_watches() -> None:
     """It has to be quick."""
-    said = f"import sys\nfrom revec.cli.main import run\ntry: run(['--help'])\nexcept SystemExit: pass\nassert {module!r} not in sys.modules"
+    said = (
+        "import sys\nfrom revec.cli.main import run\n"
+        "try: run(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'prometheus_client', 'opentelemetry', 'structlog'} & sys.modules.keys()"
+    )
     subprocess.run([sys.executable, "-c", said], check=True, capture_output=True)

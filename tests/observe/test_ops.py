@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -14,7 +15,8 @@ from ops.__main__ import HERE, written
 from ops.alerts import ALERTS
 from ops.dashboards import DASHBOARDS
 from revec.app import App
-from tests import servers
+from revec.work import health
+from tests import servers, steps
 from tests.loopback import Loopback
 from tests.observe import watched
 from tests.web import door
@@ -99,12 +101,11 @@ def test_the_examples_are_read() -> None:
 async def test_everything_that_is_asked_for_is_there(app: App, loopback: Loopback) -> None:
     """Each metric of a dashboard or a rule, in a live `/metrics`; which passes promtool."""
     with watched.listening() as metrics:
-        made = await watched.everything(app, loopback)
+        await watched.everything(app, loopback, metrics)
         async with door.door(app, metrics=metrics) as client:
             await client.get("/livez")
         await watched.census(app)
         text = await watched.scraped(app, metrics)
-    seen = watched.Watched(made, text)
     assert not watched.promtool("check", "metrics", said=text)
     wanted = {
         name
@@ -113,4 +114,23 @@ async def test_everything_that_is_asked_for_is_there(app: App, loopback: Loopbac
         for name in METRIC.findall(expr)
     }
     wanted |= {name for alert in ALERTS for name in METRIC.findall(alert.expr)}
-    assert wanted - seen.names == set()
+    assert wanted - watched.names(text) == set()
+
+
+async def test_prometheus_itself_reads_all_of_it(app: App, loopback: Loopback, tmp_path: Path) -> None:
+    """A real one scrapes a worker, and evaluates every rule without an error."""
+    made = await steps.filled(app, 3)
+    with watched.listening() as metrics:
+        await watched.census(app)
+        async with (
+            health.serving("127.0.0.1:0", app.database, metrics.exposition) as port,
+            watched.prometheus(tmp_path, port) as (client, seconds),
+        ):
+            async with asyncio.timeout(seconds):
+                while not (found := await watched.queried(client, "revec_documents")):
+                    await asyncio.sleep(0.2)
+                while "unknown" in (states := await watched.health_of_rules(client)).values():
+                    await asyncio.sleep(0.2)
+            assert await watched.queried(client, "up") == {"up": 1.0}
+    assert found == {made.name: 3.0}
+    assert states == dict.fromkeys((alert.name for alert in ALERTS), "ok")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import cyclopts
@@ -59,7 +60,9 @@ async def worker(
             loop.add_signal_handler(number, work.stop)
         if not quiet:
             await _say_what_serves(app)
-        async with serving(health or app.settings.health, app.database, _metrics().exposition):
+        address = health or app.settings.health
+        scraped = _scraped() if address else None
+        async with serving(address, app.database, scraped):
             summary = await work.run(drain=drain)
         async with app.database.transaction() as conn:
             written = await indexes.writing(conn)
@@ -93,6 +96,7 @@ async def serve(
 ) -> int:
     """Answer over HTTP: search, documents, migrations. Run as many as you like, behind a proxy with TLS."""
     try:
+        from revec.observe import metrics
         from revec.web.app import build
         from revec.web.doorkeeper import doorkeeper
         from revec.web.server import listening
@@ -113,7 +117,7 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         deadline = app.settings.request_deadline
-        async with listening(build(app, keeper, _metrics()), host, port, deadline=deadline) as at:
+        async with listening(build(app, keeper, metrics.listening()), host, port, deadline=deadline) as at:
             said = f"[{host}]" if ":" in host else host
             out.print(
                 f"http://{said}:{at}{' (anybody on this machine may ask)' if no_auth else ''}", markup=False
@@ -125,13 +129,11 @@ async def serve(
     return Exit.DONE
 
 
-def _metrics() -> Any:
-    """Of this process, from here on."""
-    from revec.observe.metrics import Metrics
+def _scraped() -> Callable[[], bytes]:
+    """What Prometheus gets of this process; the library behind it is loaded where somebody may ask for it."""
+    from revec.observe import metrics
 
-    metrics = Metrics()
-    events.listen(metrics.hear)
-    return metrics
+    return metrics.listening().exposition
 
 
 async def _say_what_serves(app: Any) -> None:

@@ -29,6 +29,7 @@ from revec.work.standing import standing
 SQL = beside(__file__)
 LEASE = "census"
 EVERY = 60.0  # seconds
+FIRST = 3.0  # seconds of a worker until its first look: one that is over by then had nothing to tell
 KEPT = 2.5 * EVERY  # seconds that a worker keeps it without a word
 
 ShutdownOf = Callable[[str], date | None]  # a model's address → its last day
@@ -41,7 +42,7 @@ class CensusTaker:
         self._database = database
         self._shutdown_of = shutdown_of
         self._holder = holder
-        self._due = 0.0  # by the clock that never goes back
+        self._due = time.monotonic() + FIRST
         self._is_mine = False
 
     async def tick(self) -> bool:

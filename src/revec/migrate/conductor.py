@@ -100,8 +100,8 @@ class Conductor:
         """Whoever only waits, waits many times a second: that is no step."""
         if action.do is Do.WAIT:
             return await self._act(migration, action)
-        about = {"migration": migration.id, "state": str(migration.state), "action": str(action.do)}
-        with traces.span("revec migration step", **about):
+        at, do = str(migration.state), str(action.do)
+        with traces.span("revec migration step", migration=migration.id, state=at, action=do):
             return await self._act(migration, action)
 
     async def _act(self, migration: Migration, action: Action) -> bool:

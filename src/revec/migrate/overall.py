@@ -57,7 +57,7 @@ async def overall(database: Database, shutdown_of: ShutdownOf) -> Overall:
     async with database.transaction() as conn:
         found = await (await conn.execute(SQL.collections, {"limit": MOST})).fetchall()
         asked = {"collections": [row.id for row in found]}
-        curves = defaultdict(list)
+        curves: defaultdict[int, list[float]] = defaultdict(list)
         for point in await (await conn.execute(SQL.curves, asked)).fetchall():
             curves[point.collection_id].append(point.lag)
         workers = len(await queue.workers(conn))

@@ -29,6 +29,7 @@ LATELY = 600.0  # seconds of requests: as long as they are kept
 
 Standing = Literal["done", "now", "ahead", "skipped"]
 PATH = tuple(state for state in State if state is not State.ABORTED)
+FILLING = {State.PLANNED, State.CAPTURING, State.BACKFILLING}
 HELD_UP = "nothing holds it up: no pause, no guard's hold, no fault"
 
 
@@ -124,7 +125,7 @@ async def picture(database: Database, store: Store, collection: Collection, limi
             offers=offers(seen, migration),
             unmet=unmet(seen, migration),
             eta=await _eta(conn, migration, seen),
-            curve=[tuple(row) for row in await _rows(conn, SQL.curve, {"id": migration.id})],
+            curve=[(row.at, row.done) for row in await _rows(conn, SQL.curve, {"id": migration.id})],
             tokens=tokens.tokens,
             calls=tokens.calls,
             share=route.share if migration.state is State.CANARY else None,
@@ -164,7 +165,7 @@ def offers(seen: Status, migration: Migration) -> dict[str, Offer]:
     over = f"the migration is {state}" if state.is_final else ""
     held = bool(migration.paused_why or migration.hold or any(each.fault for each in seen.indexes))
     visible = state in {State.READY, State.CANARY}
-    not_yet = over or ("" if visible else f"it is {state}, which comes {_side(state)} {State.READY}")
+    not_yet = over or ("" if visible else f"it is {state}, {_side(state)} {State.READY}")
     hold = f"a guard holds it: {migration.hold}" if migration.hold and not not_yet else ""
     said = [
         Offer(
@@ -178,8 +179,8 @@ def offers(seen: Status, migration: Migration) -> dict[str, Offer]:
         Offer("resume", held, "" if held else over or HELD_UP, "Lifts the pause, a guard's hold, a fault."),
         Offer(
             "throttle",
-            state.may_serve_early or state in {State.PLANNED, State.CAPTURING},
-            over or ("" if state.can_abort else "the backfill is over"),
+            state in FILLING,
+            over or ("" if state in FILLING else "the backfill is over"),
             "Documents of the backfill a second; edits are never throttled.",
         ),
         Offer(
@@ -226,7 +227,7 @@ def offers(seen: Status, migration: Migration) -> dict[str, Offer]:
 
 
 def _side(state: State) -> str:
-    return "before" if state.can_abort else "after"
+    return "not yet" if state.can_abort else "and no more"
 
 
 async def _eta(conn: Connection, migration: Migration, seen: Status) -> tuple[float, float] | None:
@@ -264,7 +265,10 @@ async def _tenants(conn: Connection, migration: Migration) -> dict[str, Any]:
 
 async def _events(conn: Connection, migration: Migration, collection: Collection) -> list[Told]:
     rows = await _rows(conn, SQL.events, {"id": migration.id, "limit": MOST_EVENTS})
-    return [Told(*row[:5], command(row, migration, collection.name)) for row in rows]
+    return [
+        Told(row.at, row.who, row.was, row.became, row.why, command(row, migration, collection.name))
+        for row in rows
+    ]
 
 
 async def _visited(conn: Connection, migration: Migration) -> set[str]:

@@ -41,11 +41,11 @@ CALLS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 PACKS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 # A time of creation beside every counter would double what is scraped.
-prometheus_client.disable_created_metrics()
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """One for a process: `events.listen(metrics.hear)`, and `exposition()` whenever somebody scrapes."""
+    """One for a process, which hears its events (see `listening`); `exposition()` at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
@@ -283,3 +283,10 @@ class Metrics:
         self._claims.set(event.claims)
         self._pace.set(event.per_second)
         self._speed.set(event.speed)
+
+
+def listening() -> Metrics:
+    """Those of this process, from here on."""
+    metrics = Metrics()
+    events.listen(metrics.hear)
+    return metrics

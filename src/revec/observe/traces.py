@@ -18,10 +18,10 @@ _tracer = trace.get_tracer("revec")
 
 
 @contextmanager
-def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **about: Value | None) -> Iterator[Span]:
-    """A span around the body. `about`: attributes of ours; what is None is left out."""
-    attributes = {f"revec.{key}": value for key, value in about.items() if value is not None}
-    with _around(name, kind, attributes) as current:
+def span(name: str, /, **about: Value) -> Iterator[Span]:
+    """A span around the body. `about`: attributes of ours."""
+    attributes = {f"revec.{key}": value for key, value in about.items()}
+    with _around(name, SpanKind.INTERNAL, attributes) as current:
         yield current
 
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from revec.model.index import Route, Shadow
 from revec.model.reading import Mode, Reading
-from revec.observe import events
+from revec.observe import context, events
 from revec.postgres import pulses, shadows
 from revec.postgres.database import Database
 from revec.postgres.shadows import Claim, Pair
@@ -173,7 +173,7 @@ class DualReader:
             self._remember(key)
             self._waiting.append(offer)
         if self._waiting and len(self._readers) < AT_ONCE:
-            reader = asyncio.create_task(self._read_on())
+            reader = asyncio.create_task(self._read_on(), context=context.nobodys())
             self._readers.add(reader)
             reader.add_done_callback(self._readers.discard)
 

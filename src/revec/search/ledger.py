@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from revec.observe import events
+from revec.observe import context, events
 from revec.postgres.database import DATABASE_TROUBLE, Database, first_line
 from revec.work import calls
 from revec.work.calls import Report
@@ -48,7 +48,7 @@ class Ledger:
             return
         self._lines.append(line)
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+            self._writing = asyncio.create_task(self._write(), context=context.nobodys())
 
     async def close(self) -> None:
         """What was paid for is written down, if the database takes it."""

@@ -129,7 +129,7 @@ class Queries:
         try:
             with traces.embedding(provider.name, len(texts)) as span:
                 answer = await provider.embed([TextInput(text) for text in texts], kind=kind)
-                traces.embedded(span, answer.tokens, answer.matrix.shape[1])
+                traces.embedded(span, answer.tokens, answer.matrix.shape[-1])
         except ProviderError as error:
             self._note(provider, texts, tenant, came_of(error), began=began)
             raise

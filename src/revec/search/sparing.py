@@ -59,7 +59,7 @@ class Sparing:
         try:
             with traces.embedding(self.name, len(inputs)) as span:
                 answer = await self.provider.embed(inputs, kind=kind)
-                traces.embedded(span, answer.tokens, answer.matrix.shape[1])
+                traces.embedded(span, answer.tokens, answer.matrix.shape[-1])
         except ProviderError as error:
             await self._report(ask, turn.call, came_of(error), began)
             raise

@@ -36,9 +36,8 @@ MOST_DOCUMENTS = 16 << 20  # bytes: of a body with documents
 OPEN = {"/livez", "/readyz", "/openapi.json"}  # to everybody
 NO_ROUTE = "none"
 REQUEST_ID = b"x-request-id"
-_PLAIN = re.compile(
-    rb"[A-Za-z0-9._-]{1,64}"
-)  # of another's names for a request: nothing else gets into a log
+# Of names that others give to a request: nothing else gets into a log.
+_PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Entrance:
@@ -63,12 +62,14 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with context.of(request=_request_id(scope)):
-            await self._answered(scope, receive, send)
+        named = _request_id(scope)
+        with context.of(request=(named or uuid4().hex.encode()).decode()):
+            answer = Answer(send, named, is_guarded=is_of_console(scope["path"]))
+            await self._answered(scope, receive, answer)
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answered(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         began = time.perf_counter()
-        body, answer = Body(receive, _most(scope["path"])), Answer(send, is_of_console(scope["path"]))
+        body = Body(receive, _most(scope["path"]))
         self._metrics.in_flight.inc()
         try:
             async with asyncio.timeout(self._deadline) as patience:
@@ -131,18 +132,19 @@ class Body:
 
 
 class Answer:
-    """What is sent, and its status; 0 before there is one."""
+    """What is sent, and its status; 0 before there is one. `named`: the request, by whoever asked."""
 
-    def __init__(self, send: Send, is_guarded: bool) -> None:  # noqa: FBT001
+    def __init__(self, send: Send, named: bytes | None, *, is_guarded: bool) -> None:
         self._send = send
+        self._named = named
         self._is_guarded = is_guarded
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            name = str(context.about().get("request", ""))
-            message["headers"] = [*message["headers"], (REQUEST_ID, name.encode())]
+            if self._named:  # ours would make two answers differ that must not
+                message["headers"] = [*message["headers"], (REQUEST_ID, self._named)]
             if self._is_guarded:
                 guard(message)
         await self._send(message)
@@ -172,10 +174,10 @@ def problem_of(error: Exception, scope: Scope) -> Response:
     return refusal.refused(said, scope) if is_of_console(scope["path"]) else said
 
 
-def _request_id(scope: Scope) -> str:
-    """As whoever asks calls it, or a proxy before us; else as we do: in our log, and in the answer."""
+def _request_id(scope: Scope) -> bytes | None:
+    """As whoever asks calls it, or a proxy before us; None: nobody does, or not in plain letters."""
     said = bytes(dict(scope["headers"]).get(REQUEST_ID, b""))
-    return said.decode() if _PLAIN.fullmatch(said) else uuid4().hex
+    return said if _PLAIN.fullmatch(said) else None
 
 
 def _route(scope: Scope) -> str:

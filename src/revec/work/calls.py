@@ -220,7 +220,7 @@ class Caller:
         try:
             with traces.embedding(provider.name, len(texts)) as span:
                 answer = await provider.embed([TextInput(text) for text in texts])
-                traces.embedded(span, answer.tokens, answer.matrix.shape[1])
+                traces.embedded(span, answer.tokens, answer.matrix.shape[-1])
         except ProviderError as error:
             await self._report(ask, call, came_of(error), began)
             raise

@@ -87,6 +87,11 @@ def _time(at: datetime, kind: str, said: str) -> str:
     )
 
 
+def begun(sentence: str) -> str:
+    """With a capital letter, whoever wrote it for the end of another sentence."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def coded(sentence: Any) -> str:
     """A sentence of ours, with what stands in backticks as code."""
     return Markup(CODE.sub(r"<code>\1</code>", str(escape(sentence))))  # noqa: S704 - escaped above
@@ -109,6 +114,7 @@ def _environment() -> Environment:
         lasting=lasting,
         moment=moment,
         ago=ago,
+        begun=begun,
         coded=coded,
     )
     made.globals["static"] = address

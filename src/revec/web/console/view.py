@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse, Response
 
-from revec.model.access import Role
 from revec.web.console import pages
 from revec.web.console.environment import rendered
 from revec.web.console.guests import Guest
@@ -57,7 +56,3 @@ def shown(visit: Visit, template: str, *, code: int = 200, **facts: Any) -> Resp
     guest: Guest = visit.request.state.guest
     guest.sign(answer, visit.request.scope)
     return answer
-
-
-def can_act(visit: Visit) -> bool:
-    return not visit.why_not(Role.ADMIN)
