@@ -234,7 +234,7 @@ ALERTS = (
         "5m",
         "page",
         "No worker has counted for minutes: edits wait, nobody guards, and every other figure is old",
-        "Run `revec worker`; where one runs, its log says what is wrong with the database",
+        "Run `revec worker --health ADDRESS` and scrape it; where one is scraped, its log says what is wrong",
         {"revec_census_timestamp_seconds": "0x30"},
         {},
         {"revec_census_timestamp_seconds": "0+60x30"},

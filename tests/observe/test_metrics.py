@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from revec.app import App
 from revec.model.access import Role
 from revec.observe import events
@@ -19,6 +21,20 @@ SEARCHED = events.Searched("c", "m#1", 3, "answered", 0.02, 0.01, 0.005)
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
+
+
+def test_who_cannot_listen_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log whose stream is closed: the others hear of it, the work goes on, and it is said once."""
+    heard: list[events.Event] = []
+
+    def deaf(_: events.Event) -> None:
+        raise BrokenPipeError
+
+    with events.heard(deaf), events.heard(heard.append):
+        events.emit(SEARCHED)
+        events.emit(SEARCHED)
+    assert heard == [SEARCHED, SEARCHED]
+    assert capsys.readouterr().err.count("BrokenPipeError") == 1
 
 
 async def test_a_server_shows_what_it_did_without_names(app: App, loopback: Loopback) -> None:

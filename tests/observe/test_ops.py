@@ -15,6 +15,7 @@ from ops.__main__ import HERE, written
 from ops.alerts import ALERTS
 from ops.dashboards import DASHBOARDS
 from revec.app import App
+from revec.observe import census_figures
 from revec.work import health
 from tests import servers, steps
 from tests.loopback import Loopback
@@ -22,6 +23,7 @@ from tests.observe import watched
 from tests.web import door
 
 METRIC = re.compile(r"\b(?:revec|process)_[a-z_]+\b")
+CENSUS = Path(census_figures.__file__).read_text()
 BOARDS = [pytest.param(json.loads(board.json()), id=board.uid) for board in DASHBOARDS]
 
 
@@ -96,6 +98,19 @@ def test_the_examples_are_read() -> None:
         how = [amtool, "config", "routes", "test", f"--config.file={config}", f"severity={severity}"]
         assert subprocess.run(how, check=True, capture_output=True, text=True).stdout.strip() == receiver
     assert {alert.severity for alert in ALERTS} == {"page", "ticket"}
+
+
+def test_what_nobody_counts_is_not_called_about_twice() -> None:
+    """Silent are the alerts on what the census counts; a search that fails, and a worker's memory, are heard."""
+    (target,) = re.findall(r'alertname =~ "([^"]+)"', (HERE / "alertmanager.yml").read_text())
+    quiet = {alert.name for alert in ALERTS if re.fullmatch(target, alert.name)}
+    counted = {alert.name for alert in ALERTS if is_counted(alert.expr)}
+    assert quiet == counted - {"RevecNobodyCounts"}
+
+
+def is_counted(expr: str) -> bool:
+    """Whether it asks for what the census counts alone."""
+    return all(f'"{name.removeprefix("revec_")}"' in CENSUS for name in METRIC.findall(expr))
 
 
 async def test_everything_that_is_asked_for_is_there(app: App, loopback: Loopback) -> None:

@@ -18,6 +18,7 @@ from revec.postgres import database as of_database
 from revec.postgres import schema
 from revec.postgres.database import Database, check_server
 from tests import servers, steps
+from tests.capture import people
 from tests.conftest import settings_for
 from tests.loopback import Loopback
 
@@ -136,6 +137,20 @@ async def test_a_new_file_is_applied_to_an_old_database(dsn: str, monkeypatch: p
     monkeypatch.setattr(schema, "files", lambda before=schema.files: [*before(), added])
     assert await applied(dsn) == ["0099_next.sql"]
     assert await applied(dsn) == []
+
+
+async def test_nobody_waits_behind_a_file_that_waits(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dump reads the table for longer than we wait: the schema stays as it is, and may be applied again."""
+    added = schema.SchemaFile("0099_next.sql", "ALTER TABLE revec.dead ADD COLUMN next int")
+    monkeypatch.setattr(schema, "files", lambda before=schema.files: [*before(), added])
+    people.replaced(
+        schema.SQL, "lock_timeout", "SELECT set_config('lock_timeout', '50ms', true)", monkeypatch
+    )
+    with psycopg.connect(dsn) as dump:
+        dump.execute("SELECT FROM revec.dead")
+        with pytest.raises(Unavailable, match="Run `revec schema apply` again"):
+            await applied(dsn)
+    assert await applied(dsn) == ["0099_next.sql"]
 
 
 async def test_a_server_that_is_too_old(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

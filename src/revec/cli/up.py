@@ -156,8 +156,8 @@ async def _leave(app: App, worker: Worker, working: asyncio.Task[object]) -> Non
 
     worker.stop()
     await asyncio.wait({working}, timeout=GRACE)
-    if working.done():
-        return
+    if working.done() and not working.cancelled() and working.exception() is None:
+        return  # it has left by itself
     working.cancel()
     await asyncio.wait({working})
     with suppress(*DATABASE_TROUBLE):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from revec.model.census import Census
@@ -224,6 +225,7 @@ Event = (
 FIGURES = (Called, QueryMet, Searched, Observed, Beaten, CensusTaken)
 
 _listeners: list[Callable[[Event], None]] = []
+_deaf: list[Callable[[Event], None]] = []  # who failed once, and was told of
 
 
 def listen(listener: Callable[[Event], None]) -> None:
@@ -242,6 +244,16 @@ def heard(listener: Callable[[Event], None]) -> Iterator[None]:
 
 
 def emit(event: Event) -> None:
-    """Tell everybody who listens; text of documents is in no event."""
+    """Tell everybody who listens; text of documents is in no event. Who listens stops no work."""
     for listener in _listeners:
-        listener(event)
+        try:
+            listener(event)
+        except Exception as error:  # noqa: BLE001 - a log on a closed stream, figures on a full disk
+            _note_deaf(listener, error)
+
+
+def _note_deaf(listener: Callable[[Event], None], error: Exception) -> None:
+    if listener not in _deaf:
+        _deaf.append(listener)
+        with suppress(Exception):
+            sys.stderr.write(f"revec: an event was not told: {type(error).__name__}\n")

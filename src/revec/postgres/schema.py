@@ -33,7 +33,7 @@ def files() -> list[SchemaFile]:
 
 def printed() -> str:
     """The whole schema as one script, for people who apply it with a tool of their own."""
-    parts = ["BEGIN", SQL.ledger_schema.as_string(), SQL.ledger.as_string()]
+    parts = ["BEGIN", SQL.lock_timeout.as_string(), SQL.ledger_schema.as_string(), SQL.ledger.as_string()]
     for file in files():
         parts.append(f"-- {file.name}\n{file.text.strip().rstrip(';')}")
         parts.append(
@@ -93,12 +93,18 @@ async def apply(database: Database) -> list[str]:
             else:
                 await conn.execute(SQL.lock)
                 names = [file.name for file in await pending(conn)]
+                await conn.execute(SQL.lock_timeout)
                 await _run(conn, names)
     except psycopg.errors.InsufficientPrivilege as error:
         raise Unavailable(
             f"this login may not create Revec's schema: {first_line(error)}. "
             "Let an owner run `revec schema print | psql`, or grant CREATE on the database "
             "(and have a superuser run CREATE EXTENSION vector)"
+        ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise Unavailable(
+            "the schema is as it was: a long transaction, such as a dump, reads a table that is to be changed, "
+            "and everybody would have waited behind us. Run `revec schema apply` again when it is over"
         ) from error
     await database.learn(fresh=bool(names))
     return names

@@ -11,6 +11,10 @@ SELECT name, checksum FROM revec.schema_file ORDER BY name;
 -- One at a time; ends with the transaction, so a pooler keeps nothing.
 SELECT pg_advisory_xact_lock(hashtextextended('revec.schema', 0));
 
+-- name: lock_timeout
+-- Whoever waits for a table has everybody else wait behind him.
+SELECT set_config('lock_timeout', '5s', true);
+
 -- name: ledger_schema
 CREATE SCHEMA IF NOT EXISTS revec;
 

@@ -48,5 +48,8 @@ WITH silent AS MATERIALIZED (
     UPDATE revec.paid p SET lease_until = now() FROM silent k
      WHERE left(p.token::text, 18) = left(k.id::text, 18) AND p.vector IS NULL AND p.lease_until > now()
 )
-UPDATE revec.work w SET lease_until = NULL, token = NULL FROM held h
+UPDATE revec.work w
+   SET lease_until = NULL, token = NULL,
+       attempts = w.attempts - CASE WHEN %(leaves)s::uuid IS NULL THEN 0 ELSE 1 END  -- who leaves did not fail
+  FROM held h
  WHERE w.index_id = h.index_id AND w.doc_id = h.doc_id;
