@@ -78,6 +78,14 @@ def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform has no such limit")
+def test_a_connection_that_is_not_read_any_more_has_an_end() -> None:
+    with server._socket(HERE, 0) as opened, socket.create_connection(opened.getsockname()):
+        accepted, _ = opened.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == server.UNREAD
+
+
 async def somebody_waits(conn: Connection) -> None:
     """For a lock: a request is in the middle of its work."""
     async with asyncio.timeout(PATIENCE):

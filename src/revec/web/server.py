@@ -21,6 +21,7 @@ MOST_CONNECTIONS = 512  # further ones are answered 503 by the server itself
 PATIENCE = 10.0  # seconds for a head to come in
 LAST_PORT = 65_535
 KEEP_ALIVE = 30  # seconds between two requests of a connection
+UNREAD = 60_000  # milliseconds that what is sent may lie there unread: then the connection is gone
 
 
 class Protocol(H11Protocol):
@@ -133,4 +134,7 @@ def _socket(host: str, port: int) -> socket.socket:
     # An answer's head and body are two writes, and the second would wait 40 ms for the client to acknowledge
     # the first. asyncio sees to that only where a socket names its protocol; what is accepted inherits this.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Closing waits until all is sent; to whoever reads no more that is never. It is inherited, too.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD)
     return opened

@@ -10,19 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from fastapi.responses import HTMLResponse, Response
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from revec.model.access import Caller
+from revec.model.errors import TooMuch
 from revec.observe import events
 from revec.postgres import sessions
-from revec.postgres.database import DATABASE_TROUBLE, Database
+from revec.postgres.database import Database
 from revec.web import problems
 from revec.web.console.guests import Guest
+from revec.web.doorkeeper import ANYBODY
 from revec.web.entrance import told
 from revec.web.streams import CONTENT_TYPE, HEADERS
 
@@ -33,6 +37,11 @@ KEPT = 30.0  # seconds that a view is kept which nobody watches
 FRESH = 2.0  # seconds that a snapshot is shown without a look for a newer one, where nobody watches
 LOOK = 2.0  # seconds between two looks at whose sessions stand still
 STALLED = 30.0  # seconds that a tab may take to read what is sent
+DEADLINE = 10.0  # seconds of a computation: whoever waits longer hears that there is nothing newer
+MOST = 256  # streams open in this process
+OF_ONE = 16  # of them one caller's
+OF_ANYBODY = 64  # where nobody has a name
+LATER = 10.0  # seconds, and there may be room
 
 T = TypeVar("T")
 Compute = Callable[[], Awaitable[T]]
@@ -53,17 +62,27 @@ class View:
         self.turn = asyncio.Event()  # of the next round; each round has its own
         self.at = float("-inf")
         self.took = 0.0
+        self._outdated = 0  # times
         self._busy = asyncio.Lock()
 
     async def fresh(self, compute: Compute[Any], age: float) -> Any:
-        """The snapshot, computed where the last one is older than that; together with whoever else asks."""
+        """The snapshot, computed where the last one is older than that; together with whoever else asks.
+
+        Raises:
+            TimeoutError: it takes too long.
+        """
         async with self._busy:
-            began = time.monotonic()
-            if began - self.at > age:
-                self.snapshot = await compute()
-                self.at = time.monotonic()
-                self.took = self.at - began
+            if time.monotonic() - self.at > age:
+                outdated = self._outdated
+                async with asyncio.timeout(DEADLINE):
+                    self.snapshot = await compute()
+                if outdated == self._outdated:  # else it may be of before: whoever asks next has a newer one
+                    self.at = time.monotonic()
         return self.snapshot
+
+    def outdate(self) -> None:
+        self._outdated += 1
+        self.at = float("-inf")
 
     @property
     def is_busy(self) -> bool:
@@ -75,6 +94,7 @@ class View:
 
     async def round(self, compute: Compute[Any], render: Render[Any]) -> None:
         """Compute it once more, and wake whoever watches."""
+        began = time.monotonic()
         try:
             said = block(render(await self.fresh(compute, 0)))
             self.trouble = b""
@@ -83,8 +103,17 @@ class View:
                 self.number += 1
         except Exception as error:  # noqa: BLE001 - the page says so, and the next round tries again
             self.trouble = _trouble(self.key, error)
+        self.took = time.monotonic() - began
         self.turn.set()
         self.turn = asyncio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An open stream: the hash of the session that it stands on, empty without one; and a caller's name."""
+
+    session: bytes
+    whose: str
 
 
 class Live:
@@ -95,7 +124,7 @@ class Live:
         self._every = every
         self._views: dict[Hashable, View] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self._open: dict[asyncio.Event, bytes] = {}  # how a stream is ended → whose session it stands on
+        self._open: dict[asyncio.Event, Standing] = {}  # by how a stream is ended
         self._looking: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
@@ -121,7 +150,7 @@ class Live:
     def outdate(self) -> None:
         """Somebody did something here: no page shows first what was before it."""
         for view in self._views.values():
-            view.at = float("-inf")
+            view.outdate()
 
     def view(self, request: Request, key: Hashable, compute: Compute[T], render: Render[T]) -> Response:
         """The answer to a page that watches; with `?once`, for one that cannot hold a stream, one snapshot.
@@ -159,10 +188,15 @@ class Live:
             view.tabs -= 1
 
     @asynccontextmanager
-    async def standing(self, session: bytes | None) -> AsyncIterator[asyncio.Event]:
-        """Set when the stream is to end: the server leaves, or the session does not stand any more."""
+    async def standing(self, session: bytes | None, whose: str) -> AsyncIterator[asyncio.Event]:
+        """Set when the stream is to end: the server leaves, or the session does not stand any more.
+
+        Raises:
+            TooMuch: so many are open.
+        """
+        self._require_room(whose)
         end = asyncio.Event()
-        self._open[end] = session or b""
+        self._open[end] = Standing(session or b"", whose)
         if self._closed.is_set():
             end.set()
         if session is not None and (self._looking is None or self._looking.done()):
@@ -171,6 +205,15 @@ class Live:
             yield end
         finally:
             del self._open[end]
+
+    def _require_room(self, whose: str) -> None:
+        most = OF_ANYBODY if whose == ANYBODY.name else OF_ONE
+        if len(self._open) >= MOST or sum(each.whose == whose for each in self._open.values()) >= most:
+            raise TooMuch(
+                f"pages that stay up to date hold a stream each, and there are {most} of yours or {MOST} "
+                "of everybody: close some",
+                retry_after=LATER,
+            )
 
     def _begin(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -185,13 +228,15 @@ class Live:
 
     async def _look(self) -> None:
         """One question for all streams: whose sessions are over."""
-        while hashes := {session for session in self._open.values() if session}:
-            with suppress(*DATABASE_TROUBLE):  # nobody's session ends because the database is away
+        while hashes := {each.session for each in self._open.values() if each.session}:
+            try:
                 async with self._database.transaction("worker") as conn:
                     good = await sessions.good(conn, hashes)
-                for end, session in self._open.items():
-                    if session in hashes - good:
+                for end, each in self._open.items():
+                    if each.session in hashes - good:
                         end.set()
+            except Exception as error:  # noqa: BLE001 - nobody's session ends because we cannot look
+                _trouble("whose sessions stand", error)  # which the log hears of
             await asyncio.sleep(LOOK)
 
     def _forget(self) -> None:
@@ -231,33 +276,30 @@ class Stream(Response):
         patience: asyncio.Timeout = scope["state"]["patience"]
         patience.reschedule(None)
         guest: Guest = scope["state"]["guest"]
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        caller: Caller = scope["state"]["caller"]
         async with (
-            self._live.standing(guest.session) as end,
+            self._live.standing(guest.session, caller.name) as end,
             self._live.watching(self._key, self._compute, self._render) as view,
         ):
-            leaving = asyncio.create_task(_left(receive, end))
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
-                await self._tell(view, end, send)
+                with _meanwhile(_left(receive, end)):
+                    await self._tell(view, end, send)
             except TimeoutError:  # nobody reads there: without an end of the answer the server closes it
                 return
-            finally:
-                leaving.cancel()
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, view: View, end: asyncio.Event, send: Send) -> None:
         seen = 0
-        ended = asyncio.create_task(end.wait())
-        while not end.is_set():
-            turn = view.turn
-            body = view.sent if view.number != seen else view.trouble or BEAT_BLOCK
-            seen = view.number
-            async with asyncio.timeout(STALLED):
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-            woken = asyncio.create_task(turn.wait())
-            await asyncio.wait({woken, ended}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
-            woken.cancel()
-        ended.cancel()
+        with _meanwhile(end.wait()) as ended:
+            while not end.is_set():
+                turn = view.turn
+                body = view.sent if view.number != seen else view.trouble or BEAT_BLOCK
+                seen = view.number
+                async with asyncio.timeout(STALLED):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                with _meanwhile(turn.wait()) as woken:
+                    await asyncio.wait({woken, ended}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
 
 
 BEAT_BLOCK = b"event: beat\ndata: 0\n\n"
@@ -275,6 +317,16 @@ def _trouble(key: Hashable, error: Exception) -> bytes:
     if said.status_code == 500:  # noqa: PLR2004
         events.emit(events.RequestFailed(f"the console's view {key}", told(error)))
     return block(json.loads(bytes(said.body))["detail"], "trouble")
+
+
+@contextmanager
+def _meanwhile(work: Any) -> Iterator[asyncio.Task[Any]]:
+    """It goes on as long as the body does, however that ends."""
+    task: asyncio.Task[Any] = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
 
 
 async def _left(receive: Receive, end: asyncio.Event) -> None:
