@@ -23,6 +23,7 @@ from tests import steps
 from tests.console.test_doors import guest, log_in
 from tests.loopback import Loopback
 from tests.web import door
+from tests.web.test_visible import SEES
 
 PAGE = "/console/audit"
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "＝1", "=cmd|'/c calc'!A1")
@@ -134,6 +135,18 @@ async def test_only_who_may_see_all_tenants_reads_it_and_of_their_collection(
             for who in ("ann", "dan", "eve", "fay", "hal"):
                 assert not re.search(rf"\b{who}\b", html), who
         assert (await client.get(PAGE, params={"of": "c"})).status_code == 404
+
+
+async def test_who_does_not_see_every_document_reads_no_audit(app: App, loopback: Loopback) -> None:
+    """Judgements name documents, and what people asked; of tenants there are only counts."""
+    await some(app)
+    async with door.door(app) as client:
+        await log_in(client, await door.made_key(app, Role.ADMIN, visible=SEES))
+        for path in (PAGE, f"{PAGE}/audit.csv"):
+            refused = await client.get(path)
+            assert refused.status_code == 403
+            assert "does not see every document" in refused.text
+        assert (await client.get("/console/tenants")).status_code == 200
 
 
 async def test_no_cell_is_a_formula() -> None:

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from revec.model.access import Caller
+from revec.model.errors import NotAllowed
 from revec.model.limits import LONGEST_NAME
 from revec.postgres import audit
 from revec.postgres.audit import FIRST, KINDS, LAST, UNRECORDED, Filtered, Place
@@ -81,7 +82,20 @@ async def as_file(visit: Overseeing, asked: Annotated[Asking, Query()]) -> Respo
     return Response(audit.as_csv(rows), media_type="text/csv; charset=utf-8", headers=named)
 
 
+def _require_whole(caller: Caller) -> None:
+    """
+    Raises:
+        NotAllowed: some documents are hidden from the caller, and judgements name them and what was asked.
+    """
+    if caller.visible is not None:
+        raise NotAllowed(
+            f"{caller.name} does not see every document, and what was done concerns all of them: "
+            "log in with a key that does"
+        )
+
+
 async def _rows(visit: Visit, asked: Asking, limit: int) -> list[Any]:
+    _require_whole(visit.caller)
     wanted = asked.filtered(visit.caller)
     before = Place.read(asked.before) if asked.before else None
     async with visit.app.database.transaction("worker") as conn:
