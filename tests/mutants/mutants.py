@@ -124,8 +124,10 @@ from revec.stores.near import Asking
 from revec.web import app as web_app
 from revec.web import asking, doorkeeper, entrance, streams, tokens
 from revec.web.console import again, guests, shelf, visit
+from revec.web.console import live as lives
 from revec.web.console import visit as console_visit
 from revec.web.console.live import Live, View
+from revec.web.console.pages import audit as audit_page
 from revec.web.console.pages import compare as compare_page
 from revec.web.console.pages import settings as settings_page
 from revec.work import (
@@ -170,6 +172,7 @@ from tests.console import test_migration as console_migration
 from tests.console import test_queue as queue_page
 from tests.console import test_search as playground
 from tests.console import test_settings as configured
+from tests.console import test_shelf as shelved
 from tests.console import test_tenants as tenant_pages
 from tests.doctor import test_manners as visiting
 from tests.doctor import test_telling as diagnosing
@@ -762,6 +765,24 @@ async def watching_alone(live: Live, key: Any, compute: Any, render: Any) -> Asy
         yield view
     finally:
         rounds.cancel()
+
+
+LOG_IN = guests.Guests.log_in
+
+
+async def trying_first(all_: guests.Guests, key: str, address: str) -> tuple[Caller, str]:
+    all_._tries.take(address)
+    return await LOG_IN(all_, key, address)
+
+
+WEIGHED_ON_SHELF = shelf.Shelf.weighed
+
+
+async def kept_for_any(kept: shelf.Shelf, which: Any, queries: Any) -> Any:
+    outcome, at = await WEIGHED_ON_SHELF(kept, which, queries)
+    if outcome is not None:
+        kept._weighed[which] = shelf.fingerprint(queries), outcome
+    return outcome, at
 
 
 async def _for_itself(live: Live, view: View, compute: Any, render: Any) -> None:
@@ -2081,6 +2102,31 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "each tab has a computation": Mutant(
         attribute(Live, "watching", watching_alone), console_live.test_fifty_tabs_are_one_computation
+    ),
+    "bad keys shut the door for good ones": Mutant(
+        attribute(guests.Guests, "log_in", trying_first), console_doors.test_who_tries_keys_has_to_wait
+    ),
+    "bad keys cost nothing": Mutant(
+        attribute(guests.Purses, "take", lambda *_: None), console_doors.test_who_tries_keys_has_to_wait
+    ),
+    "a filter's key reads the audit": Mutant(
+        attribute(audit_page, "_require_whole", lambda _: None),
+        audited.test_who_does_not_see_every_document_reads_no_audit,
+    ),
+    "streams without end": Mutant(
+        attribute(lives, "MOST", 1 << 40), console_live.test_streams_are_so_many_and_so_many_of_one
+    ),
+    "one has all streams": Mutant(
+        attribute(Live, "_require_room", lambda *_: None),
+        console_live.test_one_stream_too_many_is_an_answer_and_no_stream,
+    ),
+    "what was done during a look is forgotten": Mutant(
+        attribute(View, "outdate", lambda view: setattr(view, "at", float("-inf"))),
+        console_live.test_what_is_done_during_a_look_is_seen_by_the_next,
+    ),
+    "a weighing is kept for other rankings": Mutant(
+        attribute(shelf.Shelf, "weighed", kept_for_any),
+        shelved.test_rankings_that_come_during_a_weighing_are_weighed_themselves,
     ),
     "nobody waits": Mutant(
         attribute(inline, "settled", not_waiting), written.test_who_waits_reads_what_it_wrote

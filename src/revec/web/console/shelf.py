@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from revec.model.judging import JudgedQuery, fingerprint
@@ -39,22 +40,21 @@ class Shelf:
         while len(self._rankings) > MOST:
             self._forget(next(iter(self._rankings)))
 
-    def rankings(self, which: Which) -> Rankings | None:
-        return self._rankings.get(which)
-
-    async def weighed(self, which: Which, queries: Sequence[JudgedQuery]) -> Outcome | None:
-        """By these judgements; None: nobody asked for the rankings yet, or others have come since."""
+    async def weighed(
+        self, which: Which, queries: Sequence[JudgedQuery]
+    ) -> tuple[Outcome, datetime] | tuple[None, None]:
+        """By these judgements, and when both were asked; None: nobody asked them yet, or others since."""
         from revec.search.weighing import weighed  # noqa: PLC0415
 
-        rankings = self._rankings.get(which)
+        rankings, known = self._rankings.get(which), self._weighed.get(which)
         if rankings is None:
-            return None
-        said = fingerprint(queries)
-        known = self._weighed.get(which)
+            return None, None
+        said = await asyncio.to_thread(fingerprint, queries)
         if known is None or known[0] != said:
             known = said, await asyncio.to_thread(weighed, rankings, queries)
-            self._weighed[which] = known
-        return known[1]
+            if self._rankings.get(which) is rankings:  # else others came meanwhile, to be weighed themselves
+                self._weighed[which] = known
+        return known[1], rankings.at
 
     def _forget(self, which: Which) -> None:
         self._rankings.pop(which, None)

@@ -208,17 +208,16 @@ async def _judging(
         docs = {*seen.old.docs, *seen.new.docs} if seen else set()
         grades = await judgements.grades(conn, collection, sets.name, seen.asked, docs) if seen else {}
     which = _which(collection, pair, sets.name, look.mode)
-    outcome = await _shelf(visit).weighed(which, sets.queries)
+    outcome, asked_at = await _shelf(visit).weighed(which, sets.queries)
     unlike = []
     if look.by != "ndcg" and not (outcome and not look.by):
         unlike = await worst(visit.app.database, pair, sets.queries, limit=WORST)
     by = look.by or ("shadow" if unlike else "ndcg")  # what there is to see
-    rankings = _shelf(visit).rankings(which)
     return {
         "sets": sets,
         "grades": grades,
         "outcome": outcome,
-        "asked_at": rankings.at if rankings else None,
+        "asked_at": asked_at,
         "by": by,
         "unlike": unlike,
         "worst": WORST,

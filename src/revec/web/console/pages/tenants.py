@@ -35,7 +35,10 @@ Field = Annotated[str, Form(max_length=LONGEST_NAME)]
 async def listed(
     *, visit: Overseeing, word: Words = "", tier: Words = "", paused: bool = False, after: Words = ""
 ) -> Response:
-    """`word`: stands in their names; `after`: behind this one."""
+    """`word`: stands in their names; `after`: behind this one.
+
+    Of documents there are counts only: whoever oversees all tenants may read them, also with a filter.
+    """
     if visit.collection is None:
         return shown(visit, "tenants.html", page=None)
     of = await visit.of_collection()
