@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from revec.app import App
 from revec.model.access import Role
 from revec.postgres import keys
+from revec.web import problems
 from revec.web.console import guests
 from revec.web.doorkeeper import ANYBODY
 from tests import steps
@@ -18,6 +20,7 @@ from tests.web import door
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self';"
 OF_ITS_OWN = re.compile(r"<style|<script>|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE)
+UNHELD = problems.UNSTORABLE  # the last net: a field says it first, and better
 ABROAD = {"origin": "https://elsewhere.example"}
 
 
@@ -203,3 +206,71 @@ async def test_pages_have_no_script_and_no_style_of_their_own(app: App) -> None:
             page = answer.text
             assert not OF_ITS_OWN.search(page)
             assert not re.search(r"(href|src|action)=\"(?!/|#)", page)
+
+
+async def test_an_address_that_is_none_is_nowhere(app: App) -> None:
+    """What a browser says of where it was may be anything."""
+    await steps.ready(app, 3)
+    async with guest(app) as client:
+        said = {"csrf": form_of(await client.get(MIGRATION)), "typed": "x"}
+        for header, status in (("origin", 403), ("referer", 422)):
+            answer = await client.post(f"{MIGRATION}/cutover", data=said, headers={header: "http://["})
+            assert answer.status_code == status
+            assert f'href="{OVERVIEW}"' in answer.text
+
+
+UNSTORABLE = [
+    *(
+        f"/console/{page}?collection=%00"
+        for page in ("", "queue", "tenants", "indexes", "migration", "search")
+    ),
+    *(f"/console/queue?collection=c&{name}=%00" for name in ("like", "state")),
+    *(f"/console/queue/document?collection=c&{said}" for said in ("key=%00", "key=x&source=%00")),
+    *(f"/console/tenants?collection=c&{name}=%00" for name in ("word", "tier", "after")),
+    "/console/settings?before=%00",
+    "/console/compare/judgements?collection=c&set=%00",
+    "/console/audit?who=%00",
+]
+
+
+FORMS = [
+    ("queue/retry", {"like": "\0"}),
+    ("queue/retry", {"key": "\0"}),
+    ("queue/retry", {"key": "x", "source": "\0"}),
+    ("queue/discard", {"key": "x", "reason": "\0"}),
+    ("tenants/pause", {"tenant": "\0", "reason": "x"}),
+    ("tenants/pause", {"tenant": "x", "reason": "\0"}),
+    ("tenants/set", {"tenant": "x", "tier": "\0"}),
+    ("settings/keys/revoke", {"prefix": "\0"}),
+    ("migration/pause", {"reason": "\0"}),
+    ("migration/plan", {"to": "\0"}),
+    ("migration/finish", {"typed": "c", "days": "366"}),
+]
+
+
+async def test_what_cannot_be_kept_is_refused_where_it_is_asked_for(app: App) -> None:
+    """By the field, with its name; not by the database."""
+    await steps.ready(app, 3)
+    async with guest(app) as client:
+        for path in UNSTORABLE:
+            answer = await client.get(path)
+            assert answer.status_code in {404, 422}, path
+            assert UNHELD not in answer.text, path
+        form = form_of(await client.get(MIGRATION))
+        for path, said in FORMS:
+            answer = await client.post(f"/console/{path}?collection=c", data={"csrf": form} | said)
+            assert answer.status_code == 422, (path, said)
+            assert UNHELD not in answer.text, (path, said)
+
+
+def test_a_value_that_gets_through_is_the_callers_and_a_query_s_own_fault_is_ours() -> None:
+    assert problems.response(psycopg.DataError("NUL")).status_code == 422
+    assert problems.response(psycopg.errors.NumericValueOutOfRange()).status_code == 422
+    assert problems.response(psycopg.errors.DivisionByZero()).status_code == 500
+
+
+async def test_a_way_that_is_too_long_leads_to_the_first_page(app: App) -> None:
+    key = await door.made_key(app, Role.ADMIN)
+    async with door.door(app) as client:
+        answer = await log_in(client, key, next=f"/console/?{'x' * 2_000}")
+        assert (answer.status_code, answer.headers["location"]) == (303, OVERVIEW)

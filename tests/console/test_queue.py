@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from html import unescape
 from uuid import UUID
 
 import httpx2
@@ -10,6 +12,7 @@ import httpx2
 from revec.app import App
 from revec.model.access import Role
 from revec.model.index import Collection, Index
+from revec.postgres import collections
 from revec.work import queue
 from tests import steps
 from tests.console.test_doors import form_of, guest, log_in
@@ -184,3 +187,45 @@ async def test_each_state_has_its_list(app: App, loopback: Loopback) -> None:
 async def test_a_page_without_a_collection_shows_the_way(app: App) -> None:
     async with guest(app) as client:
         assert "No collection yet" in (await client.get(PAGE)).text
+
+
+async def test_of_two_documents_with_one_key_only_the_one_looked_at_is_touched(
+    app: App, loopback: Loopback
+) -> None:
+    made, index = await failed(app, loopback, 2)
+    async with app.database.transaction() as conn:
+        other = await collections.add_source(conn, made, "other")
+    await steps.rows(
+        app, "UPDATE revec.document SET key = '0', source_id = %(s)s WHERE key = '1' RETURNING 1", s=other.id
+    )
+    async with guest(app) as client:
+        page = await client.get(PAGE, params=await group(app, index))
+        linked = {unescape(each) for each in re.findall(r'href="(/console/queue/document[^"]*)"', page.text)}
+        assert {address.rpartition("source=")[2] for address in linked} == {"push", "other"}
+        for address, verb, left in zip(
+            sorted(linked), ("retry", "discard"), ((1, 0, 1), (0, 1, 1)), strict=True
+        ):
+            seen = await client.get(address)
+            (source,) = set(re.findall(r'name="source" value="(\w+)"', seen.text))
+            await pressed(client, verb, key="0", source=source, reason="drafts")
+            assert await state(app) == left
+    await assert_all_done(app, made, index)
+
+
+async def test_a_copied_command_shows_the_very_document(app: App, loopback: Loopback) -> None:
+    """Whatever its key is."""
+    await failed(app, loopback, 1)
+    evil = "-x'; touch /tmp/pwned; $(id) `id`"
+    await steps.rows(app, "UPDATE revec.document SET key = %(e)s WHERE key = '0' RETURNING 1", e=evil)
+    async with guest(app) as client:
+        page = await client.get(f"{PAGE}/document", params={"key": evil})
+        (line,) = re.findall(r'data-copies="(revec queue show[^"]*)"', page.text)
+    words = shlex.split(unescape(line))
+    assert words == ["revec", "queue", "show", "--source=push", "--", "c", evil]
+
+
+async def test_the_live_figures_are_for_whom_the_page_is(app: App) -> None:
+    await steps.collection(app)
+    async with door.door(app) as client:
+        await log_in(client, await door.made_key(app, Role.ADMIN, visible=SEES))
+        assert (await client.get("/console/live/queue?once")).status_code == 403

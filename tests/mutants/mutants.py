@@ -122,13 +122,15 @@ from revec.stores import column as column_store
 from revec.stores.base import ChunkSet, Store
 from revec.stores.near import Asking
 from revec.web import app as web_app
-from revec.web import asking, doorkeeper, entrance, streams, tokens
+from revec.web import asking, doorkeeper, entrance, problems, streams, tokens
 from revec.web.console import again, guests, shelf, visit
 from revec.web.console import live as lives
 from revec.web.console import visit as console_visit
+from revec.web.console.environment import ENVIRONMENT
 from revec.web.console.live import Live, View
 from revec.web.console.pages import audit as audit_page
 from revec.web.console.pages import compare as compare_page
+from revec.web.console.pages import queue as page_of_queue
 from revec.web.console.pages import settings as settings_page
 from revec.work import (
     allowance,
@@ -2430,6 +2432,22 @@ MUTANTS: dict[str, Mutant] = {
     "a copied word is quoted by hand": Mutant(
         attribute(again, "word", lambda text: f"'{text}'"),
         playground.test_a_copied_command_says_what_was_asked_and_nothing_else,
+    ),
+    "a key is of whichever source has it": Mutant(
+        instead(letters.SQL, "discard", ("s.name = %(source)s", "true")),
+        queue_page.test_of_two_documents_with_one_key_only_the_one_looked_at_is_touched,
+    ),
+    "a copied key is read by the shell": Mutant(
+        attribute(ENVIRONMENT, "filters", {**ENVIRONMENT.filters, "word": str}),
+        queue_page.test_a_copied_command_shows_the_very_document,
+    ),
+    "the live figures are anybody's": Mutant(
+        attribute(page_of_queue, "_of_all", lambda visit: visit.of_collection()),
+        queue_page.test_the_live_figures_are_for_whom_the_page_is,
+    ),
+    "a character that nobody can hold is the server's fault": Mutant(
+        attribute(problems, "is_of_what_was_sent", lambda _: False),
+        console_doors.test_a_value_that_gets_through_is_the_callers_and_a_query_s_own_fault_is_ours,
     ),
     "what happened at one moment is on one page": Mutant(
         without(audit.SQL, "page", " OR md5('event ' || e.id) < %(tie)s"),

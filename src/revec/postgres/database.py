@@ -27,6 +27,7 @@ MINIMUM_SERVER = 150_000
 MINIMUM_VECTOR = (0, 8)
 _NO_MEMORY = re.compile("out of memory|cannot allocate memory")  # libpq has no code for it
 _TOO_LONG = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)
+_NOT_HELD = (None, "22003", "22021", "22P05")  # None: the driver said so
 DATABASE_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
@@ -177,6 +178,14 @@ def is_gone(trouble: BaseException) -> bool:
     """
     state = getattr(trouble, "sqlstate", None)
     return state is None or state.startswith(("08", "57P"))
+
+
+def is_of_what_was_sent(error: BaseException) -> bool:
+    """A value that the database cannot hold: a character, which the driver or the server finds, or a number.
+
+    Other errors of data, such as a division by zero, are a query's own.
+    """
+    return isinstance(error, psycopg.DataError) and error.sqlstate in _NOT_HELD
 
 
 def first_line(error: BaseException) -> str:

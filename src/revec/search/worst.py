@@ -5,6 +5,7 @@ Nobody's words are kept, only a salted hash: where a judged query asks the same,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from revec.postgres import documents, shadows
 from revec.postgres.database import Database
 from revec.search.sampling import Question
 from revec.search.side_by_side import Pair
+from revec.work import overview
 
 SHOWN = 3  # documents of each side
 
@@ -49,6 +51,7 @@ async def worst(database: Database, pair: Pair, judged: Iterable[JudgedQuery], *
     turned = pair.route.serving == pair.new.id
     serving, candidate = (pair.new, pair.old) if turned else (pair.old, pair.new)
     async with database.transaction("worker") as conn:
+        await overview.bound(conn)
         setting = await shadows.of(conn, pair.route.collection_id)
         of = shadows.Pair(pair.route.collection_id, serving.id, candidate.id)
         rows = await shadows.worst(conn, of, limit)
@@ -57,7 +60,7 @@ async def worst(database: Database, pair: Pair, judged: Iterable[JudgedQuery], *
         ]
         wanted = {each for arm in arms for shown in arm[1:] for each in shown}
         there = await documents.hydrate(conn, sorted(wanted), None)
-    known = _hashes(judged, setting.salt) if setting else {}
+    known = await asyncio.to_thread(_hashes, judged, setting.salt) if setting else {}
     return [_unlike(row, arm, there, known, turned=turned) for row, arm in zip(rows, arms, strict=True)]
 
 

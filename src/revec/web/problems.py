@@ -30,7 +30,7 @@ from revec.model.errors import (
     Unavailable,
     without_numpy,
 )
-from revec.postgres.database import DATABASE_TROUBLE
+from revec.postgres.database import DATABASE_TROUBLE, is_of_what_was_sent
 
 CONTENT_TYPE = "application/problem+json"
 STATUS: dict[type[RevecError], int] = {  # the nearest of its bases counts
@@ -49,6 +49,7 @@ STATUS: dict[type[RevecError], int] = {  # the nearest of its bases counts
     AnswerInvalid: 502,
     RevecError: 500,
 }
+UNSTORABLE = "a character or a number of the request is none that the database can hold: leave it out"
 LATER = "nothing was changed by this request unless it was answered: ask again"
 
 
@@ -63,8 +64,8 @@ def response(error: Exception) -> Response:
         return problem(error.status_code, _sentence(error), headers=error.headers)
     if isinstance(error, RequestValidationError):
         return problem(422, *_refusals(error.errors()))
-    if isinstance(error, TimeoutError):
-        return problem(503, f"the answer was not ready within the deadline; {LATER}", headers=_RETRY)
+    if is_of_what_was_sent(error):
+        return problem(422, UNSTORABLE)
     return problem(500, "something that nobody thought of; the server's log has it")
 
 
@@ -72,11 +73,13 @@ _RETRY = {"retry-after": "1"}
 
 
 def _away(error: Exception) -> str | None:
-    """What cannot be reached for now: its own words name hosts and logins."""
+    """What cannot be reached, or not in time: its own words name hosts and logins."""
     if isinstance(error, StoreUnavailable):
         return "the store of the vectors is away"
     if isinstance(error, (*DATABASE_TROUBLE, MemoryError)):
         return "the database or its server is busy"
+    if isinstance(error, TimeoutError):
+        return "the answer was not ready within the deadline"
     return None
 
 

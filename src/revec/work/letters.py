@@ -33,10 +33,16 @@ class Which:
     cause: str | None = None
     keys: Sequence[str] | None = None
     like: str | None = None  # a pattern: see `causes`
+    source: str | None = None  # of these documents; None: whichever has them
 
     @property
     def asked(self) -> dict[str, Any]:
-        return {"cause": self.cause, "keys": self.keys and list(self.keys), "like": self.like}
+        return {
+            "cause": self.cause,
+            "keys": self.keys and list(self.keys),
+            "like": self.like,
+            "source": self.source,
+        }
 
 
 EVERY = Which()
@@ -53,6 +59,7 @@ class Cause:
     first_at: datetime
     last_at: datetime
     key: str | None  # of one of them; None: its document is gone
+    source: str | None  # and of its document
     sample: str  # and its cause, as it is
 
 
@@ -73,7 +80,7 @@ class Deed:
 
 def said(deed: Deed) -> str:
     """To which letters it was done, in words."""
-    words = {"like": "like {}", "cause": "whose cause holds {}", "keys": "of {}"}
+    words = {"like": "like {}", "cause": "whose cause holds {}", "keys": "of {}", "source": "from {}"}
     told = [words[name].format(_shown(value)) for name, value in deed.which.items()]
     return " and ".join(told) or "all"
 

@@ -1,26 +1,27 @@
 -- name: listed
 -- Those that wait for a person: a page in the order of the index by pattern.
-SELECT d.doc_id, doc.key, d.index_id, d.tenant, d.cause, d.pattern, d.attempts, d.first_at, d.last_at
+SELECT d.doc_id, doc.key, s.name AS source, d.index_id, d.tenant, d.cause, d.pattern, d.attempts, d.first_at, d.last_at
   FROM (SELECT * FROM revec.dead
          WHERE index_id = ANY (%(indexes)s::int[]) AND retried_at IS NULL
            AND (%(like)s::text IS NULL OR pattern = %(like)s)
            AND (index_id, pattern, doc_id) > (%(after_index)s, %(after_pattern)s, %(after_doc)s::bigint)
          ORDER BY index_id, pattern, doc_id LIMIT %(limit)s) AS d
-       LEFT JOIN revec.document doc ON doc.id = d.doc_id
+       LEFT JOIN revec.document doc ON doc.id = d.doc_id LEFT JOIN revec.source s ON s.id = doc.source_id
  ORDER BY d.index_id, d.pattern, d.doc_id;
 
 -- name: settled
 -- How the last ones ended.
-SELECT d.doc_id, doc.key, d.index_id, d.tenant, d.cause, d.attempts, d.first_at, d.last_at,
+SELECT d.doc_id, doc.key, s.name AS source, d.index_id, d.tenant, d.cause, d.attempts, d.first_at, d.last_at,
        d.resolution, d.reason, d.at
   FROM (SELECT * FROM revec.dead_settled
          WHERE index_id = ANY (%(indexes)s::int[]) ORDER BY at DESC, doc_id LIMIT %(limit)s) AS d
-       LEFT JOIN revec.document doc ON doc.id = d.doc_id
+       LEFT JOIN revec.document doc ON doc.id = d.doc_id LEFT JOIN revec.source s ON s.id = doc.source_id
  ORDER BY d.at DESC, d.doc_id;
 
 -- name: causes
 -- Causes differ in ids and numbers: counted is by pattern, which was computed when the letter was written.
-SELECT g.index_id, g.pattern, g.letters, g.first_at, g.last_at, doc.key, one.cause AS sample
+SELECT g.index_id, g.pattern, g.letters, g.first_at, g.last_at, doc.key, s.name AS source,
+       one.cause AS sample
   FROM (SELECT d.index_id, d.pattern, count(*)::int AS letters, min(d.first_at) AS first_at,
                max(d.last_at) AS last_at, min(d.doc_id) AS doc_id
           FROM unnest(%(indexes)s::int[]) AS i (id) CROSS JOIN LATERAL (
@@ -29,7 +30,7 @@ SELECT g.index_id, g.pattern, g.letters, g.first_at, g.last_at, doc.key, one.cau
                 ORDER BY pattern, doc_id LIMIT %(bound)s) AS d
          GROUP BY d.index_id, d.pattern ORDER BY count(*) DESC, d.index_id, d.pattern LIMIT %(limit)s) AS g
        JOIN revec.dead one ON one.index_id = g.index_id AND one.doc_id = g.doc_id
-       LEFT JOIN revec.document doc ON doc.id = g.doc_id
+       LEFT JOIN revec.document doc ON doc.id = g.doc_id LEFT JOIN revec.source s ON s.id = doc.source_id
  ORDER BY g.letters DESC, g.index_id, g.pattern;
 
 -- name: begin
@@ -49,6 +50,8 @@ WITH again AS (
        AND (%(like)s::text IS NULL OR d.pattern = %(like)s)
        AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
        AND (%(keys)s::text[] IS NULL OR doc.key = ANY (%(keys)s))
+       AND (%(source)s::text IS NULL
+            OR doc.source_id IN (SELECT id FROM revec.source WHERE name = %(source)s))
  RETURNING d.index_id, d.doc_id
 )
 INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
@@ -65,6 +68,9 @@ WITH discarded AS (
        AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
        AND (%(keys)s::text[] IS NULL OR EXISTS (
            SELECT FROM revec.document doc WHERE doc.id = d.doc_id AND doc.key = ANY (%(keys)s)))
+       AND (%(source)s::text IS NULL OR EXISTS (
+           SELECT FROM revec.document doc JOIN revec.source s ON s.id = doc.source_id
+            WHERE doc.id = d.doc_id AND s.name = %(source)s))
  RETURNING *
 ), settled AS (
     INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at,

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from revec.web.console.again import word
 from revec.web.console.assets import address
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
@@ -116,6 +117,7 @@ def _environment() -> Environment:
         ago=ago,
         begun=begun,
         coded=coded,
+        word=word,
     )
     made.globals["static"] = address
     return made

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi.responses import Response
 from starlette.datastructures import Headers
@@ -133,8 +133,16 @@ def require_own_form(scope: Scope, said: Any) -> None:
         raise NotAllowed(f"a page of another site sent this form: {STALE}")
     origin = headers.get("origin")
     # The scheme is not compared: a proxy may have taken TLS off. "null" hides where it is from.
-    if site is None and origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if site is None and origin is not None and split(origin).netloc != headers.get("host"):
         raise NotAllowed(f"a page of another site sent this form: {STALE}")
+
+
+def split(address: str) -> SplitResult:
+    """What a browser says of where it was; nowhere, where it is no address."""
+    try:
+        return urlsplit(address)
+    except ValueError:  # as of http://[
+        return urlsplit("")
 
 
 def cookies(headers: Headers) -> dict[str, str]:

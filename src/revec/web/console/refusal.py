@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from revec.web.console.environment import rendered
-from revec.web.console.guests import LOGIN, ROOT
+from revec.web.console.guests import LOGIN, ROOT, split
 
 UNIDENTIFIED = 401
 SEE_OTHER = 303
@@ -49,7 +49,7 @@ def _asked(scope: Scope) -> str:
 
 def _back(headers: Headers) -> str:
     """The page of ours that they came from."""
-    came = urlsplit(headers.get("referer", ""))
+    came = split(headers.get("referer", ""))
     if came.netloc == headers.get("host") and ours(came.path) and came.path != LOGIN:
         return f"{came.path}?{came.query}" if came.query else came.path
     return ROOT

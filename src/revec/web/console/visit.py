@@ -17,6 +17,7 @@ from revec.model.index import Collection
 from revec.model.limits import LONGEST_NAME
 from revec.postgres import collections
 from revec.web import asking
+from revec.web.bodies import Text
 from revec.web.console.guests import Guest, require_own_form
 from revec.web.console.live import Live
 
@@ -89,7 +90,7 @@ class Visit:
 
 async def looking(
     request: Request,
-    collection: Annotated[str | None, Query(max_length=LONGEST_NAME, description="Which one.")] = None,
+    collection: Annotated[Text | None, Query(max_length=LONGEST_NAME, description="Which one.")] = None,
 ) -> Visit:
     """Whoever may see the console. Pages that show what all tenants have ask for `Overseeing`."""
     app = await asking.app_of(request)

@@ -157,7 +157,7 @@ async def weigh(visit: Tending, said: Annotated[Look, Form()]) -> Response:
 @router.get("/judgements")
 async def exported(
     visit: Overseeing,
-    set: Annotated[str, Query(max_length=LONGEST_NAME)] = DEFAULT_SET,  # noqa: A002 - as the address says it
+    set: Annotated[Text, Query(max_length=LONGEST_NAME)] = DEFAULT_SET,  # noqa: A002 - as the address says it
     form: Literal["qrels.tsv", "qrels.jsonl", "queries.jsonl"] = "qrels.tsv",
 ) -> Response:
     """The set as a file, as `revec eval` and `revec judgements add` read it."""

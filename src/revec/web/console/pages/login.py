@@ -12,6 +12,7 @@ from revec.web.console.environment import rendered
 from revec.web.console.guests import LOGIN, ROOT, SESSION, Guest, Guests, cookies, put, require_own_form
 from revec.web.console.refusal import SEE_OTHER, UNIDENTIFIED, ours
 
+LONGEST_WAY = 2_000  # characters of the page that they wanted
 router = APIRouter(include_in_schema=False)
 WRONG = "This key opens nothing: it is unknown, expired or revoked."
 
@@ -34,7 +35,7 @@ async def log_in(
     request: Request,
     key: Annotated[str, Form(max_length=200)] = "",
     csrf: Annotated[str, Form(max_length=200)] = "",
-    next: Annotated[str, Form(max_length=2000)] = ROOT,  # noqa: A002
+    next: Annotated[str, Form()] = ROOT,  # noqa: A002
 ) -> Response:
     require_own_form(request.scope, csrf)
     guests: Guests = request.app.state.guests
@@ -43,7 +44,8 @@ async def log_in(
         _, token = await guests.log_in(key.strip(), address)
     except NotIdentified:
         return _form(request, next, wrong=WRONG)
-    answer = RedirectResponse(next if ours(next) else ROOT, SEE_OTHER)
+    after = next if len(next) <= LONGEST_WAY and ours(next) else ROOT
+    answer = RedirectResponse(after, SEE_OTHER)
     put(answer, request.scope, SESSION, token)
     return answer
 

@@ -16,10 +16,12 @@ from revec.migrate.canary import Wanted
 from revec.migrate.commands import Commands
 from revec.migrate.picture import Picture, picture
 from revec.migrate.planning.planned import Plan
+from revec.model.document import unstorable
 from revec.model.errors import BadInput, GateNotMet, NotFound, Refused
 from revec.model.index import Collection
 from revec.model.limits import LONGEST_NAME
 from revec.seams import shutdown
+from revec.web.bodies import Text
 from revec.web.console import curves
 from revec.web.console.environment import rendered
 from revec.web.console.view import Tab, shown
@@ -32,9 +34,10 @@ LIVE = "/console/live/migration"
 TAB = Tab("Migration", PATH, 10)
 PATIENCE = 60.0  # seconds: a model may be asked
 MOST_FIELDS = 20  # of a form
+LONGEST_WAIT = 365  # days until the old index is dropped
 router = APIRouter(include_in_schema=False)
 
-Text = Annotated[str, Form(max_length=LONGEST_NAME)]
+Entry = Annotated[Text, Form(max_length=LONGEST_NAME)]
 
 
 @router.get(PATH)
@@ -180,7 +183,7 @@ def _require_typed(of: Collection, said: Said) -> None:
 # Before the verbs: a path with a name of its own.
 @router.post(f"{PATH}/plan")
 async def plan(
-    visit: Acting, request: Request, to: Text = "", dims: Text = "", budget: Text = ""
+    visit: Acting, request: Request, to: Entry = "", dims: Entry = "", budget: Entry = ""
 ) -> Response:
     """What the migration would mean; nothing is written."""
     extend(request, PATIENCE)
@@ -193,7 +196,7 @@ async def plan(
 
 @router.post(f"{PATH}/start")
 async def start(
-    visit: Acting, request: Request, to: Text = "", dims: Text = "", budget: Text = ""
+    visit: Acting, request: Request, to: Entry = "", dims: Entry = "", budget: Entry = ""
 ) -> Response:
     extend(request, PATIENCE)
     planned, dollars = await _planned(visit, to, dims, budget)
@@ -225,12 +228,16 @@ async def act(visit: Acting, request: Request, verb: str) -> Response:
 def _said(verb: str, form: Mapping[str, str]) -> Said:
     """
     Raises:
-        BadInput: a number that is none, or too long a reason.
+        BadInput: a number that is none or too large, or a reason that is too long or cannot be kept.
     """
     reason = form.get("reason", "").strip()
     if len(reason) > LONGEST_NAME:
         raise BadInput(f"a reason has at most {LONGEST_NAME} characters")
+    if why := unstorable(reason):
+        raise BadInput(f"the reason {why}")
     days = _number(form.get("days", ""), "days")
+    if days is not None and days > LONGEST_WAIT:
+        raise BadInput(f"the old index stays for {LONGEST_WAIT} days at most")
     return Said(
         reason or f"{verb}, on the console",
         form.get("typed", ""),

@@ -12,6 +12,7 @@ from revec.model.index import Collection
 from revec.model.limits import LONGEST_NAME
 from revec.postgres import indexes
 from revec.postgres.database import Connection
+from revec.web.bodies import Text
 from revec.web.console.environment import rendered
 from revec.web.console.refusal import SEE_OTHER
 from revec.web.console.view import Tab, shown
@@ -27,7 +28,7 @@ PATIENCE = 60.0  # seconds: of a hundred thousand letters at once
 LONGEST_KEY = 2_000  # characters
 
 State = Literal["failed", "waiting", "working", "stuck", "excluded", "settled"]
-Like = Annotated[str | None, Query(max_length=LONGEST_NAME)]
+Like = Annotated[Text | None, Query(max_length=LONGEST_NAME)]
 Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
 
 
@@ -107,7 +108,7 @@ async def _rows(conn: Connection, chosen: list[int], state: State, like: str | N
 
 @router.get("/console/live/queue")
 async def live(visit: Overseeing, state: State = "failed") -> Response:
-    of = await visit.of_collection()
+    of = await _of_all(visit)
 
     def render(now: Board) -> str:
         return rendered("queue_now.html", now=now, of=of, state=state)
@@ -135,8 +136,8 @@ def _shared(visit: Visit, of: Collection) -> Any:
 @router.get("/console/queue/document")
 async def document(
     visit: Overseeing,
-    key: Annotated[str, Query(max_length=LONGEST_KEY)],
-    source: Annotated[str | None, Query(max_length=LONGEST_NAME)] = None,
+    key: Annotated[Text, Query(max_length=LONGEST_KEY)],
+    source: Annotated[Text | None, Query(max_length=LONGEST_NAME)] = None,
 ) -> Response:
     """One document: how it stands in each index, its timeline, and what may be done."""
     of = await _of_all(visit)
@@ -151,9 +152,10 @@ async def act(
     *,
     visit: Acting,
     what: Literal["retry", "discard"],
-    reason: Annotated[str, Form(max_length=1000)] = "",
-    like: Annotated[str | None, Form(max_length=LONGEST_NAME)] = None,
-    key: Annotated[str | None, Form(max_length=LONGEST_KEY)] = None,
+    reason: Annotated[Text, Form(max_length=1000)] = "",
+    like: Annotated[Text | None, Form(max_length=LONGEST_NAME)] = None,
+    key: Annotated[Text | None, Form(max_length=LONGEST_KEY)] = None,
+    source: Annotated[Text | None, Form(max_length=LONGEST_NAME)] = None,
     index: Annotated[int, Form()] = 0,
 ) -> Response:
     """To the letters of a cause in an index, or to those of a document."""
@@ -163,7 +165,7 @@ async def act(
         raise BadInput("say why they may stay out of the index: it is kept beside each of them")
     extend(visit.request, PATIENCE)
     of = await _of_all(visit)
-    which = letters.Which(keys=None if key is None else [key], like=like)
+    which = letters.Which(keys=None if key is None else [key], like=like, source=source)
     async with visit.app.database.transaction("worker") as conn:
         written = [each.id for each in await indexes.writing(conn, of.id)]
         chosen = [each for each in written if index in (0, each)]

@@ -15,7 +15,6 @@ from revec.model.limits import LONGEST_FILTER, LONGEST_NAME
 from revec.postgres import collections, keys, migrations, tenants
 from revec.settings import in_force
 from revec.web.bodies import Text
-from revec.web.console.again import word
 from revec.web.console.view import Tab, shown
 from revec.web.console.visit import Acting, Looking, Visit
 
@@ -41,7 +40,7 @@ class Wanted(BaseModel):
 
 
 @router.get("")
-async def page(visit: Looking, before: Annotated[str, Query(max_length=LONGEST_NAME)] = "") -> Response:
+async def page(visit: Looking, before: Annotated[Text, Query(max_length=LONGEST_NAME)] = "") -> Response:
     """Everybody sees the roles; what concerns all tenants is for those who may see all of them."""
     return await _shown(visit, before)
 
@@ -66,7 +65,7 @@ async def create(visit: Acting, wanted: Annotated[Wanted, Form()]) -> Response:
 
 
 @router.post("/keys/revoke")
-async def revoke(visit: Acting, prefix: Annotated[str, Form(max_length=LONGEST_NAME)]) -> Response:
+async def revoke(visit: Acting, prefix: Annotated[Text, Form(max_length=LONGEST_NAME)]) -> Response:
     """From now on it opens nothing, and who is logged in by it is out."""
     _require_unbound(visit)
     async with visit.app.database.transaction() as conn:
@@ -106,7 +105,6 @@ async def _shown(visit: Visit, before: str = "", made: keys.Made | None = None) 
         "settings.html",
         made=made,
         may=MAY,
-        word=word,
         is_overseer=is_overseer,
         why_not=refusal,
         settings=[] if refusal else in_force(visit.app.settings),

@@ -16,6 +16,7 @@ from revec.model.errors import BadInput
 from revec.model.limits import LONGEST_NAME
 from revec.postgres import indexes, tenants
 from revec.postgres.tenants import Wanted
+from revec.web.bodies import Text
 from revec.web.console.refusal import SEE_OTHER
 from revec.web.console.view import Tab, shown
 from revec.web.console.visit import Acting, Overseeing, Visit
@@ -27,8 +28,8 @@ PAGE = 50  # tenants
 COUNTED = 1_000  # documents of each: a page has many tenants
 FILTERS = ("collection", "word", "tier", "paused", "after")
 
-Words = Annotated[str, Query(max_length=LONGEST_NAME)]
-Field = Annotated[str, Form(max_length=LONGEST_NAME)]
+Words = Annotated[Text, Query(max_length=LONGEST_NAME)]
+Field = Annotated[Text, Form(max_length=LONGEST_NAME)]
 
 
 @router.get("/console/tenants")
@@ -70,7 +71,7 @@ async def act(
     *,
     visit: Acting,
     what: Literal["pause", "resume", "set"],
-    tenant: Annotated[list[str], Form(max_length=PAGE)] = [],  # noqa: B006 - the framework copies it
+    tenant: Annotated[list[Text], Form(max_length=PAGE)] = [],  # noqa: B006 - the framework copies it
     reason: Field = "",
     tier: Field = "",
     priority: Field = "",
