@@ -8,6 +8,7 @@ from datetime import date
 from uuid import uuid4
 
 import pytest
+from psycopg import sql
 
 from revec.app import App
 from revec.migrate import census as module
@@ -177,6 +178,37 @@ async def test_too_many_documents_are_estimated(
         await conn.execute("ANALYZE revec.document")
     seen = (await taken(app)).collections[made.id]
     assert (seen.documents, seen.approximate) == (40, True)
+
+
+GIVEN_UP = "pg_cancel_backend(pg_backend_pid()) AND pg_sleep(60) IS NULL"  # as a timeout ends it, and at once
+SLOW = {
+    "documents": ("revec.document", f"revec.document WHERE {GIVEN_UP}"),
+    "all_work": ("revec.work", f"revec.work WHERE {GIVEN_UP}"),
+    "left_out": ("WHERE i.writing", f"WHERE i.writing AND (%(most)s::bigint > 0 OR {GIVEN_UP})"),
+}
+
+
+async def test_what_cannot_be_counted_takes_nothing_else_with_it(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planner's estimate stands for it, also where nobody has counted the table since a restore."""
+    made = await steps.filled(app, 30)
+    await steps.put(app, made, steps.drafts(10, start=100))
+    async with app.database.transaction() as conn:
+        await conn.execute("ANALYZE revec.document, revec.work")
+    monkeypatch.setattr(standing, "AT_HAND", 4)
+    for name, slowly in SLOW.items():
+        was = standing.SQL._queries[name].as_string(None)
+        monkeypatch.setitem(standing.SQL._queries, name, sql.SQL(was.replace(*slowly)))  # type: ignore[arg-type]
+    await steps.rows(app, "DELETE FROM revec.sample RETURNING 1")
+    await steps.rows(app, "DELETE FROM revec.lease RETURNING 1")
+    await taker(app).tick()
+    sample = (await newest(app)).get(made.id)
+    assert sample is not None
+    assert (sample.documents, sample.backlog, sample.done, sample.dead) == (40, 10, 30, 0)
+    assert sample.approximate
+    await steps.drain(app)
+    await steps.assert_oracle(app, made)
 
 
 async def test_a_census_that_takes_too_long_is_given_up(

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
@@ -64,7 +65,7 @@ from revec.model.filter import Either, Filter, read
 from revec.model.index import Index
 from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
-from revec.observe import events
+from revec.observe import census_figures, events
 from revec.observe import pages as one_page
 from revec.postgres import (
     audit,
@@ -143,6 +144,7 @@ from revec.work import (
     health,
     inline,
     letters,
+    overview,
     pack,
     queue,
     reading,
@@ -193,6 +195,7 @@ from tests.migrate import test_quality as judging
 from tests.migrate import test_shadowing as shadowing
 from tests.migrate import test_telling as telling
 from tests.model.test_chunking import by_bytes
+from tests.observe import test_census_figures as figured
 from tests.providers import test_wires
 from tests.search import test_callers as called
 from tests.search import test_dual_read as doubled
@@ -2485,5 +2488,21 @@ MUTANTS: dict[str, Mutant] = {
     "samples are kept for ever": Mutant(
         instead(minutes.SQL, "put", ("%(days)s", "%(days)s + 99")),
         counted.test_samples_are_read_by_the_day_and_kept_for_eight,
+    ),
+    "edits are looked at among all work": Mutant(
+        without(overview.SQL, "lanes", "AND w.lane = lane.n"),
+        desk.test_a_long_backfill_hides_neither_edits_nor_leases,
+    ),
+    "leases of a long lane are shared out": Mutant(
+        attribute(overview, "SHARES", (*overview.SHARES, *overview.LEAST)),
+        desk.test_leases_of_a_long_lane_are_not_multiplied,
+    ),
+    "a count that takes too long takes the census with it": Mutant(
+        attribute(counting, "_in_time", counting._all),
+        counted.test_what_cannot_be_counted_takes_nothing_else_with_it,
+    ),
+    "the last census is told for ever": Mutant(
+        attribute(census_figures, "OLD", timedelta.max),
+        figured.test_a_worker_that_cannot_count_any_more_tells_nothing,
     ),
 }

@@ -110,6 +110,7 @@ def test_without_the_mutant_its_test_is_one_of_ours(name: str) -> None:
         "providers",
         "work",
         "migrate",
+        "observe",
         "search",
         "statistics",
         "stores",

@@ -195,6 +195,50 @@ async def test_many_are_estimated_and_said_to_be(app: App, monkeypatch: pytest.M
     await steps.assert_oracle(app, made)
 
 
+async def test_a_long_backfill_hides_neither_edits_nor_leases(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few rows are looked at: health finds the old edit, and what nobody has taken up again."""
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(40))
+    await steps.rows(app, "UPDATE revec.work SET lane = 2 WHERE doc_id <= 38 RETURNING 1")
+    await steps.rows(
+        app, "UPDATE revec.work SET since = now() - interval '40 minutes' WHERE lane = 0 RETURNING 1"
+    )
+    async with app.database.transaction("worker") as conn:
+        await queue.claim(conn, index.id, queue.BACKFILL, size=1, lease=60)
+    assert len(await steps.rows(app, EXPIRED)) == 1
+    monkeypatch.setattr(overview, "COUNTED", 5)
+    async with app.database.transaction() as conn:
+        await conn.execute("ANALYZE revec.work")
+    now = await seen(app, made)
+    (one,) = now.indexes
+    assert (one.live, one.expired) == (2, 1)
+    assert one.oldest_seconds == pytest.approx(2_400, abs=60)
+    assert {"backfill", "expired"} <= set(one.rough)
+    assert not {"live", "oldest_seconds"} & set(one.rough), "edits were all counted"
+    bad = overview.judged(now, Thresholds(workers=0), name="c")
+    assert [each.check for each in bad if not each.passed] == ["oldest edit", "stuck"]
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+
+
+async def test_leases_of_a_long_lane_are_not_multiplied(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its head is where leases are: what was seen there is no share of all."""
+    made, index = await hands.indexed(app)
+    await steps.put(app, made, steps.drafts(40))
+    claim = await claimed(app, index, beats=60)
+    monkeypatch.setattr(overview, "COUNTED", 5)
+    async with app.database.transaction() as conn:
+        await conn.execute("ANALYZE revec.work")
+    one = await stats(app, made)
+    assert (one.in_hand, one.silent, one.waiting, one.live) == (2, 2, 38, 40)
+    async with app.database.transaction("worker") as conn:
+        await queue.release(conn, claim, blameless=True)
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+
+
 async def test_a_look_that_takes_too_long_is_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await steps.filled(app, 1)
     monkeypatch.setattr(overview, "PATIENCE", 0.05)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -13,14 +13,21 @@ from revec.model.census import Census, OfMigration
 Rows = Sequence[tuple[Sequence[str], float | None]]  # labels, and the value; None: nobody knows
 
 
+OLD = timedelta(seconds=180)  # three minutes without a census: another worker may have its lease
+
+
 class CensusFigures(Collector):
-    """Nothing as long as this process takes no census."""
+    """Nothing as long as this process takes no census, nor of one that is OLD.
+
+    A worker that lost the database does not hear that another one counts: sums would be twice what there is.
+    """
 
     def __init__(self) -> None:
         self.latest: Census | None = None
 
     def collect(self) -> Iterator[Metric]:
-        if (census := self.latest) is not None:
+        census = self.latest
+        if census is not None and _now() - census.at < OLD:
             yield _gauge(
                 "census_timestamp_seconds", "When this was counted.", (), [((), census.at.timestamp())]
             )
@@ -32,6 +39,10 @@ class CensusFigures(Collector):
             yield from _of_verdicts(census.migrations)
             yield from _of_shadows(census)
             yield from _of_models(census)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _of_collections(census: Census) -> Iterator[Metric]:

@@ -52,7 +52,7 @@ class Stats:
     jit: int
     backfill: int
     oldest_seconds: float  # of the live lane
-    rough: tuple[str, ...] = ()  # which of these figures are estimates, for there are so many
+    rough: tuple[str, ...] = ()  # which figures are estimates, for there are so many, or (LEAST) lower bounds
 
     @property
     def open(self) -> int:
@@ -83,13 +83,23 @@ async def overview(conn: Connection, collection: Collection) -> Overview:
     }
     await bound(conn)
     rows = await (await conn.execute(SQL.stats.format(work=SQL.work), asked)).fetchall()
-    seen = [(row, await _estimates(conn, row, collection.id)) for row in rows if row.index_id in written]
+    lanes = await (await conn.execute(SQL.lanes.format(work=SQL.work), asked)).fetchall()
+    stats = [
+        _stats(
+            written[row.index_id].name,
+            row,
+            await _estimates(conn, row, collection.id),
+            [await _lane(conn, lane) for lane in lanes if lane.index_id == row.index_id],
+        )
+        for row in rows
+        if row.index_id in written
+    ]
     workers = await queue.workers(conn)
     rests = [f"{row.model} rests: {row.why}" for row in await calls.resting(conn, collection.id)]
     faults = [f"{index.name} is not written: {index.fault}" for index in written.values() if index.fault]
     return Overview(
         collection=collection.name,
-        indexes=[_stats(written[row.index_id].name, row, more) for row, more in seen],
+        indexes=stats,
         unprojected=await projector.backlog(conn, collection.id),
         workers=len(workers),
         per_second=round(sum(worker.per_second for worker in workers), 1),
@@ -102,7 +112,9 @@ async def bound(conn: Connection) -> None:
     await conn.execute(SQL.patience, {"milliseconds": f"{PATIENCE * 1000:.0f}"})
 
 
-WORK = ("waiting", "in_hand", "later", "silent", "expired", "deletions", "live", "jit", "backfill")
+LANES = ("live", "jit", "backfill")
+SHARES = ("waiting", "later", "deletions")  # of a long lane: as many of all as of those that were looked at
+LEAST = ("in_hand", "silent", "expired")  # and these are as many as were seen: no shares, for they come first
 
 
 async def _estimates(conn: Connection, row: Any, collection_id: int) -> dict[str, int]:
@@ -111,7 +123,6 @@ async def _estimates(conn: Connection, row: Any, collection_id: int) -> dict[str
         "documents": (SQL.documents, row.documents),
         "failed": (SQL.failed, row.failed),
         "excluded": (SQL.left_out, row.excluded),
-        "work": (SQL.all_work, row.work),
     }
     asked = {"collection": collection_id, "index": row.index_id}
     return {
@@ -121,19 +132,44 @@ async def _estimates(conn: Connection, row: Any, collection_id: int) -> dict[str
     }
 
 
-def _stats(name: str, row: Any, more: Mapping[str, int]) -> Stats:
-    """`more`: how many there are of what was not counted to the end; the states of work share its own out."""
-    figures = {**row._asdict(), **more}
-    if "work" in more:
-        figures |= {state: figures[state] * more["work"] // row.work for state in WORK}
-    states = ("waiting", "in_hand", "later", "to_come", "failed", "excluded")
-    rough = [*(WORK if "work" in more else ()), *(kind for kind in more if kind != "work")]
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Open work of one lane."""
+
+    name: str
+    work: int
+    states: Mapping[str, int]  # SHARES and LEAST
+    oldest: float  # seconds, of what was looked at
+    rough: bool  # there is more than was looked at
+
+
+async def _lane(conn: Connection, row: Any) -> Lane:
+    states: dict[str, int] = {state: getattr(row, state) for state in (*SHARES, *LEAST)}
+    work, rough = row.work, row.work > COUNTED
+    if rough:
+        work = max(work, await estimated(conn, SQL.of_lane, {"index": row.index_id, "lane": row.lane}))
+        nobodys = max(1, row.work - row.in_hand)
+        states |= {state: states[state] * (work - row.in_hand) // nobodys for state in SHARES}
+    return Lane(LANES[row.lane], work, states, row.oldest, rough)
+
+
+def _stats(name: str, row: Any, more: Mapping[str, int], lanes: Sequence[Lane]) -> Stats:
+    """`lanes`: all of them. `more`: how many there are of what was not counted to the end."""
+    states = (*SHARES, *LEAST)
+    work = {state: sum(lane.states[state] for lane in lanes) for state in states}
+    figures: dict[str, int] = {**row._asdict(), **more, **work}
+    del figures["index_id"]
+    accounted = ("waiting", "in_hand", "later", "to_come", "failed", "excluded")
+    live, *_ = lanes
+    long = [lane.name for lane in lanes if lane.rough]
+    rough = [*more, *long, *(("oldest_seconds",) if live.rough else ()), *(states if long else ())]
     return Stats(
         index=name,
-        done=max(0, figures["documents"] - sum(figures[state] for state in states)),
-        oldest_seconds=round(row.live_oldest, 1),
+        done=max(0, figures["documents"] - sum(figures[state] for state in accounted)),
+        oldest_seconds=round(live.oldest, 1),
         rough=(*rough, "done") if rough else (),
-        **{state: figures[state] for state in ("documents", *dict.fromkeys((*states, *WORK)))},
+        **figures,
+        **{lane.name: lane.work for lane in lanes},
     )
 
 

@@ -1,31 +1,36 @@
 -- name: stats
--- What became of a collection's documents, by index that is written. Documents that a backfill has yet to come to
--- are apart; a lease is silent when its worker's heart has stopped, and expired when it
--- ran out as long ago and nobody has taken it up again. Of each kind of row so many are counted and no more: who
--- looks every second must not read ten million of them.
+-- A collection's documents, by index that is written: how many there are, how many a backfill has yet to come to,
+-- how many ended without a vector. Of each kind of row so many are counted and no more: who looks every second
+-- must not read ten million of them.
 SELECT i.id AS index_id, documents.n AS documents,
        coalesce((SELECT greatest(0, m.documents - m.seen) FROM revec.migration m
                   WHERE m.new_index = i.id AND NOT m.cursor_done AND m.state <> ALL (%(final)s)), 0) AS to_come,
-       w.work, w.waiting, w.in_hand, w.later, w.silent, w.expired, w.deletions, w.live, w.jit, w.backfill,
-       w.live_oldest,
        (SELECT count(*) FROM (SELECT FROM revec.dead x WHERE x.index_id = i.id AND x.retried_at IS NULL
                                LIMIT %(most)s) AS x) AS failed,
        (SELECT count(*) FROM (SELECT FROM revec.excluded e WHERE e.index_id = i.id LIMIT %(most)s) AS e) AS excluded
   FROM (SELECT count(*) AS n FROM (SELECT FROM revec.document d WHERE d.collection_id = %(collection)s
                                     LIMIT %(most)s) AS d) AS documents
-       CROSS JOIN revec.index i CROSS JOIN LATERAL (
-       SELECT count(*) AS work, count(*) FILTER (WHERE w.action = 'embed' AND w.state IN ('waiting', 'expired')) AS waiting,
+       CROSS JOIN revec.index i
+ WHERE i.writing AND i.collection_id = %(collection)s ORDER BY i.id;
+
+-- name: lanes
+-- Open work by index and lane. A lease is silent when its worker's heart has stopped, and expired when it ran out
+-- as long ago and nobody has taken it up again. Each lane has a look of its own, for edits must not be lost to sight
+-- behind a backfill; and it is looked at in the order in which it is claimed (that of work_claim): leases are at the
+-- head of a tenant's work, so that of a long lane those are seen first.
+SELECT i.id AS index_id, lane.n AS lane, w.*
+  FROM revec.index i CROSS JOIN generate_series(0, 2) AS lane (n) CROSS JOIN LATERAL (
+       SELECT count(*) AS work,
+              count(*) FILTER (WHERE w.action = 'embed' AND w.state IN ('waiting', 'expired')) AS waiting,
               count(*) FILTER (WHERE w.action = 'embed' AND w.state IN ('in hand', 'silent')) AS in_hand,
               count(*) FILTER (WHERE w.action = 'embed' AND w.state = 'later') AS later,
               count(*) FILTER (WHERE w.state = 'silent') AS silent,
               count(*) FILTER (WHERE w.state = 'expired') AS expired,
               count(*) FILTER (WHERE w.action = 'delete') AS deletions,
-              count(*) FILTER (WHERE w.lane = 0) AS live, count(*) FILTER (WHERE w.lane = 1) AS jit,
-              count(*) FILTER (WHERE w.lane = 2) AS backfill,
-              coalesce(extract(epoch FROM now() - min(w.since) FILTER (WHERE w.lane = 0)), 0)::float8
-                  AS live_oldest
-         FROM (SELECT * FROM ({work}) AS w WHERE w.index_id = i.id LIMIT %(most)s) AS w) AS w
- WHERE i.writing AND i.collection_id = %(collection)s ORDER BY i.id;
+              coalesce(extract(epoch FROM now() - min(w.since)), 0)::float8 AS oldest
+         FROM (SELECT * FROM ({work}) AS w WHERE w.index_id = i.id AND w.lane = lane.n
+                ORDER BY w.rank, w.tenant, w.doc_id LIMIT %(most)s) AS w) AS w
+ WHERE i.writing AND i.collection_id = %(collection)s ORDER BY i.id, lane.n;
 
 -- name: patience
 -- Rather no answer than one that keeps the database busy.
@@ -40,8 +45,8 @@ SELECT FROM revec.dead WHERE index_id = %(index)s AND retried_at IS NULL
 -- name: left_out
 SELECT FROM revec.excluded WHERE index_id = %(index)s
 
--- name: all_work
-SELECT FROM revec.work WHERE index_id = %(index)s
+-- name: of_lane
+SELECT FROM revec.work WHERE index_id = %(index)s AND lane = %(lane)s
 
 -- name: work
 -- Every row of work and how it stands. The first half of a token is its worker's id.
