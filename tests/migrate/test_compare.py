@@ -154,7 +154,7 @@ def test_traffic_says_how_long_a_rung_takes() -> None:
     assert Traffic(None).told.startswith("no searches were seen")
     seconds = Traffic(1.0).seconds
     assert seconds == pytest.approx({0.02: A_RUNG / 0.02, 0.05: A_RUNG / 0.05, 0.10: A_RUNG / 0.10})
-    assert "2% 1:23:20" in Traffic(1.0).told
+    assert "2% 1 h 23 min" in Traffic(1.0).told
 
 
 async def test_traffic_is_read_off_the_searches(app: App, loopback: Loopback) -> None:

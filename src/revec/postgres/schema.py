@@ -103,7 +103,7 @@ async def apply(database: Database) -> list[str]:
         ) from error
     except psycopg.errors.LockNotAvailable as error:
         raise Unavailable(
-            "the schema is as it was: a long transaction, such as a dump, reads a table that is to be changed, "
+            "the schema is as it was: a long transaction, such as a dump, reads a table to be changed, "
             "and everybody would have waited behind us. Run `revec schema apply` again when it is over"
         ) from error
     await database.learn(fresh=bool(names))

@@ -163,7 +163,7 @@ async def _more(conn: Connection, row: Any, rows: Sequence[Any]) -> float:
         return 1.0
     taken = sum(each.documents for each in lane if each.state == "in hand")
     whole = await estimated(conn, SQL.of_lane, {"index": row.index_id, "lane": row.lane})
-    return (max(at_hand, whole) - taken) / (at_hand - taken)
+    return float((max(at_hand, whole) - taken) / (at_hand - taken))
 
 
 async def _left_out(conn: Connection) -> tuple[dict[int, tuple[Any, int, int]], bool]:
