@@ -196,7 +196,7 @@ async def test_of_two_documents_with_one_key_only_the_one_looked_at_is_touched(
     async with app.database.transaction() as conn:
         other = await collections.add_source(conn, made, "other")
     await steps.rows(
-        app, "UPDATE revec.document SET key = '0', source_id = %(s)s WHERE key = '1' RETURNING 1", s=other.id
+        app, "UPDATE revec.document SET key = '0', source_id = %(s)s WHERE key = '1' RETURNING 1", s=other
     )
     async with guest(app) as client:
         page = await client.get(PAGE, params=await group(app, index))
