@@ -852,7 +852,10 @@ MUTANTS: dict[str, Mutant] = {
         attribute(ledgers, "take_over", nothing), adopting.test_another_writer_may_be_chosen_later
     ),
     "a key is a row's, whatever the source": Mutant(
-        without(column_store.SQL, "write", " AND d.source_id = %(source)s"),
+        both(
+            without(column_store.SQL, "write", " AND d.source_id = %(source)s"),
+            without(column_store.SQL, "lock", " AND d.source_id = %(source)s"),
+        ),
         adopting.test_a_pushed_document_is_of_no_row,
     ),
     "another source's document makes work for a column": Mutant(
