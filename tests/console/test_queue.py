@@ -215,7 +215,7 @@ async def test_of_two_documents_with_one_key_only_the_one_looked_at_is_touched(
 async def test_a_copied_command_shows_the_very_document(app: App, loopback: Loopback) -> None:
     """Whatever its key is."""
     await failed(app, loopback, 1)
-    evil = "-x'; touch /tmp/pwned; $(id) `id`"
+    evil = "-x'; touch /tmp/pwned; $(id) `id`'"
     await steps.rows(app, "UPDATE revec.document SET key = %(e)s WHERE key = '0' RETURNING 1", e=evil)
     async with guest(app) as client:
         page = await client.get(f"{PAGE}/document", params={"key": evil})

@@ -2093,7 +2093,7 @@ MUTANTS: dict[str, Mutant] = {
         console_doors.test_a_form_needs_the_token_of_its_page,
     ),
     "a page of another site may send a form of ours": Mutant(
-        attribute(guests, "urlsplit", lambda _: SimpleNamespace(netloc="127.0.0.1")),
+        attribute(guests, "split", lambda _: SimpleNamespace(netloc="127.0.0.1")),
         console_doors.test_a_form_needs_the_token_of_its_page,
     ),
     "a session outlives its key": Mutant(
@@ -2440,7 +2440,7 @@ MUTANTS: dict[str, Mutant] = {
         playground.test_a_copied_command_says_what_was_asked_and_nothing_else,
     ),
     "a key is of whichever source has it": Mutant(
-        instead(letters.SQL, "discard", ("s.name = %(source)s", "true")),
+        instead(letters.SQL, "retry", ("s.name = %(source)s", "true")),
         queue_page.test_of_two_documents_with_one_key_only_the_one_looked_at_is_touched,
     ),
     "a copied key is read by the shell": Mutant(
