@@ -2440,7 +2440,7 @@ MUTANTS: dict[str, Mutant] = {
         playground.test_a_copied_command_says_what_was_asked_and_nothing_else,
     ),
     "a key is of whichever source has it": Mutant(
-        instead(letters.SQL, "retry", ("s.name = %(source)s", "true")),
+        instead(letters.SQL, "retry", ("WHERE name = %(source)s", "WHERE true")),
         queue_page.test_of_two_documents_with_one_key_only_the_one_looked_at_is_touched,
     ),
     "a copied key is read by the shell": Mutant(

@@ -57,6 +57,7 @@ WITH again AS (
 INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
 SELECT a.index_id, d.id, d.rev, 'embed', 0, d.tenant
   FROM again a JOIN revec.document d ON d.id = a.doc_id
+ ORDER BY a.index_id, d.id  -- as writers of documents make theirs
 ON CONFLICT DO NOTHING;
 
 -- name: discard
