@@ -58,16 +58,26 @@ async def lost_writes(app: App, collection: Collection, writer: Writer) -> list[
 
 
 async def found_by_search(app: App, writer: Writer) -> tuple[int, list[str]]:
-    """Writes searched for by their own words in what serves now, and those that were not found."""
+    """Writes looked for by their own words in what serves now, and those not found within the freshness goal."""
     alive = [(key, body) for key, body in writer.state.items() if body is not None]
     looked_for = alive[:: max(1, len(alive) // SEARCHED)]
     unseen = []
     for key, body in looked_for:
-        words = f"{writer.titles[key]}\n{body}"
-        reading = await app.retriever.search("docs", words, k=10, tenant="default")
-        if key not in {hit.id for hit in reading.hits} and writer.state[key] == body:
+        if not await is_found(app, writer, key, body):
             unseen.append(f"{key} is not found by its own words")
     return len(looked_for), unseen
+
+
+async def is_found(app: App, writer: Writer, key: str, body: str) -> bool:
+    """Or written again meanwhile. It may have been acknowledged a moment ago: then it has its time."""
+    words = f"{writer.titles[key]}\n{body}"
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        reading = await app.retriever.search("docs", words, k=10, tenant="default")
+        if key in {hit.id for hit in reading.hits} or writer.state[key] != body:
+            return True
+        await asyncio.sleep(0.5)
+    return False
 
 
 async def answers_from_the_wrong_space(app: App, searcher: Searcher, writer: Writer) -> tuple[int, int]:
