@@ -58,7 +58,7 @@ async def lost_writes(app: App, collection: Collection, writer: Writer) -> list[
 
 
 async def found_by_search(app: App, writer: Writer) -> tuple[int, list[str]]:
-    """Writes looked for by their own words in what serves now, and those not found within the freshness goal."""
+    """Writes looked for by their own words in what serves now; those that were not found in time."""
     alive = [(key, body) for key, body in writer.state.items() if body is not None]
     looked_for = alive[:: max(1, len(alive) // SEARCHED)]
     unseen = []
