@@ -11,9 +11,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests import servers
+from revec.app import App
+from revec.cli.demo import verb
+from revec.model.migration import State
+from tests import servers, steps
 from tests.doors.test_cli import Shell
 from tests.doors.test_up import ended
+from tests.loopback import Loopback
+from tests.migrate import world
+from tests.work import hands
 
 PATIENCE = 240.0  # seconds, of a model on a busy machine
 
@@ -56,3 +62,18 @@ def test_the_demo_leaves_a_decision_to_a_person(home: Path, tmp_path: Path) -> N
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+async def test_the_migration_begins_behind_the_first_fill(app: App, loopback: Loopback) -> None:
+    """In none of the states that the first fill goes through; the old model may serve in some of them."""
+    made = await steps.collection(app, "docs")
+    await steps.put(app, made, steps.drafts(3))
+    served = False
+    while (seen := await world.look(app, made)).state != State.FINISHED:
+        served |= seen.serving is not None
+        assert not verb._is_filled(seen), seen.state
+        if seen.state == State.BACKFILLING:
+            await hands.step(app)
+        await world.tick(app)
+    assert served
+    assert verb._is_filled(seen)

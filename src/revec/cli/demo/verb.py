@@ -19,6 +19,7 @@ from revec.cli.door import Exit, err, out, settings
 from revec.cli.up import PORT, Port
 from revec.model.document import DEFAULT_TENANT
 from revec.model.errors import BadInput, RevecError
+from revec.model.migration import State
 from revec.postgres.queries import beside
 
 if TYPE_CHECKING:
@@ -84,13 +85,19 @@ def _own(wanted: Settings) -> Settings:
 async def _story(app: App, limit: int | None) -> None:
     """From a user's table to a migration that a person decides, with users who never stop."""
     collection = await _filled(app, limit)
-    await _until(app, collection, lambda seen: seen.serving is not None)
+    await _until(app, collection, _is_filled)
     async with asyncio.TaskGroup() as users:
         users.create_task(_search(app))
         users.create_task(_write(app))
         await _migrated(app, collection)
         await _until(app, collection, lambda seen: seen.state in DECIDES)
         err.print(f"The migration waits for you: its page in the console, or `revec cutover {NAME}`")
+
+
+def _is_filled(seen: Status) -> bool:
+    """The first fill is over, also its last steps: until then no other migration can be begun."""
+    over = seen.state is not None and State(seen.state).is_final
+    return seen.serving is not None and (over or len(seen.indexes) > 1)
 
 
 async def _filled(app: App, limit: int | None) -> Collection:
