@@ -120,7 +120,9 @@ def test_a_port_that_is_taken(dsn: str, tmp_path: Path, loopback: Loopback) -> N
     revec = Shell(tmp_path, REVEC_DSN=dsn, OPENAI_BASE_URL=loopback.url, OPENAI_API_KEY="k")
     with running(revec, "--no-worker") as (process, said):
         port = re.findall(r":(\d+)/v1", said["API"])[0]
-        assert f"cannot listen at 127.0.0.1:{port}" in revec("up", "--port", port, code=1)
+        refused = revec("up", "--port", port, code=1)
+        assert f"cannot listen at 127.0.0.1:{port}" in refused
+        assert "Warning" not in refused, "nothing was begun that nobody waits for"
         assert servers.ask(dsn, "SELECT count(*) FROM revec.worker") == [0]
         ended(process)
 
@@ -147,7 +149,7 @@ async def test_one_part_that_fails_ends_all(
 
     async with asyncio.timeout(PATIENCE):
         with pytest.raises((NotFound, Unavailable), match=said):
-            await up.together(app, None, port=0, beside={"example": fails()})
+            await up.together(app, None, port=0, beside={"example": fails})
     (port,) = re.findall(r":(\d+)/v1", capsys.readouterr().out)
     with pytest.raises(httpx2.ConnectError):
         await httpx2.AsyncClient().get(f"http://127.0.0.1:{port}/livez")

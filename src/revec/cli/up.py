@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,7 +85,7 @@ async def together(
     *,
     port: int,
     working: bool = True,
-    beside: Mapping[str, Part] | None = None,
+    beside: Mapping[str, Callable[[], Part]] | None = None,
 ) -> None:
     """All parts until a signal, or until one of them fails; then the work is handed back, what was asked
     is answered, and all is closed in order.
@@ -103,15 +103,15 @@ async def together(
     stopped = signalled()
     keeper = await doorkeeper(app.database, tokens(app.settings), host=HOST, no_auth=True)
     worker = app.worker(spare=THREADS) if working else None
-    parts: dict[str, Part] = {"dead man's switch": app.deadman().run()}
-    if server is not None:
-        parts["embedded Postgres"] = _keep_up(server, app.database)
-    parts |= beside or {}
     async with listening(
         build(app, keeper, metrics.listening()), HOST, port, deadline=app.settings.request_deadline
     ) as at:
         _say_where(at, server)
         await saying.what_serves(app)
+        parts: dict[str, Part] = {"dead man's switch": app.deadman().run()}
+        if server is not None:
+            parts["embedded Postgres"] = _keep_up(server, app.database)
+        parts |= {name: make() for name, make in (beside or {}).items()}
         tasks = [asyncio.create_task(_sentenced(name, part)) for name, part in parts.items()]
         try:
             await _until(stopped, tasks, app, worker)

@@ -63,7 +63,7 @@ async def demo(
         up.require_packages()
     async with up.kept(wanted) as server, App(wanted) as app:
         if serve:
-            await up.together(app, server, port=port, beside={"example": _story(app, docs)})
+            await up.together(app, server, port=port, beside={"example": lambda: _story(app, docs)})
             return Exit.DONE
         collection = await _filled(app, docs)
         await app.worker().run(drain=True)

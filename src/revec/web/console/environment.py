@@ -67,7 +67,7 @@ def lasting(seconds: float | None) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """When; the browser shows it in its own time (app.js), the title in UTC."""
+    """When; the browser shows it in its own time (console.js), the title in UTC."""
     return NOTHING if at is None else _time(at, "moment", f"{at.astimezone(UTC):%Y-%m-%d %H:%M}")
 
 
