@@ -1,6 +1,7 @@
 """`make bench-cutover`: a thousand cutovers and rollbacks under readers and writers, over four API processes.
 
-    python -m bench.cutover [--flips 1000] [--rate 100] [--writes 50] [--quiet 20] [--renames 100]
+    python -m bench.cutover [--flips 1000] [--minutes 15] [--rate 100] [--writes 50] [--quiet 20]
+                            [--renames 100]
 
 Searches go over HTTP to four `revec serve` in turn, documents are written one a transaction, a worker embeds
 them for both indexes, and one statement is always at work for a fifth of a second, as there is one in life.
@@ -30,7 +31,7 @@ import httpx2
 
 from bench.flips import EDITED, NEW, OLD, STANDING, Judge, Scene, staged
 from bench.processes import started
-from bench.report import Figure, at_most, finish, print_machine, reported
+from bench.report import Figure, at_least, at_most, finish, print_machine, reported
 from revec.app import App
 from revec.postgres.server import Server
 from revec.settings import Settings
@@ -41,6 +42,7 @@ SERVERS = 4
 MOST = 64  # searches that wait at once
 SLOW = 0.2  # seconds of the statement that is always at work
 GOAL = 15.0  # milliseconds of a flip
+TOLD = 25  # flips between two lines
 
 
 @dataclass(slots=True)
@@ -162,13 +164,19 @@ def _reading(answer: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(epoch=answer["epoch"], index_id=number, hits=hits)
 
 
-async def flips(scene: Scene, count: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each flip itself, and of each verb with all that it asks before."""
+async def flips(scene: Scene, count: int, minutes: float) -> tuple[list[float], list[float]]:
+    """Milliseconds of each flip itself, and of each verb with all that it asks before; as many as there
+    is time for.
+    """
     flipped, verbs = [], []
-    for _ in range(count):
+    until = time.perf_counter() + 60 * minutes
+    while len(flipped) < count and time.perf_counter() < until:
         began = time.perf_counter()
         flipped.append(1000 * await scene.flip())
         verbs.append(1000 * (time.perf_counter() - began))
+        if len(flipped) % TOLD == 0:
+            shown = f"flip p50 {statistics.median(flipped):.1f} ms, verb {statistics.median(verbs):,.0f} ms"
+            print(f"{len(flipped):,} flips: {shown}", flush=True)
     return flipped, verbs
 
 
@@ -246,7 +254,7 @@ async def measure(dsn: str, home: Path, provider: Loopback, options: argparse.Na
                     async with beside(scene, client, urls, options) as quiet:
                         await asyncio.sleep(options.quiet)
                     async with beside(scene, client, urls, options) as busy:
-                        flipped, verbs = await flips(scene, options.flips)
+                        flipped, verbs = await flips(scene, options.flips, options.minutes)
         finally:
             worker.process.terminate()
             await asyncio.to_thread(worker.wait)
@@ -255,7 +263,7 @@ async def measure(dsn: str, home: Path, provider: Loopback, options: argparse.Na
         await steps.drain(app)
         await steps.assert_oracle(app, made)
     return [
-        reported("flips", len(flipped)),
+        at_least("flips", len(flipped), options.flips),
         reported("searches answered beside them", len(busy.answers)),
         reported("searches that were not asked because too many waited", quiet.skipped + busy.skipped),
         reported("documents written beside them", len(busy.writes)),
@@ -287,6 +295,7 @@ def _p99(times: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--flips", type=int, default=1_000)
+    parser.add_argument("--minutes", type=float, default=15.0, help="at most, for the flips")
     parser.add_argument("--rate", type=float, default=100.0, help="searches a second")
     parser.add_argument("--writes", type=float, default=50.0, help="documents a second")
     parser.add_argument("--quiet", type=float, default=20.0, help="seconds without flips")

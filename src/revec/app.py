@@ -47,6 +47,7 @@ from revec.search.dual_read import DualReader
 from revec.search.early import Early
 from revec.search.ledger import Ledger
 from revec.search.pulse import Pulse
+from revec.search.precedence import Precedence
 from revec.search.queries import Queries
 from revec.search.retriever import Retriever
 from revec.search.traffic import Traffic
@@ -129,9 +130,11 @@ class App:
         patience = self.settings.early_seconds or self.settings.request_deadline * EARLY
         early = Early(self.database, self.store, queries, self.demand, patience=patience)
         self._exits.push_async_callback(early.close)
+        precedence = Precedence()
         self.dual_reader = DualReader(
             *(self.database, self.store, self.provider),
             lexical=lexical.ranked,
+            precedence=precedence,
             deadline=self.settings.request_deadline,
             tell=self.traffic.note,
         )
@@ -146,6 +149,7 @@ class App:
             offer=self.dual_reader.offer,
             early=early,
             lexical=lexical.ranked,
+            precedence=precedence,
             deadline=self.settings.request_deadline / 2,  # the rest is for the words
         )
         self.tools = Tools(self.database, self.store, self.provider, self.retriever, self.limits)

@@ -103,6 +103,7 @@ from revec.search import (
     fusion,
     legs,
     lexical,
+    precedence,
     pulse,
     queries,
     retriever,
@@ -2024,6 +2025,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a shadow goes on while searches are slow": Mutant(
         attribute(DualReader, "_is_slow", never), doubled.test_it_rests_while_searches_are_slow
+    ),
+    "a shadow does not wait for live searches": Mutant(
+        attribute(precedence.Precedence, "given", nothing),
+        doubled.test_it_takes_no_step_while_a_live_search_is_under_way,
     ),
     "a shadow asks a model that rests": Mutant(
         attribute(sparing, "SHADOW", calls.PROOF), doubled.test_a_model_that_rests_is_not_asked

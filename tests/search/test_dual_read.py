@@ -18,7 +18,7 @@ from revec.model.index import Collection, Index, Kind
 from revec.model.reading import Hit, How, Mode
 from revec.observe import events
 from revec.postgres import shadows
-from revec.search import arms, dual_read
+from revec.search import arms, dual_read, precedence
 from revec.search.arms import Arm, Cause, Outcome, Side
 from revec.search.retriever import Served
 from revec.search.sampling import FEW, Chosen, Firsts, Question, chosen, place
@@ -430,6 +430,24 @@ async def test_what_live_queries_need_is_left_to_them(app: App, loopback: Loopba
     await shadowed.ask(app, "what is document 3")
     assert await shadowed.observed(app) == []
     assert await shadowed.shed(app) == (0, 1)
+
+
+async def test_it_takes_no_step_while_a_live_search_is_under_way(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on when none is, and beside one that is always there it goes on too."""
+    monkeypatch.setattr(precedence, "PATIENCE", shadowed.PATIENCE)
+    await compared(app)
+    with app.retriever._precedence.live():
+        await app.retriever.search("c", "what is document 3", tenant="default")
+        for _ in range(20):  # an observation takes fewer
+            assert not await shadowed.observed(app)
+    await shadowed.settled(app)
+    assert len(await shadowed.observed(app)) == 1
+    monkeypatch.setattr(precedence, "PATIENCE", 0.01)
+    with app.retriever._precedence.live():
+        await shadowed.ask(app, "what is document 4")
+    assert len(await shadowed.observed(app)) == 2
 
 
 async def test_it_rests_while_searches_are_slow(

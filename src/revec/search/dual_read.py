@@ -1,8 +1,8 @@
 """Dual read: some queries are asked of a second index as well, behind their answers, and compared.
 
 Nothing of it is on a search's way: an answer that is complete is offered to a bounded queue, which takes it
-or counts it as dropped. Two tasks read, through a small pool of their own, with vectors of their own, and
-every arm has a deadline. A candidate that hangs, fails or answers rubbish is data. Where a query is observed
+or counts it as dropped. Two tasks read, step by step between live searches, through a small pool of their own, with vectors of
+their own, and every arm has a deadline. A candidate that hangs, fails or answers rubbish is data. Where a query is observed
 already, by whichever server, it only weighs more.
 """
 
@@ -27,6 +27,7 @@ from revec.search import arms
 from revec.search.arms import AT
 from revec.search.legs import Lexical, Wanted
 from revec.search.observing import Answered, Observing
+from revec.search.precedence import Precedence
 from revec.search.queries import ProviderFor, Queries
 from revec.search.retriever import Retriever, Served, Tell
 from revec.search.sampling import Chosen, Firsts, Question, chosen, place
@@ -77,6 +78,7 @@ class DualReader:
         provider_for: ProviderFor,
         *,
         lexical: Lexical | None = None,
+        precedence: Precedence | None = None,
         deadline: float = DEADLINE,
         tell: Tell = lambda *_: None,
     ) -> None:
@@ -84,6 +86,7 @@ class DualReader:
         self._store = store
         self._provider_for = provider_for
         self._lexical = lexical
+        self._precedence = precedence or Precedence()
         self._deadline = deadline
         self._tell = tell
         self._observing: Observing | None = None  # made with the first offer: no shadow, no connection
@@ -180,6 +183,7 @@ class DualReader:
     async def _read_on(self) -> None:
         while self._waiting:
             offer = self._waiting.popleft()
+            await self._precedence.given()
             try:
                 observed = not await self._is_slow(offer.collection) and await self._observed_or_known(offer)
             except Exception:  # noqa: BLE001 - whatever it is, it is one observation less
@@ -222,6 +226,7 @@ class DualReader:
             "chosen": offer.chosen,
             "weight": offer.weight,
         }
+        await self._precedence.given()
         async with main.transaction("worker") as conn:
             claim = await shadows.claim(conn, offer.pair, uuid4(), question)
         if claim is None:
@@ -230,6 +235,7 @@ class DualReader:
             seen = await observing.observed(offer.pair, offer.answered)
             if seen is None:
                 raise NotObserved
+            await self._precedence.given()
             async with main.transaction("worker") as conn:
                 await shadows.put(conn, claim, seen)
         await self._prune(offer.pair.collection_id)
@@ -260,7 +266,8 @@ class DualReader:
 
                 self._queries = Queries(sparing)
                 retriever = Retriever(own, self._store, self._queries, lexical=self._lexical)
-                self._observing = Observing(own, self._store, retriever, self._deadline, self._tell)
+                how = (self._deadline, self._precedence, self._tell)
+                self._observing = Observing(own, self._store, retriever, *how)
             return self._observing
 
     async def _is_slow(self, collection: str) -> bool:

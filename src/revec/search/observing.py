@@ -18,6 +18,7 @@ from revec.postgres.shadows import Pair
 from revec.search import arms, fusion, lexical
 from revec.search.arms import AT, Arm, Name, Outcome, Side, alike, name_of
 from revec.search.legs import SPARE_HITS, Wanted
+from revec.search.precedence import Precedence
 from revec.search.retriever import Retriever, Served, Tell
 from revec.search.sampling import Question
 from revec.stores.base import Store
@@ -49,6 +50,7 @@ class Observing:
     store: Store
     retriever: Retriever
     deadline: float  # seconds of an arm
+    precedence: Precedence
     tell: Tell = lambda *_: None  # what the new index came to, before any user sees it
 
     async def read(self, served: Served, asked: Question) -> Arm:
@@ -63,6 +65,7 @@ class Observing:
         new_first = random.random() < 0.5  # noqa: PLR2004, S311 - a fair coin, no secret
         read: dict[int, Arm] = {}
         for index in (new, old) if new_first else (old, new):
+            await self.precedence.given()  # between the arms, so that no arm's time has it
             read[index.id] = await self.read(replace(answered.served, index=index), answered.asked)
         again, candidate = read[old.id], read[new.id]
         if Outcome.SHED in (again.outcome, candidate.outcome):
@@ -79,6 +82,7 @@ class Observing:
             **_times("again", again),
             **_times("new", candidate),
         }
+        await self.precedence.given()
         return seen | await self._compared((old, new), answered, (again, candidate), horizon)
 
     async def _compared(

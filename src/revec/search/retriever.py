@@ -26,6 +26,7 @@ from revec.postgres.database import Database
 from revec.search import similar
 from revec.search.early import Answer, Early, NotEarly
 from revec.search.legs import Legs, Lexical, Wanted
+from revec.search.precedence import Precedence
 from revec.search.queries import Queries
 from revec.search.similar import ByKey, ByText, Like, Start
 from revec.search.traffic import of_error, of_reading
@@ -98,6 +99,7 @@ class Retriever:
         offer: Offer = lambda *_: None,
         early: Early | None = None,
         lexical: Lexical | None = None,
+        precedence: Precedence | None = None,
         deadline: float = 5.0,
     ) -> None:
         self._database = database
@@ -109,6 +111,7 @@ class Retriever:
         self._offer = offer
         self._early = early
         self._legs = Legs(database, store, lexical)
+        self._precedence = precedence or Precedence()
         self._deadline = deadline
 
     async def search(
@@ -170,7 +173,9 @@ class Retriever:
                 return await self._by_query(served, query, wanted, mode=mode, patience=patience)
             return await self._by_query_or_words(served, query, wanted, patience)
 
-        served, reading = await self._routed(collection, tenant, sticky or _question(tenant, query), answered)
+        with self._precedence.live():
+            sticky = sticky or _question(tenant, query)
+            served, reading = await self._routed(collection, tenant, sticky, answered)
         self._offer(served, reading, query, wanted, mode)
         return reading
 
@@ -213,7 +218,9 @@ class Retriever:
             hits = await self._legs.nearest(index, start, wanted)
             return served.reading(hits, began, embedded, threshold=least)
 
-        _, reading = await self._routed(collection, tenant, sticky or _question(tenant, like.said), answered)
+        with self._precedence.live():
+            sticky = sticky or _question(tenant, like.said)
+            _, reading = await self._routed(collection, tenant, sticky, answered)
         return reading
 
     async def route(
