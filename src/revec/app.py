@@ -46,8 +46,8 @@ from revec.search import lexical
 from revec.search.dual_read import DualReader
 from revec.search.early import Early
 from revec.search.ledger import Ledger
-from revec.search.pulse import Pulse
 from revec.search.precedence import Precedence
+from revec.search.pulse import Pulse
 from revec.search.queries import Queries
 from revec.search.retriever import Retriever
 from revec.search.traffic import Traffic
