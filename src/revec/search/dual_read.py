@@ -1,7 +1,7 @@
 """Dual read: some queries are asked of a second index as well, behind their answers, and compared.
 
 Nothing of it is on a search's way: an answer that is complete is offered to a bounded queue, which takes it
-or counts it as dropped. Two tasks read, step by step between live searches, through a small pool of their own,
+or counts it as dropped. Two tasks read, in steps between live searches, through a small pool of their own,
 with vectors of their own, and every arm has a deadline. A candidate that hangs, fails or answers rubbish is
 data. Where a query is observed already, by whichever server, it only weighs more.
 """
