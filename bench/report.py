@@ -54,7 +54,8 @@ def print_machine(dsn: str | None = None) -> None:
 def _server(dsn: str) -> str:
     with psycopg.connect(dsn) as conn:
         ours, vector = conn.execute(
-            "SELECT current_setting('server_version'), extversion  FROM pg_extension WHERE extname = 'vector'"
+            "SELECT current_setting('server_version'),"
+            "       (SELECT installed_version FROM pg_available_extensions WHERE name = 'vector')"
         ).fetchone() or ("?", "?")
         settings = conn.execute(
             "SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY name)"
