@@ -889,6 +889,10 @@ MUTANTS: dict[str, Mutant] = {
         ),
         lettering.test_an_undo_touches_its_own_only,
     ),
+    "an undo takes anybody's last deed": Mutant(
+        instead(letters.SQL, "lock", ("AND who = %(who)s", "AND %(who)s::text <> ''")),
+        lettering.test_an_undo_without_a_number_is_of_one_s_own_last_deed,
+    ),
     "an undo takes what a worker has in hand": Mutant(
         without(letters.SQL, "undo_retry", "AND w.token IS NULL AND w.attempts = 0"),
         lettering.test_what_was_touched_since_is_not_taken_back,

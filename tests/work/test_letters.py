@@ -47,9 +47,9 @@ async def discarded(app: App, made: Collection, index: Index, which: Which = let
         return await letters.discard(conn, made, [index.id], "drafts", which, who="ann")
 
 
-async def undone(app: App, made: Collection, deed: int | None = None) -> Deed:
+async def undone(app: App, made: Collection, deed: int | None = None, *, who: str = "ann") -> Deed:
     async with app.database.transaction("worker") as conn:
-        return await letters.undo(conn, made, deed, who="bob")
+        return await letters.undo(conn, made, deed, who=who)
 
 
 async def causes(app: App, index: Index) -> list[Cause]:
@@ -121,7 +121,7 @@ async def test_a_retry_is_taken_back(app: App, loopback: Loopback) -> None:
     deed = await retried(app, made, index)
     assert (deed.letters, deed.who, deed.undo_seconds > 0) == (3, "ann", True)
     assert await waiting(app, index) == []
-    back = await undone(app, made)
+    back = await undone(app, made, deed.id, who="bob")
     assert (back.id, back.returned, back.undone_by, back.undo_seconds) == (deed.id, 3, "bob", 0)
     assert await kept(app) == before
     await steps.drain(app)
@@ -162,6 +162,20 @@ async def test_an_undo_touches_its_own_only(app: App, loopback: Loopback) -> Non
     await assert_all_done(app, made, index)
 
 
+async def test_an_undo_without_a_number_is_of_one_s_own_last_deed(app: App, loopback: Loopback) -> None:
+    """What somebody else did later stays; who did nothing hears how to take back what others did."""
+    made, index = await failed(app, loopback)
+    mine = await retried(app, made, index, Which(keys=["0"]))
+    async with app.database.transaction("worker") as conn:
+        await letters.retry(conn, made, [index.id], Which(keys=["1"]), who="bob")
+    assert (await undone(app, made)).id == mine.id
+    assert await waiting(app, index) == ["0", "2"]
+    with pytest.raises(NotFound, match="eve did nothing to dead letters of c: .* --deed N` takes one"):
+        await undone(app, made, who="eve")
+    assert (await undone(app, made, who="bob")).returned == 1
+    await assert_all_done(app, made, index)
+
+
 async def test_a_discard_is_taken_back(app: App, loopback: Loopback) -> None:
     """As if nobody had; but a document that was edited since has its own way."""
     made, index = await failed(app, loopback)
@@ -187,7 +201,7 @@ async def test_what_is_undone_or_long_ago_is_not_undone(app: App, loopback: Loop
     """Each is refused in a sentence; so is a deed of another collection."""
     made, index = await failed(app, loopback)
     other = await steps.collection(app, "d", model=None)
-    with pytest.raises(NotFound, match="nothing was done"):
+    with pytest.raises(NotFound, match="ann did nothing"):
         await undone(app, made)
     await retried(app, made, index, Which(keys=["0"]))
     with pytest.raises(NotFound, match="no deed 1"):

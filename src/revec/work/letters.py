@@ -166,16 +166,21 @@ async def _done(
 
 
 async def undo(conn: Connection, collection: Collection, deed: int | None = None, *, who: str) -> Deed:
-    """Put back what nothing has touched since; the last deed unless one is named.
+    """Put back what nothing has touched since; the caller's own last deed unless one is named.
 
     Raises:
         NotFound: there is none; Refused: it is undone already, or too long ago.
     """
-    asked = {"collection": collection.id, "deed": deed, "within": UNDO_WITHIN}
+    asked = {"collection": collection.id, "deed": deed, "who": who, "within": UNDO_WITHIN}
     found = await (await conn.execute(SQL.lock, asked)).fetchone()
     if found is None:
-        what = "nothing was done to dead letters" if deed is None else f"there is no deed {deed}"
-        raise NotFound(f"{what} of {collection.name}: `revec queue deeds {collection.name}` lists them")
+        name = collection.name
+        raise NotFound(
+            f"{who} did nothing to dead letters of {name}: `revec queue deeds {name}` lists who did what, "
+            f"`revec queue undo {name} --deed N` takes one of these back"
+            if deed is None
+            else f"there is no deed {deed} of {name}: `revec queue deeds {name}` lists them"
+        )
     if found.undone_at is not None:
         raise Refused(f"deed {found.id} is undone already")
     if found.late:

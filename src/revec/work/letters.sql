@@ -86,10 +86,10 @@ ON CONFLICT (index_id, doc_id) DO UPDATE
    SET input_hash = excluded.input_hash, reason = excluded.reason, at = now();
 
 -- name: lock
--- Two who undo the same do it once.
+-- The one that is named, or the last one of who asks. Two who undo the same do it once.
 SELECT id, what, undone_at, at < now() - make_interval(secs => %(within)s::float8) AS late
   FROM revec.deed
- WHERE collection_id = %(collection)s AND (%(deed)s::bigint IS NULL OR id = %(deed)s)
+ WHERE collection_id = %(collection)s AND (id = %(deed)s OR %(deed)s::bigint IS NULL AND who = %(who)s)
  ORDER BY id DESC LIMIT 1 FOR UPDATE;
 
 -- name: undo_retry
