@@ -889,6 +889,10 @@ MUTANTS: dict[str, Mutant] = {
         ),
         lettering.test_an_undo_touches_its_own_only,
     ),
+    "a retry locks a letter before it has made the work": Mutant(
+        without(letters.SQL, "retry", " AND (SELECT count(*) FROM made) >= 0"),
+        lettering.test_a_retry_and_a_burial_wait_for_each_other_in_one_order,
+    ),
     "an undo takes anybody's last deed": Mutant(
         instead(letters.SQL, "lock", ("AND who = %(who)s", "AND %(who)s::text <> ''")),
         lettering.test_an_undo_without_a_number_is_of_one_s_own_last_deed,
@@ -1403,6 +1407,15 @@ MUTANTS: dict[str, Mutant] = {
     "registering takes no barrier": Mutant(
         instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),
         orders.test_register_and_insert,
+    ),
+    "a retry does not see an index being retired": Mutant(
+        without(letters.SQL, "retry", " ORDER BY i.id FOR SHARE"), orders.test_retire_and_retry
+    ),
+    "what was left out comes back into an index being retired": Mutant(
+        without(steering.SQL, "readmit", " ORDER BY i.id FOR SHARE"), orders.test_retire_and_readmit
+    ),
+    "an undo does not see an index being retired": Mutant(
+        without(letters.SQL, "undo_discard", " ORDER BY i.id FOR SHARE"), orders.test_retire_and_undo
     ),
     "retiring takes no barrier": Mutant(
         instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from revec.app import App
 from revec.model.errors import NotFound, Refused
 from revec.model.index import Collection, Index
-from revec.work import letters, overview, steering
+from revec.work import letters, overview, queue, steering
 from revec.work.letters import Cause, Deed, Which
 from tests import steps
 from tests.loopback import Loopback
@@ -173,6 +174,33 @@ async def test_an_undo_without_a_number_is_of_one_s_own_last_deed(app: App, loop
     with pytest.raises(NotFound, match="eve did nothing to dead letters of c: .* --deed N` takes one"):
         await undone(app, made, who="eve")
     assert (await undone(app, made, who="bob")).returned == 1
+    await assert_all_done(app, made, index)
+
+
+async def test_a_retry_and_a_burial_wait_for_each_other_in_one_order(app: App, loopback: Loopback) -> None:
+    """Half-way through its letters a retry holds none that a worker is about to write."""
+    made, index = await failed(app, loopback, 2)
+    first, second = await steps.rows(
+        app, "SELECT doc_id, input_hash FROM revec.dead ORDER BY index_id, doc_id"
+    )
+    async with app.database.transaction("worker") as conn:
+        await queue.enqueue(conn, index.id, [second.doc_id], queue.LIVE)
+    claim = await hands.claim(app, index)
+    async with app.database.transaction() as writer:  # somebody makes the first one's work: the retry waits
+        await writer.execute(
+            "INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)"
+            " SELECT %s, id, rev, 'embed', 0, tenant FROM revec.document WHERE id = %s",
+            (index.id, first.doc_id),
+        )
+        retry = asyncio.create_task(retried(app, made, index))
+        await hands.until(lambda: hands.lock_waiters(app))
+        async with app.database.transaction("worker") as conn:
+            burying = queue.bury(conn, claim, claim.jobs[0], second.input_hash, "again")
+            waited = await hands.has_to_wait(conn, burying)
+    assert (await retry).letters == 2
+    assert not waited
+    assert await waiting(app, index) == []
+    await steps.drain(app)
     await assert_all_done(app, made, index)
 
 

@@ -189,9 +189,8 @@ async def undo(conn: Connection, collection: Collection, deed: int | None = None
             f": {verb} takes up what was left out" if verb else ": what fails again comes back by itself"
         )
         raise Refused(f"deed {found.id} is more than {UNDO_WITHIN / 60:.0f} minutes old{way_out}")
-    back = await conn.execute(
-        SQL.undo_retry if found.what == "retry" else SQL.undo_discard, {"deed": found.id}
-    )
+    putting_back = SQL.undo_retry if found.what == "retry" else SQL.undo_discard
+    back = await conn.execute(putting_back, {"collection": collection.id, "deed": found.id})
     await conn.execute(SQL.undone, {"deed": found.id, "who": who, "returned": back.rowcount})
     return await _one(conn, collection, found.id)
 
