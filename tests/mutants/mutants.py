@@ -68,6 +68,7 @@ from revec.model.verdict import Outcome
 from revec.observe import census_figures, events
 from revec.observe import pages as one_page
 from revec.postgres import (
+from revec.observe.metrics import Metrics
     audit,
     bridges,
     callers,
@@ -111,6 +112,7 @@ from revec.search import (
     tuning,
     wanting,
 )
+    worst,
 from revec.search import callers as calling
 from revec.search import early as searching_early
 from revec.search.dual_read import DualReader
@@ -781,6 +783,21 @@ async def trying_first(all_: guests.Guests, key: str, address: str) -> tuple[Cal
 
 
 WEIGHED_ON_SHELF = shelf.Shelf.weighed
+async def always_then(*_: Any) -> str:
+    return "then"
+
+
+async def at_once(work: Callable[..., Any], *of: Any) -> Any:
+    return work(*of)
+
+
+NOTED = Metrics.note
+
+
+def noted_with_its_time(self: Metrics, method: str, route: str, status: int, seconds: float | None) -> None:
+    NOTED(self, method, route, status, seconds or 1.0)
+
+
 
 
 async def kept_for_any(kept: shelf.Shelf, which: Any, queries: Any) -> Any:
@@ -2449,6 +2466,18 @@ MUTANTS: dict[str, Mutant] = {
         compared.test_a_viewer_compares_in_their_own_tenant_and_judges_nothing,
     ),
     "rankings are weighed by what was judged then": Mutant(
+    "a judged set is shown as it was read once": Mutant(
+        attribute(judgements, "changed_at", always_then),
+        compared.test_a_set_is_read_again_only_where_something_went_into_it,
+    ),
+    "a judged set is hashed while others wait": Mutant(
+        attribute(worst, "asyncio", SimpleNamespace(to_thread=at_once)),
+        compared.test_hashing_a_set_holds_nobody_up,
+    ),
+    "a page that is open is a slow request": Mutant(
+        attribute(Metrics, "note", noted_with_its_time),
+        console_live.test_how_long_a_page_stays_open_is_no_request_s_time,
+    ),
         attribute(shelf, "fingerprint", lambda _: ""),
         compared.test_a_set_is_weighed_and_weighed_again_by_what_was_judged_since,
     ),
