@@ -2536,7 +2536,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "samples are kept for ever": Mutant(
         instead(minutes.SQL, "put", ("%(days)s", "%(days)s + 99")),
-        counted.test_samples_are_read_by_the_day_and_kept_for_eight,
+        counted.test_samples_are_kept_for_eight_days,
     ),
     "edits are looked at among all work": Mutant(
         without(overview.SQL, "lanes", "AND w.lane = lane.n"),
