@@ -155,6 +155,25 @@ async def test_nothing_is_counted_twice_a_minute(app: App, loopback: Loopback) -
     assert len(said) == 1
 
 
+async def test_a_new_collection_is_counted_at_once(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the worker that counts, not with the minute; and once."""
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
+    await steps.collection(app)
+    await steps.rows(app, "DELETE FROM revec.lease RETURNING 1")
+    counting, other = taker(app), taker(app)
+    async with heard() as said:
+        await counting.tick()
+        await other.tick()
+        counting._look_at = 0.0
+        made = await steps.collection(app, "d")
+        for each in (other, counting, counting):
+            await each.tick()
+    assert len(said) == 2
+    assert made.id in await newest(app)
+
+
 async def test_samples_are_kept_for_eight_days(app: App, loopback: Loopback) -> None:
     """What is older goes with the next one."""
     await steps.filled(app, 3)
@@ -219,6 +238,7 @@ async def test_a_census_that_takes_too_long_is_given_up(
     with events.heard(said.append):
         counting = taker(app)
         monkeypatch.setattr(module, "census", slow)
+        await counting.tick()
         await counting.tick()
     assert [type(event) for event in said] == [events.TryAgain]
     assert not await newest(app)

@@ -30,6 +30,7 @@ from revec.doctor import examine, guarded, learning
 from revec.migrate import (
     adopt,
     backfill,
+    census,
     commands,
     conductor,
     decide,
@@ -67,8 +68,8 @@ from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import census_figures, events
 from revec.observe import pages as one_page
-from revec.postgres import (
 from revec.observe.metrics import Metrics
+from revec.postgres import (
     audit,
     bridges,
     callers,
@@ -111,8 +112,8 @@ from revec.search import (
     sparing,
     tuning,
     wanting,
-)
     worst,
+)
 from revec.search import callers as calling
 from revec.search import early as searching_early
 from revec.search.dual_read import DualReader
@@ -782,7 +783,6 @@ async def trying_first(all_: guests.Guests, key: str, address: str) -> tuple[Cal
     return await LOG_IN(all_, key, address)
 
 
-WEIGHED_ON_SHELF = shelf.Shelf.weighed
 async def always_then(*_: Any) -> str:
     return "then"
 
@@ -798,6 +798,7 @@ def noted_with_its_time(self: Metrics, method: str, route: str, status: int, sec
     NOTED(self, method, route, status, seconds or 1.0)
 
 
+WEIGHED_ON_SHELF = shelf.Shelf.weighed
 
 
 async def kept_for_any(kept: shelf.Shelf, which: Any, queries: Any) -> Any:
@@ -2465,7 +2466,6 @@ MUTANTS: dict[str, Mutant] = {
         attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
         compared.test_a_viewer_compares_in_their_own_tenant_and_judges_nothing,
     ),
-    "rankings are weighed by what was judged then": Mutant(
     "a judged set is shown as it was read once": Mutant(
         attribute(judgements, "changed_at", always_then),
         compared.test_a_set_is_read_again_only_where_something_went_into_it,
@@ -2478,6 +2478,7 @@ MUTANTS: dict[str, Mutant] = {
         attribute(Metrics, "note", noted_with_its_time),
         console_live.test_how_long_a_page_stays_open_is_no_request_s_time,
     ),
+    "rankings are weighed by what was judged then": Mutant(
         attribute(shelf, "fingerprint", lambda _: ""),
         compared.test_a_set_is_weighed_and_weighed_again_by_what_was_judged_since,
     ),
@@ -2533,6 +2534,10 @@ MUTANTS: dict[str, Mutant] = {
     "what a person paused is late": Mutant(
         without(counting.SQL, "open", "FILTER (WHERE p.tenant IS NULL)"),
         counted.test_an_edit_of_a_paused_tenant_is_nobodys_lag,
+    ),
+    "a new collection waits for the minute": Mutant(
+        instead(census.SQL, "lacking", ("SELECT EXISTS", "SELECT false AND EXISTS")),
+        counted.test_a_new_collection_is_counted_at_once,
     ),
     "samples are kept for ever": Mutant(
         instead(minutes.SQL, "put", ("%(days)s", "%(days)s + 99")),
