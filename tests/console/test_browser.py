@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from playwright.async_api import Browser
 
+from revec.model import duration
 from revec.model.access import Role
 from revec.model.document import Draft
 from revec.model.index import Collection, Index
@@ -27,6 +28,17 @@ from tests.work import test_letters as letters
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+AGO = """lasts => {
+  const now = Date.now();
+  Date.now = () => now;
+  const times = lasts.map(seconds => {
+    const time = document.createElement('time');
+    time.setAttribute('datetime', new Date(now - 1000 * seconds).toISOString());
+    return document.body.appendChild(time);
+  });
+  document.dispatchEvent(new Event('htmx:after:swap'));
+  return times.map(time => time.textContent);
+}"""
 # Every document has the vector of one of them.
 RUIN = "UPDATE revec.vectors_2 SET embedding = (SELECT embedding FROM revec.vectors_2 LIMIT 1) RETURNING 1"
 
@@ -81,6 +93,14 @@ async def test_an_empty_database_says_what_to_do(site: Site, dsn: str) -> None:
             if "document" not in path:
                 await tab.go(path.partition("?")[0])
                 assert await tab.page.locator("h1").count() == 1
+
+
+async def test_a_page_tells_a_time_as_the_server_does(site: Site) -> None:
+    """How long ago: the page's own script counts on where the server's words were of when it was sent."""
+    lasts = [1, 14, 59, 60, 200, 3_600, 7_259, 7_500, 86_400, 100_800, 90 * 86_400 + 59]
+    async with site.visit() as tab:
+        told = await tab.page.evaluate(AGO, lasts)
+    assert told == [f"{duration.told(seconds)} ago" for seconds in lasts]
 
 
 async def test_a_failed_group_is_tried_again(site: Site, loopback: Loopback) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from revec.model.judging import JudgedQuery
 from revec.model.reading import Mode
 from revec.model.verdict import Outcome
 from revec.postgres import collections, judgements
-from revec.search import qrels
+from revec.search import qrels, worst
 from tests import loopback as fake
 from tests import steps
 from tests.console.test_doors import form_of, guest, log_in
@@ -275,6 +276,58 @@ async def test_the_shadow_s_worst_come_first_and_are_named_where_a_set_knows_the
         assert rows == sorted(rows)
         assert "q=document+3" in html
         assert "something else" not in html  # nobody kept it
+
+
+async def test_a_set_is_read_again_only_where_something_went_into_it(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at the page again waits for no other reading; a judgement is seen at the next look."""
+    made, counted, read = await steps.ready(app), [], judgements.read
+
+    async def reading(*asked: Any) -> list[JudgedQuery]:
+        counted.append(asked)
+        return await read(*asked)
+
+    async def judged(name: str, grade: int = 3) -> None:
+        async with app.database.transaction() as conn:
+            await judgements.put(conn, made, "default", [JudgedQuery(name, name, {("push", "3"): grade})])
+
+    async def sees(queries: int) -> bool:
+        return f"Ask both {queries} judged queries" in await look(client, q="")
+
+    monkeypatch.setattr(judgements, "read", reading)
+    async with guest(app, Role.OPERATOR) as client:
+        assert await sees(0)
+        await judged("one")
+        assert await sees(1)
+        assert await sees(1)
+        assert len(counted) == 1
+        await judged("two")
+        assert await sees(2)
+        await judged("two", grade=0)
+        assert await sees(1)
+        async with app.database.transaction() as conn:
+            await judgements.drop(conn, made, "default")
+        assert await sees(0)
+    assert len(counted) == 3
+
+
+async def test_hashing_a_set_holds_nobody_up(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one takes seconds: the process answers others meanwhile."""
+    made, hashes, seen = await steps.ready(app), worst._hashes, []
+    await shadowed.on(app, made)
+
+    def hashing(*asked: Any) -> dict[bytes, str]:
+        seen.append(threading.get_ident())
+        return hashes(*asked)
+
+    monkeypatch.setattr(worst, "_hashes", hashing)
+    async with guest(app, Role.OPERATOR) as client:
+        await look(client, q="", by="shadow")
+    assert len(seen) == 1
+    assert threading.get_ident() not in seen
 
 
 # --- files -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from revec.app import App
 from revec.model.access import Caller, Role
 from revec.model.errors import TooMuch, Unavailable
+from revec.observe.metrics import Metrics
 from revec.postgres import keys, sessions
 from revec.web.console import live as lives
 from revec.web.console.guests import Guest
@@ -216,6 +217,24 @@ async def test_one_stream_too_many_is_an_answer_and_no_stream(
             pytest.fail("it is a stream")
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "10")
         assert "close some" in answer.text
+
+
+async def test_how_long_a_page_stays_open_is_no_request_s_time(app: App) -> None:
+    """Its stream is counted, and not among the times of requests, where it would be the slowest of all."""
+    metrics = Metrics()
+    async with guest(app, metrics=metrics) as client:
+        live: Live = client._transport.app.state.live  # type: ignore[attr-defined]
+        stream = asyncio.create_task(client.get("/console/live/overview"))
+        async with asyncio.timeout(PATIENCE):
+            while not live.watched:
+                await asyncio.sleep(0)
+            live.close()
+            assert (await stream).status_code == 200
+        await client.get("/console/live/overview?once")
+    text = metrics.exposition().decode()
+    route = 'route="/console/live/overview"'
+    assert f'revec_http_requests_total{{method="GET",{route},status="200"}} 2.0' in text
+    assert f"revec_http_request_duration_seconds_count{{{route}}} 1.0" in text
 
 
 async def test_what_takes_too_long_is_said_and_holds_nobody_up(

@@ -54,7 +54,7 @@ def test_drift_is_found_told_and_healed(shell: Shell, dsn: str) -> None:
     shell("worker", "--drain", "--quiet")
     assert shell("reconcile", "c", "--source", "app.docs").startswith("c: no drift (8 rows and documents")
     assert re.search(
-        r"drift {7}no drift, \d+ s ago in \d+ s; found within 1 d, next look in ", shell("status", "c")
+        r"drift {7}no drift, \d+ m?s ago in \d+ m?s; found within 1 d, next look in ", shell("status", "c")
     )
     assert "`revec reconcile NAME --source …`" in shell("reconcile", "--source", "app.docs", code=1)
     assert shell.json("check") == {"breaches": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,7 +17,6 @@ from revec.migrate.census import CensusTaker, census
 from revec.model.census import Census, OfIndex
 from revec.observe import events
 from revec.postgres import samples
-from revec.postgres.samples import Sample
 from revec.work import overview, standing
 from tests import steps
 from tests.loopback import Loopback
@@ -44,9 +44,10 @@ async def index_of(app: App) -> OfIndex:
     return one
 
 
-async def newest(app: App) -> dict[int, Sample]:
-    async with app.database.transaction() as conn:
-        return await samples.newest(conn)
+async def newest(app: App) -> dict[int, Any]:
+    """Collection → its newest sample."""
+    last = "SELECT DISTINCT ON (collection_id) * FROM revec.sample ORDER BY collection_id, minute DESC"
+    return {row.collection_id: row for row in await steps.rows(app, last)}
 
 
 @asynccontextmanager
@@ -154,17 +155,33 @@ async def test_nothing_is_counted_twice_a_minute(app: App, loopback: Loopback) -
     assert len(said) == 1
 
 
-async def test_samples_are_read_by_the_day_and_kept_for_eight(app: App, loopback: Loopback) -> None:
-    """The last 24 hours come back, the oldest first; what is older than eight days goes with the next one."""
-    made = await steps.filled(app, 3)
+async def test_a_new_collection_is_counted_at_once(
+    app: App, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the worker that counts, not with the minute; and once."""
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
+    await steps.collection(app)
+    await steps.rows(app, "DELETE FROM revec.lease RETURNING 1")
+    counting, other = taker(app), taker(app)
+    async with heard() as said:
+        await counting.tick()
+        await other.tick()
+        counting._look_at = 0.0
+        made = await steps.collection(app, "d")
+        for each in (other, counting, counting):
+            await each.tick()
+    assert len(said) == 2
+    assert made.id in await newest(app)
+
+
+async def test_samples_are_kept_for_eight_days(app: App, loopback: Loopback) -> None:
+    """What is older goes with the next one."""
+    await steps.filled(app, 3)
     await taker(app).tick()
     await steps.rows(app, OLD_MINUTES)
     async with app.database.transaction() as conn:
-        day = await samples.last_day(conn, made.id)
         await samples.put(conn, (await taken(app)).collections)
         kept = await (await conn.execute(OLDER)).fetchone()
-    assert [each.minute for each in day] == sorted(each.minute for each in day)
-    assert len(day) == 2, "one of five hours ago, and one of now"
     assert (kept.of_yesterday, kept.of_last_week) == (1, 0), "thirty hours ago, and nine days ago"
 
 
@@ -221,6 +238,7 @@ async def test_a_census_that_takes_too_long_is_given_up(
     with events.heard(said.append):
         counting = taker(app)
         monkeypatch.setattr(module, "census", slow)
+        await counting.tick()
         await counting.tick()
     assert [type(event) for event in said] == [events.TryAgain]
     assert not await newest(app)

@@ -11,7 +11,10 @@ from revec.model.duration import told
     ("seconds", "said"),
     [
         (-3, "0 s"),
-        (0.4, "0 s"),
+        (0.0004, "0 s"),
+        (0.0126, "13 ms"),
+        (0.4, "400 ms"),
+        (0.9996, "1 s"),
         (14, "14 s"),
         (59.6, "1 min"),
         (200, "3 min 20 s"),

@@ -30,6 +30,7 @@ from revec.doctor import examine, guarded, learning
 from revec.migrate import (
     adopt,
     backfill,
+    census,
     commands,
     conductor,
     decide,
@@ -67,6 +68,7 @@ from revec.model.space import QueryRecipe, Space
 from revec.model.verdict import Outcome
 from revec.observe import census_figures, events
 from revec.observe import pages as one_page
+from revec.observe.metrics import Metrics
 from revec.postgres import (
     audit,
     bridges,
@@ -111,6 +113,7 @@ from revec.search import (
     sparing,
     tuning,
     wanting,
+    worst,
 )
 from revec.search import callers as calling
 from revec.search import early as searching_early
@@ -781,6 +784,21 @@ async def trying_first(all_: guests.Guests, key: str, address: str) -> tuple[Cal
     return await LOG_IN(all_, key, address)
 
 
+async def always_then(*_: Any) -> str:
+    return "then"
+
+
+async def at_once(work: Callable[..., Any], *of: Any) -> Any:
+    return work(*of)
+
+
+NOTED = Metrics.note
+
+
+def noted_with_its_time(self: Metrics, method: str, route: str, status: int, seconds: float | None) -> None:
+    NOTED(self, method, route, status, seconds or 1.0)
+
+
 WEIGHED_ON_SHELF = shelf.Shelf.weighed
 
 
@@ -889,6 +907,14 @@ MUTANTS: dict[str, Mutant] = {
             ("d.deed = %(deed)s", "d.deed IS NOT NULL AND %(deed)s::bigint IS NOT NULL"),
         ),
         lettering.test_an_undo_touches_its_own_only,
+    ),
+    "a retry locks a letter before it has made the work": Mutant(
+        without(letters.SQL, "retry", " AND (SELECT count(*) FROM made) >= 0"),
+        lettering.test_a_retry_and_a_burial_wait_for_each_other_in_one_order,
+    ),
+    "an undo takes anybody's last deed": Mutant(
+        instead(letters.SQL, "lock", ("AND who = %(who)s", "AND %(who)s::text <> ''")),
+        lettering.test_an_undo_without_a_number_is_of_one_s_own_last_deed,
     ),
     "an undo takes what a worker has in hand": Mutant(
         without(letters.SQL, "undo_retry", "AND w.token IS NULL AND w.attempts = 0"),
@@ -1400,6 +1426,15 @@ MUTANTS: dict[str, Mutant] = {
     "registering takes no barrier": Mutant(
         instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),
         orders.test_register_and_insert,
+    ),
+    "a retry does not see an index being retired": Mutant(
+        without(letters.SQL, "retry", " ORDER BY i.id FOR SHARE"), orders.test_retire_and_retry
+    ),
+    "what was left out comes back into an index being retired": Mutant(
+        without(steering.SQL, "readmit", " ORDER BY i.id FOR SHARE"), orders.test_retire_and_readmit
+    ),
+    "an undo does not see an index being retired": Mutant(
+        without(letters.SQL, "undo_discard", " ORDER BY i.id FOR SHARE"), orders.test_retire_and_undo
     ),
     "retiring takes no barrier": Mutant(
         instead(indexes.SQL, "barrier", ("pg_advisory_xact_lock(", "hashtextextended('', ")),
@@ -2436,6 +2471,18 @@ MUTANTS: dict[str, Mutant] = {
         attribute(asking, "tenant", lambda caller, asked: asked or caller.tenant),
         compared.test_a_viewer_compares_in_their_own_tenant_and_judges_nothing,
     ),
+    "a judged set is shown as it was read once": Mutant(
+        attribute(judgements, "changed_at", always_then),
+        compared.test_a_set_is_read_again_only_where_something_went_into_it,
+    ),
+    "a judged set is hashed while others wait": Mutant(
+        attribute(worst, "asyncio", SimpleNamespace(to_thread=at_once)),
+        compared.test_hashing_a_set_holds_nobody_up,
+    ),
+    "a page that is open is a slow request": Mutant(
+        attribute(Metrics, "note", noted_with_its_time),
+        console_live.test_how_long_a_page_stays_open_is_no_request_s_time,
+    ),
     "rankings are weighed by what was judged then": Mutant(
         attribute(shelf, "fingerprint", lambda _: ""),
         compared.test_a_set_is_weighed_and_weighed_again_by_what_was_judged_since,
@@ -2493,9 +2540,13 @@ MUTANTS: dict[str, Mutant] = {
         without(counting.SQL, "open", "FILTER (WHERE p.tenant IS NULL)"),
         counted.test_an_edit_of_a_paused_tenant_is_nobodys_lag,
     ),
+    "a new collection waits for the minute": Mutant(
+        instead(census.SQL, "lacking", ("SELECT EXISTS", "SELECT false AND EXISTS")),
+        counted.test_a_new_collection_is_counted_at_once,
+    ),
     "samples are kept for ever": Mutant(
         instead(minutes.SQL, "put", ("%(days)s", "%(days)s + 99")),
-        counted.test_samples_are_read_by_the_day_and_kept_for_eight,
+        counted.test_samples_are_kept_for_eight_days,
     ),
     "edits are looked at among all work": Mutant(
         without(overview.SQL, "lanes", "AND w.lane = lane.n"),

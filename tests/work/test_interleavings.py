@@ -18,9 +18,9 @@ from revec.model.document import Draft
 from revec.model.index import Collection, Index, Kind
 from revec.model.migration import Migration, State
 from revec.postgres import collections, documents, indexes, migrations, tenants
-from revec.postgres.database import Database
+from revec.postgres.database import Connection, Database
 from revec.postgres.tenants import Said
-from revec.work import letters, pack, queue
+from revec.work import letters, pack, queue, steering
 from revec.work.reading import Piece, Reader
 from tests import loopback as fake
 from tests import steps
@@ -43,6 +43,12 @@ ALONE = (
     "-- What was dead or left out",
 )
 CATALOG = ("-- Every table here", "-- The indexes whose points")  # no story here makes or drops an index
+DEEDS = (
+    "INSERT INTO revec.deed",
+    "UPDATE revec.deed",
+    "SELECT id, at, who",
+    "-- The one that is named",
+)  # nobody else's
 OLD_SET_IS_GONE = "-- After the document's old set"  # the rows are locked since they were deleted
 
 
@@ -355,6 +361,69 @@ async def test_retire_and_insert(app: App, loopback: Loopback) -> None:
     async with two_sessions(app, quiet=ALONE) as run:
         async for schedule in run(stories):
             assert await hands.work(app) == [], f"work for a retired index after\n{schedule}"
+
+
+Doing = Callable[[Connection, Collection, Index], Awaitable[object]]
+
+
+async def assert_nothing_stays(app: App, doing: Doing, *, out: bool) -> None:
+    """An index is retired while a person wants something of it back; `out`: a letter that was discarded."""
+    count = 0
+
+    async def stories() -> list[Story]:
+        nonlocal count
+        count += 1
+        made, index = await hands.indexed(app, f"c{count}")
+        begun = await embedded(app, made, index, Draft(key="1", body=f"a text of {count}"))
+        async with app.database.transaction("worker") as conn:
+            await queue.bury(conn, begun.claim, begun.piece.job, begun.piece.content.input_hash, "because")
+            if out:
+                await letters.discard(conn, made, [index.id], "a reason", who="test")
+
+        async def retiring(database: Database) -> None:
+            async with database.transaction() as conn:
+                await indexes.retire(conn, index.id)
+            async with database.transaction() as conn:
+                await indexes.forget(conn, index.id)
+
+        async def wanting(database: Database) -> None:
+            async with database.transaction() as conn:
+                await doing(conn, made, index)
+
+        return [retiring, wanting]
+
+    async with two_sessions(app, quiet=(*ALONE, *DEEDS)) as run:
+        async for schedule in run(stories):
+            for left in ("work", "dead", "excluded"):
+                behind = await steps.rows(app, f"SELECT FROM revec.{left}")
+                assert behind == [], f"{left} of a retired index after\n{schedule}"
+
+
+async def test_retire_and_retry(app: App, loopback: Loopback) -> None:
+    """Dead letters get another try, or their index is retired: no work for it stays behind."""
+
+    async def retry(conn: Connection, made: Collection, index: Index) -> None:
+        await letters.retry(conn, made, [index.id], who="test")
+
+    await assert_nothing_stays(app, retry, out=False)
+
+
+async def test_retire_and_readmit(app: App, loopback: Loopback) -> None:
+    """What was left out is wanted after all, or its index is retired."""
+
+    async def readmit(conn: Connection, made: Collection, index: Index) -> None:
+        await steering.readmit(conn, [index.id], letters.EVERY)
+
+    await assert_nothing_stays(app, readmit, out=True)
+
+
+async def test_retire_and_undo(app: App, loopback: Loopback) -> None:
+    """A discard is taken back, or its index is retired."""
+
+    async def undo(conn: Connection, made: Collection, index: Index) -> None:
+        await letters.undo(conn, made, who="test")
+
+    await assert_nothing_stays(app, undo, out=True)
 
 
 async def test_backfill_and_delete(app: App, loopback: Loopback) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from revec.app import App
 from revec.model.errors import NotFound, Refused
 from revec.model.index import Collection, Index
-from revec.work import letters, overview, steering
+from revec.work import letters, overview, queue, steering
 from revec.work.letters import Cause, Deed, Which
 from tests import steps
 from tests.loopback import Loopback
@@ -47,9 +48,9 @@ async def discarded(app: App, made: Collection, index: Index, which: Which = let
         return await letters.discard(conn, made, [index.id], "drafts", which, who="ann")
 
 
-async def undone(app: App, made: Collection, deed: int | None = None) -> Deed:
+async def undone(app: App, made: Collection, deed: int | None = None, *, who: str = "ann") -> Deed:
     async with app.database.transaction("worker") as conn:
-        return await letters.undo(conn, made, deed, who="bob")
+        return await letters.undo(conn, made, deed, who=who)
 
 
 async def causes(app: App, index: Index) -> list[Cause]:
@@ -121,7 +122,7 @@ async def test_a_retry_is_taken_back(app: App, loopback: Loopback) -> None:
     deed = await retried(app, made, index)
     assert (deed.letters, deed.who, deed.undo_seconds > 0) == (3, "ann", True)
     assert await waiting(app, index) == []
-    back = await undone(app, made)
+    back = await undone(app, made, deed.id, who="bob")
     assert (back.id, back.returned, back.undone_by, back.undo_seconds) == (deed.id, 3, "bob", 0)
     assert await kept(app) == before
     await steps.drain(app)
@@ -162,6 +163,47 @@ async def test_an_undo_touches_its_own_only(app: App, loopback: Loopback) -> Non
     await assert_all_done(app, made, index)
 
 
+async def test_an_undo_without_a_number_is_of_one_s_own_last_deed(app: App, loopback: Loopback) -> None:
+    """What somebody else did later stays; who did nothing hears how to take back what others did."""
+    made, index = await failed(app, loopback)
+    mine = await retried(app, made, index, Which(keys=["0"]))
+    async with app.database.transaction("worker") as conn:
+        await letters.retry(conn, made, [index.id], Which(keys=["1"]), who="bob")
+    assert (await undone(app, made)).id == mine.id
+    assert await waiting(app, index) == ["0", "2"]
+    with pytest.raises(NotFound, match="eve did nothing to dead letters of c: .* --deed N` takes one"):
+        await undone(app, made, who="eve")
+    assert (await undone(app, made, who="bob")).returned == 1
+    await assert_all_done(app, made, index)
+
+
+async def test_a_retry_and_a_burial_wait_for_each_other_in_one_order(app: App, loopback: Loopback) -> None:
+    """Half-way through its letters a retry holds none that a worker is about to write."""
+    made, index = await failed(app, loopback, 2)
+    first, second = await steps.rows(
+        app, "SELECT doc_id, input_hash FROM revec.dead ORDER BY index_id, doc_id"
+    )
+    async with app.database.transaction("worker") as conn:
+        await queue.enqueue(conn, index.id, [second.doc_id], queue.LIVE)
+    claim = await hands.claim(app, index)
+    async with app.database.transaction() as writer:  # somebody makes the first one's work: the retry waits
+        await writer.execute(
+            "INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)"
+            " SELECT %s, id, rev, 'embed', 0, tenant FROM revec.document WHERE id = %s",
+            (index.id, first.doc_id),
+        )
+        retry = asyncio.create_task(retried(app, made, index))
+        await hands.until(lambda: hands.lock_waiters(app))
+        async with app.database.transaction("worker") as conn:
+            burying = queue.bury(conn, claim, claim.jobs[0], second.input_hash, "again")
+            waited = await hands.has_to_wait(conn, burying)
+    assert (await retry).letters == 2
+    assert not waited
+    assert await waiting(app, index) == []
+    await steps.drain(app)
+    await assert_all_done(app, made, index)
+
+
 async def test_a_discard_is_taken_back(app: App, loopback: Loopback) -> None:
     """As if nobody had; but a document that was edited since has its own way."""
     made, index = await failed(app, loopback)
@@ -187,7 +229,7 @@ async def test_what_is_undone_or_long_ago_is_not_undone(app: App, loopback: Loop
     """Each is refused in a sentence; so is a deed of another collection."""
     made, index = await failed(app, loopback)
     other = await steps.collection(app, "d", model=None)
-    with pytest.raises(NotFound, match="nothing was done"):
+    with pytest.raises(NotFound, match="ann did nothing"):
         await undone(app, made)
     await retried(app, made, index, Which(keys=["0"]))
     with pytest.raises(NotFound, match="no deed 1"):

@@ -167,7 +167,9 @@ async def undo(
     name: str,
     /,
     *,
-    deed: Annotated[int | None, Parameter(help="Its number; the last one unless named.")] = None,
+    deed: Annotated[
+        int | None, Parameter(help="Its number, whoever did it; your own last one unless named.")
+    ] = None,
 ) -> int:
     """Take a retry or an accept of dead letters back, as far as nothing has touched them since."""
     from revec.work import letters

@@ -1,4 +1,5 @@
-"""The census: once a minute one worker counts how everything stands, keeps it, and tells it as an event.
+"""The census: once a minute one worker counts how everything stands, keeps it, and tells it as an event; and
+within seconds where a collection is new, so that nobody looks at a page without figures.
 
 The others tell nothing of it, so that no figure of the database is in two processes' metrics; whoever had it
 before and lost it says that too.
@@ -30,6 +31,7 @@ SQL = beside(__file__)
 LEASE = "census"
 EVERY = 60.0  # seconds
 FIRST = 3.0  # seconds of a worker until its first look: one that is over by then had nothing to tell
+LOOK_EVERY = 2.0  # seconds between two looks for a collection that has no figures yet
 KEPT = 2.5 * EVERY  # seconds that a worker keeps it without a word
 
 ShutdownOf = Callable[[str], date | None]  # a model's address → its last day
@@ -43,11 +45,12 @@ class CensusTaker:
         self._shutdown_of = shutdown_of
         self._holder = holder
         self._due = time.monotonic() + FIRST
+        self._look_at = self._due
         self._is_mine = False
 
     async def tick(self) -> bool:
         """Nothing before the minute is over or where another one counts; it never says that it moved."""
-        if time.monotonic() < self._due:
+        if time.monotonic() < self._due and not await self._is_lacking():
             return False
         self._due = time.monotonic() + EVERY - time.time() % EVERY  # with the minute: none is left out
         async with leases.held(self._database, LEASE, self._holder, KEPT) as mine:
@@ -57,6 +60,15 @@ class CensusTaker:
                 events.emit(events.CensusTaken(None))
             self._is_mine = mine
         return False
+
+    async def _is_lacking(self) -> bool:
+        """Whether a collection has no figures yet; only who counts asks, and once where it could not."""
+        if not self._is_mine or time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + LOOK_EVERY
+        async with self._database.transaction() as conn:
+            (row,) = await _all(conn, SQL.lacking)
+        return bool(row.is_lacking)
 
     async def leave(self) -> None:
         """Let another worker count at once."""
@@ -72,6 +84,7 @@ class CensusTaker:
             if is_gone(error):
                 raise
             events.emit(events.TryAgain(f"the census: {first_line(error)}"))
+            self._look_at = self._due
             return
         events.emit(events.CensusTaken(taken))
 

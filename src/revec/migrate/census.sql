@@ -43,3 +43,8 @@ SELECT used.address, bool_or(p.model IS NOT NULL AND (p.resting_until > now() OR
            (i.query->>'address', false)) AS used (address, waited_for)
        LEFT JOIN revec.provider p ON p.model = used.address AND p.resting_until IS NOT NULL
  WHERE i.writing GROUP BY used.address;
+
+-- name: lacking
+-- Whether a collection was never counted.
+SELECT EXISTS (SELECT FROM revec.collection c
+                WHERE NOT EXISTS (SELECT FROM revec.sample s WHERE s.collection_id = c.id)) AS is_lacking;

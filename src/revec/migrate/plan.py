@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 
 from revec.migrate.decide import way_on
@@ -12,6 +14,7 @@ from revec.migrate.outlook import QUALITY
 from revec.migrate.planning import advice, bill, shape, survey, tokens
 from revec.migrate.planning.planned import Plan, fate_of_long_texts, is_copy
 from revec.migrate.planning.recipe import AS_IT_IS, Long, recipe
+from revec.migrate.planning.survey import Turn
 from revec.migrate.power import Power, Traffic
 from revec.model.course import STRAIGHT_ON, Course
 from revec.model.errors import Refused, RevecError
@@ -61,62 +64,89 @@ async def plan(
     space, asking = await recipe(provider, query, long)
     if patient:
         await require_batches(provider)
-    async with tools.database.transaction() as conn:
-        await _require_idle(conn, collection)
-        route = await indexes.route_of(conn, collection.id)
-        old = None if route.serving is None else await indexes.by_id(conn, route.serving)
-        fused = await fusion.after(conn, collection.name, old, space, asking)
-        total = await documents.count(conn, collection.id)
-        largest = await documents.largest_tenant(conn, collection.id)
-        await survey.require_documents(conn, collection, course.tenants)
-        turns = await survey.turns(conn, collection, course)
-        workers = len(await queue.workers(conn))
-    at = store or (old.place.store if old else PG)
-    same = old is not None and (old.space.id, old.query, old.place.store) == (space.id, asking, at)
-    if old and same and old.column is None:  # a column of the user's may become a table of ours
-        _require_other_kind(collection, old, kind)
-    chosen, why = shape.kind_of(space, largest, kind) if at == PG else shape.native(at, kind)
+    now = await _now(tools, collection, space, asking, course)
+    at = store or (now.old.place.store if now.old else PG)
+    _require_a_change(collection, now.old, (space.id, asking, at), kind)
+    chosen, why = shape.kind_of(space, now.largest_tenant, kind) if at == PG else shape.native(at, kind)
     async with tools.database.transaction("worker") as conn:
-        seen = await survey.survey(conn, collection, old, total)
-    counted = await tokens.counted(tools, collection, provider, space, seen, copies=is_copy(old, space))
+        seen = await survey.survey(conn, collection, now.old, now.documents)
+    counted = await tokens.counted(tools, collection, provider, space, seen, copies=is_copy(now.old, space))
     async with tools.database.transaction() as conn:
         reckoned = await bill.reckoned(conn, provider, counted, tools.limits.sample)
-        now = await tools.store.bytes_stored(conn, old) if old else 0
-    optional = [*([RECALL] if chosen.is_approximate else []), *([QUALITY] if power else [])]
     return Plan(
         collection=collection,
-        old=old,
+        old=now.old,
         space=space,
         query=asking,
-        documents=total,
-        largest_tenant=largest,
+        documents=now.documents,
+        largest_tenant=now.largest_tenant,
         kind=chosen,
         why_kind=why,
-        gates=(COMPLETENESS, FIDELITY, *optional, *_of_traffic(collection, old, space, asking, shadow)),
+        gates=(
+            *_of_itself(chosen, power),
+            *_of_traffic(collection, now.old, space, asking, shadow),
+        ),
         seen=seen,
         bill=reckoned,
         size=shape.size_of(chosen, space.dims, counted.rows),
-        turns=turns,
+        turns=now.turns,
         risks=advice.risks(
             collection.name,
             seen,
             reckoned,
-            old=old,
-            gone=(await _gone(tools, old), (await provider.traits()).shutdown),
+            old=now.old,
+            gone=(await _gone(tools, now.old), (await provider.traits()).shutdown),
             long_texts=fate_of_long_texts(counted.sampled, space) if counted.sampled.longer else None,
-            workers=workers,
+            workers=now.workers,
             two_layers=tools.database.two_layers,
         ),
         course=course,
-        now_bytes=round(now / seen.embedded, 1) if now and seen.embedded else None,
+        now_bytes=round(now.bytes / seen.embedded, 1) if now.bytes and seen.embedded else None,
         patient=patient,
-        fusion=fused,
+        fusion=now.fusion,
         serve_early=serve_early,
         place=HERE if at == PG else new_place(at),
         power=power,
-        traffic=traffic if old else None,
+        traffic=traffic if now.old else None,
         shadow=shadow,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """How the collection stands before it moves."""
+
+    old: Index | None  # that serves
+    bytes: int  # of its vectors
+    fusion: str | None  # what becomes of it at the cutover
+    documents: int
+    largest_tenant: int
+    turns: Sequence[Turn]
+    workers: int
+
+
+async def _now(
+    tools: Tools, collection: Collection, space: Space, asking: QueryRecipe, course: Course
+) -> _Now:
+    """
+    Raises:
+        Refused: another migration is under way.
+        BadInput: a tenant of the course has no documents.
+    """
+    async with tools.database.transaction() as conn:
+        await _require_idle(conn, collection)
+        route = await indexes.route_of(conn, collection.id)
+        old = None if route.serving is None else await indexes.by_id(conn, route.serving)
+        await survey.require_documents(conn, collection, course.tenants)
+        return _Now(
+            old=old,
+            bytes=await tools.store.bytes_stored(conn, old) if old else 0,
+            fusion=await fusion.after(conn, collection.name, old, space, asking),
+            documents=await documents.count(conn, collection.id),
+            largest_tenant=await documents.largest_tenant(conn, collection.id),
+            turns=await survey.turns(conn, collection, course),
+            workers=len(await queue.workers(conn)),
+        )
 
 
 async def _require_idle(conn: Connection, collection: Collection) -> None:
@@ -127,7 +157,12 @@ async def _require_idle(conn: Connection, collection: Collection) -> None:
         )
 
 
-def _require_other_kind(collection: Collection, old: Index, kind: Kind | None) -> None:
+def _require_a_change(
+    collection: Collection, old: Index | None, new: tuple[str, QueryRecipe, str], kind: Kind | None
+) -> None:
+    """`new`: its space, how it is asked, and its store. A column of the user's may become a table of ours."""
+    if old is None or old.column is not None or (old.space.id, old.query, old.place.store) != new:
+        return
     if kind in {None, old.kind}:
         raise Refused(
             f"{collection.name} is served by {old.space.address} already, by the same recipe: "
@@ -142,6 +177,12 @@ async def _gone(tools: Tools, old: Index | None) -> date | None:
             provider = await tools.provider_for(old.space.address, old.space.dims)
             return (await provider.traits()).shutdown
     return None
+
+
+def _of_itself(kind: Kind, power: Power | None) -> tuple[str, ...]:
+    """The gates that the new index makes necessary, and the judgements that were declared."""
+    recall, quality = [RECALL] if kind.is_approximate else [], [QUALITY] if power else []
+    return (COMPLETENESS, FIDELITY, *recall, *quality)
 
 
 def _of_traffic(

@@ -65,10 +65,11 @@ class Metrics:
         """In the text format 0.0.4."""
         return generate_latest(self.registry)
 
-    def note(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered. Routes are named by their templates."""
+    def note(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        """A request was answered; None: as long as somebody watched. Routes are named by templates."""
         self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        if seconds is not None:
+            self._request_seconds.labels(route).observe(seconds)
 
     def hear(self, event: Event) -> None:
         """A listener; what has no figure here is for the log."""

@@ -14,14 +14,3 @@ ON CONFLICT (collection_id, minute) DO UPDATE
        done = excluded.done, coverage = excluded.coverage, backlog = excluded.backlog, oldest = excluded.oldest,
        unprojected = excluded.unprojected, dead = excluded.dead, lag = excluded.lag,
        per_second = excluded.per_second;
-
--- name: last_day
-SELECT minute, index_id, documents, approximate, done, coverage, backlog, oldest, unprojected, dead, lag, per_second
-  FROM revec.sample
- WHERE collection_id = %(collection)s AND minute > now() - interval '24 hours' ORDER BY minute;
-
--- name: newest
-SELECT c.id AS of_collection, s.minute, s.index_id, s.documents, s.approximate, s.done, s.coverage, s.backlog,
-       s.oldest, s.unprojected, s.dead, s.lag, s.per_second
-  FROM revec.collection c CROSS JOIN LATERAL (
-       SELECT * FROM revec.sample x WHERE x.collection_id = c.id ORDER BY x.minute DESC LIMIT 1) AS s;

@@ -82,8 +82,9 @@ class Entrance:
             await _refuse(error, scope, body, answer)
         finally:
             self._metrics.in_flight.dec()
-            seconds = time.perf_counter() - began
-            ended = scope.get("state", {}).get("ended", answer.status)  # of a stream: how, not how it began
+            state = scope.get("state", {})
+            ended = state.get("ended", answer.status)  # of a stream: how, not how it began
+            seconds = None if "watched" in state else time.perf_counter() - began
             self._metrics.note(scope["method"], _route(scope), ended, seconds)
 
     async def _admit(self, scope: Scope, body: Body) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from tempfile import TemporaryFile
 from typing import Any
 from uuid import UUID
@@ -288,7 +289,7 @@ class Batcher:
     async def _let_go(self, conn: Connection, index: Index, batch: Any) -> None:
         asked = {"batch": batch.id, "index": index.id}
         rows = await conn.execute(SQL.claim_refused, asked | {"mark": batch.mark}, binary=True)
-        for row in await rows.fetchall():
+        for row in sorted(await rows.fetchall(), key=attrgetter("doc_id")):  # who retries locks in this order
             job = Job(row.doc_id, row.rev, row.action, row.tenant, row.attempts)
             claim = Claim(index.id, BACKFILL, batch.mark, (job,))
             await queue.bury(conn, claim, job, row.input_hash, row.cause)

@@ -166,16 +166,21 @@ async def _done(
 
 
 async def undo(conn: Connection, collection: Collection, deed: int | None = None, *, who: str) -> Deed:
-    """Put back what nothing has touched since; the last deed unless one is named.
+    """Put back what nothing has touched since; the caller's own last deed unless one is named.
 
     Raises:
         NotFound: there is none; Refused: it is undone already, or too long ago.
     """
-    asked = {"collection": collection.id, "deed": deed, "within": UNDO_WITHIN}
+    asked = {"collection": collection.id, "deed": deed, "who": who, "within": UNDO_WITHIN}
     found = await (await conn.execute(SQL.lock, asked)).fetchone()
     if found is None:
-        what = "nothing was done to dead letters" if deed is None else f"there is no deed {deed}"
-        raise NotFound(f"{what} of {collection.name}: `revec queue deeds {collection.name}` lists them")
+        name = collection.name
+        raise NotFound(
+            f"{who} did nothing to dead letters of {name}: `revec queue deeds {name}` lists who did what, "
+            f"`revec queue undo {name} --deed N` takes one of these back"
+            if deed is None
+            else f"there is no deed {deed} of {name}: `revec queue deeds {name}` lists them"
+        )
     if found.undone_at is not None:
         raise Refused(f"deed {found.id} is undone already")
     if found.late:
@@ -184,9 +189,8 @@ async def undo(conn: Connection, collection: Collection, deed: int | None = None
             f": {verb} takes up what was left out" if verb else ": what fails again comes back by itself"
         )
         raise Refused(f"deed {found.id} is more than {UNDO_WITHIN / 60:.0f} minutes old{way_out}")
-    back = await conn.execute(
-        SQL.undo_retry if found.what == "retry" else SQL.undo_discard, {"deed": found.id}
-    )
+    putting_back = SQL.undo_retry if found.what == "retry" else SQL.undo_discard
+    back = await conn.execute(putting_back, {"collection": collection.id, "deed": found.id})
     await conn.execute(SQL.undone, {"deed": found.id, "who": who, "returned": back.rowcount})
     return await _one(conn, collection, found.id)
 

@@ -43,22 +43,32 @@ UPDATE revec.deed SET letters = %(letters)s WHERE id = %(deed)s;
 -- name: retry
 -- Dead letters whose document still exists get another try; all, or those of a cause, a pattern or keys. The
 -- letter and its work have the same moment and revision: so it is seen later whether anything touched them.
-WITH again AS (
-    UPDATE revec.dead d SET retried_at = now(), deed = %(deed)s, rev = doc.rev
-      FROM revec.document doc
-     WHERE d.index_id = ANY (%(indexes)s::int[]) AND doc.id = d.doc_id AND d.retried_at IS NULL
+-- The indexes' rows are locked, so that nobody retires one in between; then all work is made before the first
+-- letter is locked (`count`), as who buries takes the work first, and waits for the letter.
+WITH written AS MATERIALIZED (
+    SELECT i.id FROM revec.index i WHERE i.id = ANY (%(indexes)s::int[]) AND i.writing ORDER BY i.id FOR SHARE
+), chosen AS MATERIALIZED (
+    SELECT d.index_id, d.doc_id, doc.rev, doc.tenant
+      FROM written JOIN revec.dead d ON d.index_id = written.id JOIN revec.document doc ON doc.id = d.doc_id
+     WHERE d.retried_at IS NULL
        AND (%(like)s::text IS NULL OR d.pattern = %(like)s)
        AND (%(cause)s::text IS NULL OR strpos(d.cause, %(cause)s) > 0)
        AND (%(keys)s::text[] IS NULL OR doc.key = ANY (%(keys)s))
        AND (%(source)s::text IS NULL
             OR doc.source_id IN (SELECT id FROM revec.source WHERE name = %(source)s))
- RETURNING d.index_id, d.doc_id
+), made AS (
+    INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
+    SELECT index_id, doc_id, rev, 'embed', 0, tenant FROM chosen
+     ORDER BY index_id, doc_id  -- as writers of documents make theirs
+    ON CONFLICT DO NOTHING RETURNING doc_id
+), ours AS MATERIALIZED (
+    SELECT d.index_id, d.doc_id, c.rev
+      FROM chosen c JOIN revec.dead d ON d.index_id = c.index_id AND d.doc_id = c.doc_id
+     WHERE d.retried_at IS NULL AND (SELECT count(*) FROM made) >= 0
+     ORDER BY d.index_id, d.doc_id FOR UPDATE OF d
 )
-INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
-SELECT a.index_id, d.id, d.rev, 'embed', 0, d.tenant
-  FROM again a JOIN revec.document d ON d.id = a.doc_id
- ORDER BY a.index_id, d.id  -- as writers of documents make theirs
-ON CONFLICT DO NOTHING;
+UPDATE revec.dead d SET retried_at = now(), deed = %(deed)s, rev = o.rev
+  FROM ours o WHERE d.index_id = o.index_id AND d.doc_id = o.doc_id;
 
 -- name: discard
 -- A person decides that these documents may stay out; valid for their present content.
@@ -86,10 +96,10 @@ ON CONFLICT (index_id, doc_id) DO UPDATE
    SET input_hash = excluded.input_hash, reason = excluded.reason, at = now();
 
 -- name: lock
--- Two who undo the same do it once.
+-- The one that is named, or the last one of who asks. Two who undo the same do it once.
 SELECT id, what, undone_at, at < now() - make_interval(secs => %(within)s::float8) AS late
   FROM revec.deed
- WHERE collection_id = %(collection)s AND (%(deed)s::bigint IS NULL OR id = %(deed)s)
+ WHERE collection_id = %(collection)s AND (id = %(deed)s OR %(deed)s::bigint IS NULL AND who = %(who)s)
  ORDER BY id DESC LIMIT 1 FOR UPDATE;
 
 -- name: undo_retry
@@ -111,9 +121,12 @@ UPDATE revec.dead d SET retried_at = NULL, deed = NULL
 -- Exclusions that are still what the deed made, of documents that are still what they were, and that nobody
 -- wants embedded meanwhile. The documents are locked, as for a write: an edit comes before or after. Settled
 -- letters have no key and are never changed: they are found by their place, or each would be compared with each.
-WITH untouched AS MATERIALIZED (
+-- The indexes' rows are locked, so that nobody retires one in between: of those nothing is brought back.
+WITH written AS MATERIALIZED (
+    SELECT i.id FROM revec.index i WHERE i.collection_id = %(collection)s AND i.writing ORDER BY i.id FOR SHARE
+), untouched AS MATERIALIZED (
     SELECT s.ctid AS place, s.*
-      FROM revec.dead_settled s
+      FROM written JOIN revec.dead_settled s ON s.index_id = written.id
            JOIN revec.excluded e ON e.index_id = s.index_id AND e.doc_id = s.doc_id
                                 AND e.input_hash = s.input_hash AND e.at = s.at
            JOIN revec.document d ON d.id = s.doc_id AND d.input_hash = s.input_hash

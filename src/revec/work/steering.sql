@@ -17,10 +17,13 @@ ON CONFLICT (index_id, doc_id) DO UPDATE
    SET input_hash = excluded.input_hash, reason = excluded.reason, at = now();
 
 -- name: readmit
--- What a person left out is to be embedded after all.
-WITH again AS (
-    DELETE FROM revec.excluded e USING revec.document d
-     WHERE d.id = e.doc_id AND e.index_id = ANY (%(indexes)s::int[])
+-- What a person left out is to be embedded after all. The indexes' rows are locked, so that nobody retires one in
+-- between.
+WITH written AS MATERIALIZED (
+    SELECT i.id FROM revec.index i WHERE i.id = ANY (%(indexes)s::int[]) AND i.writing ORDER BY i.id FOR SHARE
+), again AS (
+    DELETE FROM revec.excluded e USING written, revec.document d
+     WHERE d.id = e.doc_id AND e.index_id = written.id
        AND (e.reason LIKE 'cancelled: %%' OR e.reason LIKE 'accepted: %%')
        AND (%(cause)s::text IS NULL OR strpos(e.reason, %(cause)s) > 0)
        AND (%(keys)s::text[] IS NULL OR d.key = ANY (%(keys)s))

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from revec.model import duration
 from revec.web.console.again import word
 from revec.web.console.assets import address
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 KILO = 1024.0
 CODE = re.compile(r"`([^`]+)`")
 NOTHING = "-"
@@ -52,18 +52,8 @@ def sized(value: float | None) -> str:
 
 
 def lasting(seconds: float | None) -> str:
-    """How long, in two units at most."""
-    if seconds is None:
-        return NOTHING
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < HOUR:
-        return f"{seconds // MINUTE:.0f} min"
-    if seconds < 2 * DAY:
-        return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
-    return f"{seconds // DAY:.0f} days"
+    """How long; a dash where nobody knows."""
+    return NOTHING if seconds is None else duration.told(seconds)
 
 
 def moment(at: datetime | None) -> str:

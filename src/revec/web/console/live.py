@@ -281,6 +281,7 @@ class Stream(Response):
             self._live.standing(guest.session, caller.name) as end,
             self._live.watching(self._key, self._compute, self._render) as view,
         ):
+            scope["state"]["watched"] = True  # how long is the tab's doing, not ours
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 with _meanwhile(_left(receive, end)):

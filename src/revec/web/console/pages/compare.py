@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from revec.migrate import under_way
 from revec.model.access import Role
-from revec.model.errors import NotAllowed, NotFound, Refused
+from revec.model.errors import NotAllowed, Refused
 from revec.model.index import Collection
 from revec.model.judging import DEFAULT_SET, GRADES, Asked, JudgedQuery, Said, lines
 from revec.model.limits import LONGEST_NAME, LONGEST_QUERY
@@ -230,10 +230,7 @@ async def _sets(visit: Visit, look: Look, collection: Collection) -> Sets:
         migration = await under_way.found(conn, collection)
         declared = migration.judged.judged if migration and migration.judged else None
         name = look.set or declared or DEFAULT_SET
-        try:
-            queries = await judgements.read(conn, collection, name)
-        except NotFound:  # it is made with the first judgement
-            queries = []
+        queries = await _shelf(visit).judged(conn, collection, name)
         listed = await judgements.page(conn, collection, name, after=look.after, limit=QUERIES)
         verdicts = await migrations.verdicts(conn, migration) if migration and declared == name else {}
     verdict = verdicts[QUALITY][0] if QUALITY in verdicts else None

@@ -4,11 +4,19 @@
   const STALE = 6; // seconds without a word from the server, until the page says so
   const POLL = 5; // seconds between two questions, where the stream brings nothing
 
-  const lasting = (seconds) =>
-    seconds < 60 ? `${Math.floor(seconds)} s`
-      : seconds < 3600 ? `${Math.floor(seconds / 60)} min`
-      : seconds < 172800 ? `${Math.floor(seconds / 3600)} h`
-      : `${Math.floor(seconds / 86400)} days`;
+  const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+  // As the server tells it (model/duration.py): the largest unit and the one below it.
+  const lasting = (seconds) => {
+    let left = Math.max(0, Math.round(seconds));
+    const first = UNITS.findIndex(([, size]) => left >= size);
+    const parts = [];
+    for (const [name, size] of UNITS.slice(first, first < 0 ? undefined : first + 2)) {
+      if (left >= size) parts.push(`${Math.floor(left / size)} ${name}`);
+      left %= size;
+    }
+    return parts.join(" ") || "0 s";
+  };
 
   const shown = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
