@@ -439,7 +439,8 @@ async def asked_once(database: Database, store: Store, walk: walking.Walk, by: s
 async def as_they_come(site: Worksite, claim: Claim, pieces: list[Piece], vectors: Any, payment: Any) -> None:
     """One try, in the order of the pack."""
     try:
-        await site._write_once(claim, pieces, vectors, payment)
+        sets = await site._staged(pieces, vectors, payment)
+        await site._write_once(claim, pieces, sets, vectors, payment)
     except pack.LOCKED as error:
         events.emit(events.TryAgain(str(error)))
 
@@ -646,7 +647,8 @@ def flattered(scores: Any, now: int) -> Any:
 
 # --- the table ------------------------------------------------------------------------------------
 
-REV, TOKEN = " AND w.rev = ANY (%(revs)b::bigint[])", " AND w.token = %(token)s"
+REV, TOKEN = ("AND w.rev = ANY (revs) ", ""), ("AND w.token = claim", "")  # of revec.settle
+OWN = " AND w.token = %(token)s"
 CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()"
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
@@ -1365,23 +1367,23 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # acknowledging
     "what was claimed is acknowledged, by key": Mutant(
-        both(without(queue.SQL, "settle", REV, TOKEN), attribute(Claim, "only", whole)),
+        both(function("revec.settle", REV, TOKEN), attribute(Claim, "only", whole)),
         protocol.test_an_edit_while_the_old_text_is_embedded,
     ),
     "settle ignores the revision": Mutant(
-        without(queue.SQL, "settle", REV), claims.test_only_the_claimed_revision_is_acknowledged
+        function("revec.settle", REV), claims.test_only_the_claimed_revision_is_acknowledged
     ),
     "settle ignores the token": Mutant(
-        without(queue.SQL, "settle", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        function("revec.settle", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "release ignores the token": Mutant(
-        without(queue.SQL, "release", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "release", OWN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "bury ignores the token": Mutant(
-        without(queue.SQL, "bury", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "bury", OWN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "extend ignores the token": Mutant(
-        without(queue.SQL, "extend", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "extend", OWN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "an edit leaves the claim as it is": Mutant(
         function("revec.document_changed", (CONFLICT, "not_before = '-infinity'")),
@@ -1415,7 +1417,7 @@ MUTANTS: dict[str, Mutant] = {
         protocol.test_collections_of_one_space_pay_once,
     ),
     "an exclusion outlives its text": Mutant(
-        attribute(queue, "absolve", nothing),
+        function("revec.absolve", ("FROM revec.excluded WHERE ", "FROM revec.excluded WHERE false AND ")),
         protocol.test_an_empty_text_is_left_out_until_it_is_filled,
     ),
     "work for a document that is gone stays": Mutant(
@@ -1503,6 +1505,10 @@ MUTANTS: dict[str, Mutant] = {
     "a share may be nothing": Mutant(
         instead(queue.SQL, "claim", ("greatest(1, ", "greatest(0, ")),
         fair.test_the_lightest_tenant_gets_something,
+    ),
+    "what a division leaves over is nobody's": Mutant(
+        instead(queue.SQL, "claim", (" - %(size)s::bigint * (upto - weight) / total", " * weight / upto")),
+        fair.test_a_claim_is_as_large_as_it_may_be,
     ),
     "every claim begins with the first tenant": Mutant(
         instead(queue.SQL, "claim", ("%(after)s::text AS tenant", "left(%(after)s::text, 0) AS tenant")),
@@ -1787,7 +1793,7 @@ MUTANTS: dict[str, Mutant] = {
         test_batches.test_batches_are_in_the_ledger_at_half_the_price,
     ),
     "payments are locked in any order": Mutant(
-        without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),
+        function("revec.pay_done", ("ORDER BY p.text_hash ", "")),
         claims.test_payments_are_locked_in_one_order,
     ),
     # throttle

@@ -124,9 +124,18 @@ async def test_shares_go_by_weight(any_app: App) -> None:
 async def test_the_lightest_tenant_gets_something(app: App) -> None:
     """Beside one of a thousand times its weight."""
     made, index = await hands.indexed(app)
-    await say(app, made, Said("a", weight=1000))
+    await say(app, made, Said("b", weight=1000))
     await waiting(app, made, a=20, b=20)
-    assert "b" in await claim(app, index, queue.LIVE, size=10)
+    assert "a" in await claim(app, index, queue.LIVE, size=10)
+    await all_done(app, made)
+
+
+async def test_a_claim_is_as_large_as_it_may_be(app: App) -> None:
+    """What a division by tenants leaves over is somebody's: nearly a tenth of this one."""
+    made, index = await hands.indexed(app)
+    await waiting(app, made, a=20, b=20, c=20)
+    claimed = await claim(app, index, queue.LIVE, size=11)
+    assert sorted(claimed.count(tenant) for tenant in "abc") == [3, 4, 4]
     await all_done(app, made)
 
 

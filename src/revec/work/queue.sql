@@ -37,11 +37,13 @@ SELECT i.id AS index_id, lane.n AS lane
 
 -- name: claim
 -- Of the highest priority in the lane that has work, up to 64 tenants after the last one served take shares
--- by their weights, in the order of their documents. The database's clock alone says which lease has run
--- out. The index's row is locked, so that whoever holds the index sees this claim or is seen by it. Tenants
--- whose work is all taken do not count, nor do paused ones, of whom only deletions are claimed (these have
--- no priority: they are live). LIMIT 1 where there is but one: a walk of a thousand steps is no hash join.
--- ANY (ARRAY …): the planner takes the picked rows for a third of the table, and would read all of it.
+-- by their weights, in the order of their documents. A share ends where those of all tenants up to this one
+-- do, so nothing is lost to rounding: a hundred jobs of 64 tenants were 64. The database's clock alone says
+-- which lease has run out. The index's row is locked, so that whoever holds the index sees this claim or is
+-- seen by it. Tenants whose work is all taken do not count, nor do paused ones, of whom only deletions are
+-- claimed (these have no priority: they are live). LIMIT 1 where there is but one: a walk of a thousand steps
+-- is no hash join. ANY (ARRAY …): the planner takes the picked rows for a third of the table, and would read
+-- all of it.
 WITH RECURSIVE claimable AS MATERIALIZED (
     SELECT i.id, i.collection_id FROM revec.index i
      WHERE i.id = %(index)s AND i.writing AND NOT i.held AND i.fault IS NULL FOR SHARE
@@ -76,10 +78,15 @@ WITH RECURSIVE claimable AS MATERIALIZED (
                SELECT p.weight, p.paused_why FROM revec.tenant p
                 WHERE p.collection_id = t.collection_id AND p.tenant = w.tenant LIMIT 1) AS p ON true
      WHERE t.n < 64
+), weighed AS (
+    SELECT rank, tenant, paused, weight,
+           sum(weight) FILTER (WHERE NOT paused) OVER (ORDER BY tenant) AS upto,
+           sum(weight) FILTER (WHERE NOT paused) OVER () AS total
+      FROM tenants WHERE weight IS NOT NULL
 ), fair AS (
     SELECT rank, tenant, paused,
-           greatest(1, %(size)s::bigint * weight / sum(weight) FILTER (WHERE NOT paused) OVER ())::int AS share
-      FROM tenants WHERE weight IS NOT NULL
+           greatest(1, %(size)s::bigint * upto / total - %(size)s::bigint * (upto - weight) / total)::int AS share
+      FROM weighed
 ), picked AS (
     SELECT p.doc_id
       FROM fair CROSS JOIN LATERAL (
@@ -163,12 +170,7 @@ SELECT wanted.id, d.id, d.rev, 'embed', %(lane)s, d.tenant
 ON CONFLICT DO NOTHING;
 
 -- name: settle
--- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. A revision is drawn
--- from one sequence for all documents, so two lists say what pairs would; a join with the pairs compares
--- each with each wherever the planner takes the claim for one row (256 rows: 9 ms in place of 0.3).
-DELETE FROM revec.work w
- WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[])
-   AND w.rev = ANY (%(revs)b::bigint[]) AND w.token = %(token)s;
+SELECT revec.settle(%(index)s, %(ids)b::bigint[], %(revs)b::bigint[], %(token)s) AS settled;
 
 -- name: release
 -- Give back unfinished work, now or later; a blameless try is not counted. What a writer holds is
@@ -215,16 +217,7 @@ ON CONFLICT (index_id, doc_id) DO UPDATE
        attempts = d.attempts + excluded.attempts, last_at = now(), retried_at = NULL;
 
 -- name: absolve
--- What was dead or left out is so no longer.
-WITH live AS (
-    DELETE FROM revec.dead WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]) RETURNING *
-), settled AS (
-    INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
-    SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at,
-           CASE WHEN %(gone)s THEN 'abandoned' WHEN retried_at IS NULL THEN 'edited' ELSE 'retry_success' END
-      FROM live
-)
-DELETE FROM revec.excluded WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]);
+SELECT revec.absolve(%(index)s, %(ids)b::bigint[], %(gone)s);
 
 -- name: exclude
 INSERT INTO revec.excluded AS x (index_id, doc_id, input_hash, reason)
@@ -273,15 +266,13 @@ UPDATE revec.paid p SET lease_until = now() + make_interval(secs => %(lease)s)
  WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_done
--- Written where it belongs: the note is no longer needed. Locked in the order in which it is leased; by
--- its key, since a look of another worker (pay_lease) may have moved the row before we locked it.
-WITH ours AS MATERIALIZED (
-    SELECT p.text_hash FROM revec.paid p
-     WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
-     ORDER BY p.text_hash FOR UPDATE
-)
-DELETE FROM revec.paid p
- WHERE p.space_id = %(space)s AND p.text_hash = ANY (ARRAY (SELECT text_hash FROM ours));
+SELECT revec.pay_done(%(space)s, %(payment)s, %(hashes)b::bytea[]);
+
+-- name: finish
+-- What was claimed is written: all of the above in one round trip, from left to right.
+SELECT revec.absolve(%(index)s, %(ids)b::bigint[], false),
+       revec.settle(%(index)s, %(ids)b::bigint[], %(revs)b::bigint[], %(token)s),
+       revec.pay_done(%(space)s, %(payment)s, %(hashes)b::bytea[]);
 
 -- name: pay_keep
 -- Paid for but not written: kept for whoever needs the text next. Locked in the same order.
