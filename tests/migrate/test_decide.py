@@ -245,12 +245,15 @@ def world_after(seen: Snapshot, action: Action, pages: int) -> Snapshot:
         Do.VERIFY: {"verdicts": dict.fromkeys(seen.required, Outcome.PASSED)},
         Do.RAISE: {"rung": Rung(0.10, None, proven=False, told="at 10%")},
         Do.PROBE_OLD: {"old_probe_due": False},
+        Do.WIDEN: {"canary_steps": False},
         Do.WAIT: {
             "backfill_open": max(0, seen.backfill_open - 1),
             "built": seen.built or seen.building,
             "verify_due": True,
             "being_read": (),
             "drop_seconds": 0.0,
+            "canary_quiet": True,
+            "order_seconds": seen.order_seconds and 0.0,
         },
     }.get(action.do, {"state": action.to})
     return replace(seen, **became)

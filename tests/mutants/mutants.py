@@ -914,6 +914,10 @@ MUTANTS: dict[str, Mutant] = {
         without(letters.SQL, "retry", " AND (SELECT count(*) FROM made) >= 0"),
         lettering.test_a_retry_and_a_burial_wait_for_each_other_in_one_order,
     ),
+    "a retry leaves the work of letters that it did not get": Mutant(
+        instead(letters.SQL, "unmake", (" WHERE ", " WHERE false AND ")),
+        lettering.test_a_retry_that_waits_for_a_discard_brings_nothing_back,
+    ),
     "an undo takes anybody's last deed": Mutant(
         instead(letters.SQL, "lock", ("AND who = %(who)s", "AND %(who)s::text <> ''")),
         lettering.test_an_undo_without_a_number_is_of_one_s_own_last_deed,
@@ -1368,7 +1372,7 @@ MUTANTS: dict[str, Mutant] = {
     # acknowledging
     "what was claimed is acknowledged, by key": Mutant(
         both(function("revec.settle", REV, TOKEN), attribute(Claim, "only", whole)),
-        protocol.test_an_edit_while_the_old_text_is_embedded,
+        protocol.test_an_edit_while_its_neighbour_is_written,
     ),
     "settle ignores the revision": Mutant(
         function("revec.settle", REV), claims.test_only_the_claimed_revision_is_acknowledged
@@ -1793,7 +1797,7 @@ MUTANTS: dict[str, Mutant] = {
         test_batches.test_batches_are_in_the_ledger_at_half_the_price,
     ),
     "payments are locked in any order": Mutant(
-        function("revec.pay_done", ("ORDER BY p.text_hash ", "")),
+        function("revec.pay_done", ("ORDER BY p.text_hash ", ""), (" SET enable_seqscan TO 'off'", "")),
         claims.test_payments_are_locked_in_one_order,
     ),
     # throttle

@@ -178,30 +178,35 @@ async def test_an_undo_without_a_number_is_of_one_s_own_last_deed(app: App, loop
 
 
 async def test_a_retry_and_a_burial_wait_for_each_other_in_one_order(app: App, loopback: Loopback) -> None:
-    """Half-way through its letters a retry holds none that a worker is about to write."""
+    """A retry that waits for work which a worker has in hand holds no letter that the worker writes next."""
     made, index = await failed(app, loopback, 2)
-    first, second = await steps.rows(
-        app, "SELECT doc_id, input_hash FROM revec.dead ORDER BY index_id, doc_id"
-    )
+    _, second = await steps.rows(app, "SELECT doc_id, input_hash FROM revec.dead ORDER BY index_id, doc_id")
     async with app.database.transaction("worker") as conn:
         await queue.enqueue(conn, index.id, [second.doc_id], queue.LIVE)
     claim = await hands.claim(app, index)
-    async with app.database.transaction() as writer:  # somebody makes the first one's work: the retry waits
-        await writer.execute(
-            "INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)"
-            " SELECT %s, id, rev, 'embed', 0, tenant FROM revec.document WHERE id = %s",
-            (index.id, first.doc_id),
-        )
+    async with app.database.transaction("worker") as worker:
+        await worker.execute("SELECT FROM revec.work WHERE doc_id = %s FOR UPDATE", (second.doc_id,))
         retry = asyncio.create_task(retried(app, made, index))
         await hands.until(lambda: hands.lock_waiters(app))
-        async with app.database.transaction("worker") as conn:
-            burying = queue.bury(conn, claim, claim.jobs[0], second.input_hash, "again")
-            waited = await hands.has_to_wait(conn, burying)
+        burying = queue.bury(worker, claim, claim.jobs[0], second.input_hash, "again")
+        assert not await hands.has_to_wait(worker, burying)
     assert (await retry).letters == 2
-    assert not waited
-    assert await waiting(app, index) == []
+    assert len(await hands.work(app)) == 2  # also of what was buried meanwhile
     await steps.drain(app)
     await assert_all_done(app, made, index)
+
+
+async def test_a_retry_that_waits_for_a_discard_brings_nothing_back(app: App, loopback: Loopback) -> None:
+    """What was decided meanwhile stays decided."""
+    made, index = await failed(app, loopback)
+    async with app.database.transaction("worker") as conn:
+        await letters.discard(conn, made, [index.id], "drafts", who="bob")
+        retry = asyncio.create_task(retried(app, made, index))
+        await hands.until(lambda: hands.lock_waiters(app))
+    assert (await retry).letters == 0
+    assert await hands.work(app) == []
+    await steps.drain(app)
+    assert len(await steps.rows(app, "SELECT FROM revec.excluded")) == 3
 
 
 async def test_a_discard_is_taken_back(app: App, loopback: Loopback) -> None:

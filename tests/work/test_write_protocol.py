@@ -36,6 +36,18 @@ async def test_an_edit_while_the_old_text_is_embedded(any_app: App, loopback: Lo
     await hands.assert_oracle(app, made)
 
 
+async def test_an_edit_while_its_neighbour_is_written(any_app: App, loopback: Loopback) -> None:
+    """What is acknowledged is what was written: the pack's other document alone."""
+    app = any_app
+    made, _ = await hands.indexed(app)
+    await steps.put(app, made, [ONE, replace(ONE, key="two")])
+    async with hands.embedding(app, loopback):
+        await steps.put(app, made, [EDITED])
+    assert [row.key for row in await hands.work(app)] == ["one"]
+    await steps.drain(app)
+    await hands.assert_oracle(app, made)
+
+
 async def test_an_edit_and_back_while_the_text_is_embedded(any_app: App, loopback: Loopback) -> None:
     """The vector of equal content is right, whatever happened between; the newer work is done too."""
     app = any_app

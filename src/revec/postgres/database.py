@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import psycopg
 from pgvector.psycopg import register_vector_async
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -23,12 +23,6 @@ from revec.model.errors import BadInput, Unavailable
 Connection = AsyncConnection[Any]  # rows are named tuples of what the query selects
 Role = Literal["owner", "worker", "reader"]
 
-# Whatever the database's default is: a document's writer must see the indexes of this moment.
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-BEGIN_AS: dict[Role, str] = {  # one round trip with the role's
-    "worker": f"{BEGIN}; SET LOCAL ROLE revec_worker",
-    "reader": f"{BEGIN}; SET LOCAL ROLE revec_reader",
-}
 MINIMUM_SERVER = 150_000
 MINIMUM_VECTOR = (0, 8)
 _NO_MEMORY = re.compile("out of memory|cannot allocate memory")  # libpq has no code for it
@@ -53,7 +47,7 @@ class Database:
             min_size=0,
             max_size=connections,
             timeout=patience,
-            configure=learn_types,
+            configure=_configure,
             open=False,
         )
 
@@ -99,12 +93,14 @@ class Database:
             ConnectionFailure: also where the server ended a transaction that took too long.
         """
         try:
-            async with self._pool.connection() as conn:  # rolls back what raises
-                await conn.execute(BEGIN_AS.get(role, BEGIN) if self.two_layers else BEGIN)
-                if self.two_layers and role == "reader":
-                    await conn.execute("SELECT set_config('revec.tenant', %s, true)", (tenant or "",))
+            async with self._pool.connection() as conn, conn.transaction():
+                if self.two_layers and role != "owner":
+                    await conn.execute(
+                        "SELECT set_config('role', %s, true) AS role,"
+                        " set_config('revec.tenant', %s, true) AS tenant",
+                        (f"revec_{role}", tenant or ""),
+                    )
                 yield conn
-                await conn.commit()
         except _TOO_LONG as error:  # the driver calls it an internal error; it is a lost connection
             raise psycopg.errors.ConnectionFailure(first_line(error)) from error
         except psycopg.Error as error:
@@ -196,6 +192,12 @@ def first_line(error: BaseException) -> str:
     """An error's first line, without a trailing stop."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
+
+
+async def _configure(conn: AsyncConnection[Any]) -> None:
+    # Whatever the database's default is: a document's writer must see the indexes of this moment.
+    await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    await learn_types(conn)
 
 
 async def learn_types(conn: AsyncConnection[Any]) -> None:

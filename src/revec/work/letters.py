@@ -160,9 +160,21 @@ async def _done(
     row = await (await conn.execute(SQL.begin, deed)).fetchone()
     assert row is not None
     asked = {"indexes": list(index_ids), "deed": row.id, "reason": reason} | which.asked
-    done = await conn.execute(SQL.retry if what == "retry" else SQL.discard, asked)
-    await conn.execute(SQL.count, {"deed": row.id, "letters": done.rowcount})
+    doing = _retry if what == "retry" else _discard
+    await conn.execute(SQL.count, {"deed": row.id, "letters": await doing(conn, asked)})
     return await _one(conn, collection, row.id)
+
+
+async def _retry(conn: Connection, asked: dict[str, Any]) -> int:
+    row = await (await conn.execute(SQL.retry, asked)).fetchone()
+    assert row is not None
+    if row.docs:
+        await conn.execute(SQL.unmake, {"indexes": row.indexes, "docs": row.docs})
+    return int(row.letters)
+
+
+async def _discard(conn: Connection, asked: dict[str, Any]) -> int:
+    return (await conn.execute(SQL.discard, asked)).rowcount
 
 
 async def undo(conn: Connection, collection: Collection, deed: int | None = None, *, who: str) -> Deed:

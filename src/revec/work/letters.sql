@@ -44,7 +44,9 @@ UPDATE revec.deed SET letters = %(letters)s WHERE id = %(deed)s;
 -- Dead letters whose document still exists get another try; all, or those of a cause, a pattern or keys. The
 -- letter and its work have the same moment and revision: so it is seen later whether anything touched them.
 -- The indexes' rows are locked, so that nobody retires one in between; then all work is made before the first
--- letter is locked (`count`), as who buries takes the work first, and waits for the letter.
+-- letter is locked (`count`), as who buries takes the work first, and waits for the letter. Work that there was
+-- is locked with it, or its worker could bury it anew between the two. What was made for a letter that somebody
+-- discarded or a worker settled meanwhile comes back: it must be unmade.
 WITH written AS MATERIALIZED (
     SELECT i.id FROM revec.index i WHERE i.id = ANY (%(indexes)s::int[]) AND i.writing ORDER BY i.id FOR SHARE
 ), chosen AS MATERIALIZED (
@@ -60,15 +62,29 @@ WITH written AS MATERIALIZED (
     INSERT INTO revec.work (index_id, doc_id, rev, action, lane, tenant)
     SELECT index_id, doc_id, rev, 'embed', 0, tenant FROM chosen
      ORDER BY index_id, doc_id  -- as writers of documents make theirs
-    ON CONFLICT DO NOTHING RETURNING doc_id
+    ON CONFLICT (index_id, doc_id) DO UPDATE SET lane = excluded.lane
+ RETURNING index_id, doc_id, since
 ), ours AS MATERIALIZED (
     SELECT d.index_id, d.doc_id, c.rev
       FROM chosen c JOIN revec.dead d ON d.index_id = c.index_id AND d.doc_id = c.doc_id
      WHERE d.retried_at IS NULL AND (SELECT count(*) FROM made) >= 0
      ORDER BY d.index_id, d.doc_id FOR UPDATE OF d
+), retried AS (
+    UPDATE revec.dead d SET retried_at = now(), deed = %(deed)s, rev = o.rev
+      FROM ours o WHERE d.index_id = o.index_id AND d.doc_id = o.doc_id
+ RETURNING d.index_id, d.doc_id
+), needless AS MATERIALIZED (
+    SELECT index_id, doc_id FROM made
+     WHERE since = now()
+       AND NOT EXISTS (SELECT FROM retried r WHERE r.index_id = made.index_id AND r.doc_id = made.doc_id)
 )
-UPDATE revec.dead d SET retried_at = now(), deed = %(deed)s, rev = o.rev
-  FROM ours o WHERE d.index_id = o.index_id AND d.doc_id = o.doc_id;
+SELECT count(*) AS letters, ARRAY(SELECT index_id FROM needless) AS indexes, ARRAY(SELECT doc_id FROM needless) AS docs
+  FROM retried;
+
+-- name: unmake
+-- Nobody has seen it yet.
+DELETE FROM revec.work w USING unnest(%(indexes)s::int[], %(docs)s::bigint[]) AS m (index_id, doc_id)
+ WHERE w.index_id = m.index_id AND w.doc_id = m.doc_id;
 
 -- name: discard
 -- A person decides that these documents may stay out; valid for their present content.
