@@ -30,18 +30,19 @@ WITH asked AS MATERIALIZED (
                     UNION ALL SELECT unnest(lexemes), 1 FROM unfolded
                     UNION ALL SELECT unnest(old_lexemes), -1 FROM unfolded) AS counts
              GROUP BY lexeme) AS n JOIN asked USING (lexeme) CROSS JOIN size
-), found AS (
-    SELECT p.doc_id, p.tf, p.length, worth.worth
-      FROM (SELECT lexeme, unnest(ids) AS doc_id, unnest(tfs) AS tf, unnest(lengths) AS length FROM blocks) AS p
-           JOIN worth USING (lexeme)
+), found AS (  -- joined by the block and weighed at once: a posting passes through as few steps as there may be
+    SELECT p.doc_id, p.worth * p.tf / (p.tf + (SELECT flat FROM size) + (SELECT slope FROM size) * p.length) AS score
+      FROM (SELECT worth, unnest(ids) AS doc_id, unnest(tfs) AS tf, unnest(lengths) AS length
+              FROM blocks JOIN worth USING (lexeme)) AS p
      WHERE NOT EXISTS (SELECT FROM recent WHERE recent.doc_id = p.doc_id)
     UNION ALL
-    SELECT recent.doc_id, u.tf, recent.length, worth.worth
+    SELECT recent.doc_id,
+           worth.worth * u.tf / (u.tf + (SELECT flat FROM size) + (SELECT slope FROM size) * recent.length)
       FROM recent CROSS JOIN LATERAL unnest(recent.lexemes, recent.tfs) AS u (lexeme, tf)
            JOIN worth ON worth.lexeme = u.lexeme
 )
-SELECT v.doc_id, sum(v.worth * v.tf / (v.tf + size.flat + size.slope * v.length)) AS score
-  FROM found v CROSS JOIN size
+SELECT v.doc_id, sum(v.score) AS score
+  FROM found v
  WHERE {matching}
  GROUP BY v.doc_id ORDER BY score DESC, v.doc_id LIMIT %(limit)s;
 
