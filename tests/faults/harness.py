@@ -262,7 +262,7 @@ class Trial:
         arguments = ("worker", "--quiet", "--claim", str(claim), *["--drain"] * drain)
         return await self.start(*arguments, code=SMALL_PAGES, **more)
 
-    def writers(self, *, pause: float = 0.02) -> Writers:
+    def writers(self, *, pause: float = 0.05) -> Writers:
         return Writers(self, pause=pause)
 
     async def migrate(

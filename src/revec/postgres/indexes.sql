@@ -44,6 +44,7 @@ SELECT i.id, i.collection_id, s.recipe, i.query, i.kind, i.writing, i.held, i.fa
 -- nobody who waits), and whether that one may answer before it: not while a person or a guard holds its
 -- migration, nor after a rollback, nor while its model rests. And which index shadows the answers: of the two of
 -- a cutover the other one, unless it is written no more, or a person or a guard paused the migration.
+-- OFFSET 0: the planner takes the two by themselves, or it would weigh the orders of twelve tables each time.
 SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, r.canary, r.share, i.id, s.recipe, i.query, i.kind,
        i.writing, i.held, i.fault, i.store, i.place, i.writer, to_jsonb(a) AS adopted,
        CASE WHEN p.resting_until > now() THEN coalesce(p.why, p.trouble, 'it failed') END AS resting,
@@ -71,7 +72,7 @@ SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, r.canary, r.share,
             WHERE m.collection_id = c.id AND m.serve_early AND m.state = ANY (%(early)s)
               AND m.old_index = r.serving AND m.new_index IS DISTINCT FROM r.previous
               AND m.paused_why IS NULL AND m.hold IS NULL
-              AND (q.resting_until > now()) IS NOT TRUE) AS early ON true
+              AND (q.resting_until > now()) IS NOT TRUE OFFSET 0) AS early ON true
        LEFT JOIN LATERAL (
            SELECT x.id AS candidate, h.salt,
                   CASE WHEN h.index_id = r.serving THEN least(h.rate, %(reverse)s::float8) ELSE h.rate END AS rate
@@ -80,7 +81,7 @@ SELECT c.id AS collection_id, r.epoch, r.serving, r.previous, r.canary, r.share,
             WHERE h.collection_id = c.id AND h.rate > 0 AND x.writing AND x.fault IS NULL
               AND NOT EXISTS (SELECT FROM revec.migration m
                                WHERE m.collection_id = c.id AND m.paused_why IS NOT NULL
-                                 AND m.state = ANY (%(abortable)s))) AS shadow ON true
+                                 AND m.state = ANY (%(abortable)s)) OFFSET 0) AS shadow ON true
  WHERE c.name = %(collection)s;
 
 -- name: flip
