@@ -438,10 +438,15 @@ async def test_it_takes_no_step_while_a_live_search_is_under_way(
     """It goes on when none is, and beside one that is always there it goes on too."""
     monkeypatch.setattr(precedence, "PATIENCE", shadowed.PATIENCE)
     await compared(app)
-    with app.retriever._precedence.live():
+    under_way = app.retriever._precedence
+
+    async def has_come_so_far() -> bool:
+        return bool(under_way._nobody._waiters or await shadowed.observed(app))  # type: ignore[attr-defined]
+
+    with under_way.live():
         await app.retriever.search("c", "what is document 3", tenant="default")
-        for _ in range(20):  # an observation takes fewer
-            assert not await shadowed.observed(app)
+        await hands.until(has_come_so_far)
+        assert not await shadowed.observed(app)
     await shadowed.settled(app)
     assert len(await shadowed.observed(app)) == 1
     monkeypatch.setattr(precedence, "PATIENCE", 0.01)
