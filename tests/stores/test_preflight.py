@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -82,6 +83,22 @@ async def test_each_fault_is_named(
     assert not found[check].passed
     assert sentence in found[check].why
     assert found["drop"].passed
+
+
+async def test_a_store_may_be_slower_than_a_search_may_be(
+    app: App, loopback: Loopback, store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was just begun, on a busy machine: how long it takes is told, and is no other check's fault."""
+
+    async def late(self: Any, *arguments: Any, **more: Any) -> Any:
+        await asyncio.sleep(0.002)
+        return await NEAREST(self, *arguments, **more)
+
+    monkeypatch.setattr(PostgreSQL, "nearest", late)
+    address = store_of("postgresql")
+    app.store_at(address).reading = 0.001
+    assert [each for each in (await checked(app, address)).values() if not each.passed] == []
+    assert not app.store_at(address).rests
 
 
 async def test_too_few_of_the_nearest_fail_the_metric(

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -53,6 +53,7 @@ class Preflight:
     _points: dict[UUID, Point] = field(default_factory=dict)
 
     async def run(self) -> list[Finding]:
+        self.store = replace(self.store, reading=self.store.writing)  # no user waits for these searches
         self._place = new_place(self.store.name).name
         await self._check("transport", self._transport)
         if not await self._check("reach and key", self._reached):
