@@ -696,8 +696,8 @@ async def test_after_a_cutover_the_old_index_shadows_a_little(app: App, loopback
     await app.commands.switch.cutover(made, why="test")
     route, _ = await app.retriever.route("c")
     assert (route.shadow.candidate, route.shadow.rate) == (1, 0.02)
-    await steps.rows(app, "UPDATE revec.shadow SET rate = 0.01 RETURNING 1")
-    assert (await app.retriever.route("c"))[0].shadow.rate == 0.01
+    await steps.rows(app, "UPDATE revec.shadow SET rate = 1e-6 RETURNING 1")  # nobody is drawn by it
+    assert (await app.retriever.route("c"))[0].shadow.rate == 1e-6
     await shadowed.ask(app, *shadowed.questions(3))
     rows = await shadowed.observed(app)
     assert {(row.serving, row.candidate, row.chosen) for row in rows} == {(1, 2, "rate"), (2, 1, "tenant")}
