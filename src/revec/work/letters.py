@@ -194,7 +194,8 @@ async def undo(conn: Connection, collection: Collection, deed: int | None = None
             else f"there is no deed {deed} of {name}: `revec queue deeds {name}` lists them"
         )
     if found.undone_at is not None:
-        raise Refused(f"deed {found.id} is undone already")
+        others = f"`revec queue deeds {collection.name}` lists the others, `--deed N` names one"
+        raise Refused(f"deed {found.id} is undone already: {others}")
     if found.late:
         verb = f"`revec queue retry {collection.name} --excluded`" if found.what == "discard" else ""
         way_out = (
