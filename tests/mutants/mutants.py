@@ -647,8 +647,7 @@ def flattered(scores: Any, now: int) -> Any:
 
 # --- the table ------------------------------------------------------------------------------------
 
-REV, TOKEN = ("AND w.rev = ANY (revs) ", ""), ("AND w.token = claim", "")  # of revec.settle
-OWN = " AND w.token = %(token)s"
+REV, TOKEN = " AND w.rev = ANY (%(revs)b::bigint[])", " AND w.token = %(token)s"
 CLAIMABLE = "AND (w.lease_until IS NULL OR w.lease_until < now()) AND w.not_before <= now()"
 CONFLICT = "not_before = '-infinity', lease_until = NULL, token = NULL"
 
@@ -1371,23 +1370,23 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # acknowledging
     "what was claimed is acknowledged, by key": Mutant(
-        both(function("revec.settle", REV, TOKEN), attribute(Claim, "only", whole)),
+        both(without(queue.SQL, "settle", REV, TOKEN), attribute(Claim, "only", whole)),
         protocol.test_an_edit_while_its_neighbour_is_written,
     ),
     "settle ignores the revision": Mutant(
-        function("revec.settle", REV), claims.test_only_the_claimed_revision_is_acknowledged
+        without(queue.SQL, "settle", REV), claims.test_only_the_claimed_revision_is_acknowledged
     ),
     "settle ignores the token": Mutant(
-        function("revec.settle", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "settle", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "release ignores the token": Mutant(
-        without(queue.SQL, "release", OWN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "release", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "bury ignores the token": Mutant(
-        without(queue.SQL, "bury", OWN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "bury", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "extend ignores the token": Mutant(
-        without(queue.SQL, "extend", OWN), claims.test_a_zombie_cannot_touch_another_ones_claim
+        without(queue.SQL, "extend", TOKEN), claims.test_a_zombie_cannot_touch_another_ones_claim
     ),
     "an edit leaves the claim as it is": Mutant(
         function("revec.document_changed", (CONFLICT, "not_before = '-infinity'")),
@@ -1421,7 +1420,7 @@ MUTANTS: dict[str, Mutant] = {
         protocol.test_collections_of_one_space_pay_once,
     ),
     "an exclusion outlives its text": Mutant(
-        function("revec.absolve", ("FROM revec.excluded WHERE ", "FROM revec.excluded WHERE false AND ")),
+        attribute(queue, "absolve", nothing),
         protocol.test_an_empty_text_is_left_out_until_it_is_filled,
     ),
     "work for a document that is gone stays": Mutant(
@@ -1797,7 +1796,7 @@ MUTANTS: dict[str, Mutant] = {
         test_batches.test_batches_are_in_the_ledger_at_half_the_price,
     ),
     "payments are locked in any order": Mutant(
-        function("revec.pay_done", ("ORDER BY p.text_hash ", ""), (" SET enable_seqscan TO 'off'", "")),
+        without(queue.SQL, "pay_done", "ORDER BY p.text_hash "),
         claims.test_payments_are_locked_in_one_order,
     ),
     # throttle

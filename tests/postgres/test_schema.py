@@ -211,7 +211,7 @@ def sql_of(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     text = re.sub(r'"""[^"]*"""|#.*' if path.suffix == ".py" else r"--.*", "", text)
     text = re.sub(r"\b(UPDATE|ALTER DATABASE)\b[^;]*?\bSET\b", "", text)
-    return re.sub(r"\bFUNCTION\b[^;]*?\bSET\s+search_path\b.*", "FUNCTION", text)
+    return re.sub(r"\bFUNCTION\b[^;]*?\bSET\s+search_path\b", "FUNCTION", text)
 
 
 @pytest.mark.parametrize("thing", SESSION_THINGS)

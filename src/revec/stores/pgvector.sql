@@ -32,7 +32,7 @@ DROP TABLE IF EXISTS {vectors};
 -- After the document's old set is gone. No ON CONFLICT: it would cost every row a speculative insertion,
 -- for the sake of two workers that write one document at once; whoever is second is told, and comes back.
 INSERT INTO {vectors} (doc_id, chunk_no, tenant, input_hash, text_hash, chunk_count, embedding)
-SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::bigint[], %(tenants)b::text[],
+SELECT * FROM unnest(%(doc_ids)b::bigint[], %(chunk_nos)b::bigint[], %(tenants)s::text[],
                      %(input_hashes)b::bytea[], %(text_hashes)b::bytea[], %(chunk_counts)b::bigint[],
                      %(embeddings)b::halfvec[]);
 

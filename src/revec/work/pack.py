@@ -363,7 +363,9 @@ class Worksite:
                 stored = await self._store(conn, fitting, sets)
                 held = [piece for piece in fitting if piece.job.doc_id in stored]
                 failpoint("vectors_written")
-                await self._finish(conn, claim.only(stored), held, payment)
+                await queue.settle(conn, claim.only(stored))
+                hashes = [text_hash for piece in held for text_hash in piece.hashes]
+                await queue.close_payment(conn, self.index.space.id, payment, hashes, {})
             failpoint("before_commit")
             missed = [piece for piece in pieces if piece.job.doc_id not in live]
             busy = await self._still_current(conn, missed)
@@ -384,16 +386,11 @@ class Worksite:
         """The documents that are done with."""
         if not pieces:
             return set()
-        return await self.store.replace(conn, self.index, [sets[piece.job.doc_id] for piece in pieces])
-
-    async def _finish(self, conn: Connection, claim: Claim, held: list[Piece], payment: UUID) -> None:
-        """The empty ones are left out anew: whatever was, is so no longer."""
-        if not held:
-            return
-        hashes = [text_hash for piece in held for text_hash in piece.hashes]
-        await queue.finish(conn, claim, self.index.space.id, payment, hashes)
-        empty = {p.job.doc_id: (p.content.input_hash, EMPTY) for p in held if not p.texts}
+        stored = await self.store.replace(conn, self.index, [sets[piece.job.doc_id] for piece in pieces])
+        await queue.absolve(conn, self.index.id, sorted(stored))
+        empty = {p.job.doc_id: (p.content.input_hash, EMPTY) for p in pieces if not p.texts}
         await queue.exclude(conn, self.index.id, empty)
+        return stored
 
     async def _still_current(self, conn: Connection, pieces: list[Piece]) -> list[Piece]:
         if not pieces:

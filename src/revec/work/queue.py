@@ -112,17 +112,7 @@ async def enqueue(conn: Connection, index_id: int, doc_ids: Sequence[int], lane:
 
 async def settle(conn: Connection, claim: Claim) -> int:
     """Acknowledge; how many of the jobs were still ours at their revision."""
-    row = await (await conn.execute(SQL.settle, _named(claim))).fetchone()
-    assert row is not None
-    return int(row.settled)
-
-
-async def finish(
-    conn: Connection, claim: Claim, space_id: str, payment: UUID, text_hashes: Sequence[bytes]
-) -> None:
-    """The claimed documents are written: absolved, acknowledged as far as they are still ours, and paid."""
-    paid = {"space": space_id, "payment": payment, "hashes": list(text_hashes)}
-    await conn.execute(SQL.finish, _named(claim) | paid)
+    return (await conn.execute(SQL.settle, _named(claim), binary=True)).rowcount
 
 
 async def release(conn: Connection, claim: Claim, *, delay: float = 0.0, blameless: bool) -> None:
@@ -253,7 +243,7 @@ async def close_payment(
             },
         )
     if written:
-        await conn.execute(SQL.pay_done, {"space": space_id, "payment": token, "hashes": list(written)})
+        await conn.execute(SQL.pay_done, {"space": space_id, "token": token, "hashes": list(written)})
 
 
 async def expire_payments(conn: Connection) -> None:

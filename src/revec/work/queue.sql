@@ -170,7 +170,12 @@ SELECT wanted.id, d.id, d.rev, 'embed', %(lane)s, d.tenant
 ON CONFLICT DO NOTHING;
 
 -- name: settle
-SELECT revec.settle(%(index)s, %(ids)b::bigint[], %(revs)b::bigint[], %(token)s) AS settled;
+-- Acknowledge what was claimed: a newer revision, or somebody else's claim, stays. A revision is drawn
+-- from one sequence for all documents, so two lists say what pairs would; a join with the pairs compares
+-- each with each wherever the planner takes the claim for one row (256 rows: 9 ms in place of 0.3).
+DELETE FROM revec.work w
+ WHERE w.index_id = %(index)s AND w.doc_id = ANY (%(ids)b::bigint[])
+   AND w.rev = ANY (%(revs)b::bigint[]) AND w.token = %(token)s;
 
 -- name: release
 -- Give back unfinished work, now or later; a blameless try is not counted. What a writer holds is
@@ -217,7 +222,16 @@ ON CONFLICT (index_id, doc_id) DO UPDATE
        attempts = d.attempts + excluded.attempts, last_at = now(), retried_at = NULL;
 
 -- name: absolve
-SELECT revec.absolve(%(index)s, %(ids)b::bigint[], %(gone)s);
+-- What was dead or left out is so no longer.
+WITH live AS (
+    DELETE FROM revec.dead WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]) RETURNING *
+), settled AS (
+    INSERT INTO revec.dead_settled (index_id, doc_id, tenant, cause, attempts, first_at, last_at, resolution)
+    SELECT index_id, doc_id, tenant, cause, attempts, first_at, last_at,
+           CASE WHEN %(gone)s THEN 'abandoned' WHEN retried_at IS NULL THEN 'edited' ELSE 'retry_success' END
+      FROM live
+)
+DELETE FROM revec.excluded WHERE index_id = %(index)s AND doc_id = ANY (%(ids)b::bigint[]);
 
 -- name: exclude
 INSERT INTO revec.excluded AS x (index_id, doc_id, input_hash, reason)
@@ -266,13 +280,15 @@ UPDATE revec.paid p SET lease_until = now() + make_interval(secs => %(lease)s)
  WHERE p.space_id = %(space)s AND p.text_hash = ours.text_hash;
 
 -- name: pay_done
-SELECT revec.pay_done(%(space)s, %(payment)s, %(hashes)b::bytea[]);
-
--- name: finish
--- What was claimed is written: all of the above in one round trip, from left to right.
-SELECT revec.absolve(%(index)s, %(ids)b::bigint[], false),
-       revec.settle(%(index)s, %(ids)b::bigint[], %(revs)b::bigint[], %(token)s),
-       revec.pay_done(%(space)s, %(payment)s, %(hashes)b::bytea[]);
+-- Written where it belongs: the note is no longer needed. Locked in the order in which it is leased; by
+-- its key, since a look of another worker (pay_lease) may have moved the row before we locked it.
+WITH ours AS MATERIALIZED (
+    SELECT p.text_hash FROM revec.paid p
+     WHERE p.space_id = %(space)s AND p.token = %(token)s AND p.text_hash = ANY (%(hashes)b::bytea[])
+     ORDER BY p.text_hash FOR UPDATE
+)
+DELETE FROM revec.paid p
+ WHERE p.space_id = %(space)s AND p.text_hash = ANY (ARRAY (SELECT text_hash FROM ours));
 
 -- name: pay_keep
 -- Paid for but not written: kept for whoever needs the text next. Locked in the same order.
