@@ -148,6 +148,7 @@ from revec.work import (
     health,
     inline,
     letters,
+    memory,
     overview,
     pack,
     queue,
@@ -238,6 +239,7 @@ from tests.work import (
 )
 from tests.work import test_inline as directly
 from tests.work import test_letters as lettering
+from tests.work import test_memory as ceilings
 from tests.work import test_overview as desk
 from tests.work import test_reconcile as drifting
 
@@ -464,6 +466,11 @@ async def all_are_to_blame(items: list[Any], send: Any, bury: Any) -> None:
 
 async def all_places_alike(self: Worker, place: int = 0) -> bool:
     return place != worker.EXPRESS and await EMBED_STEP(self, place)
+
+
+def at_a_glance(self: Memory) -> None:
+    """Nothing is given back before it is looked."""
+    self._base = self._idle = memory.resident() - self._held
 
 
 def no_ceiling(*_: Any) -> bool:
@@ -1717,6 +1724,14 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the ceiling is ignored": Mutant(
         attribute(Memory, "refuses", no_ceiling), chunks.test_a_text_beyond_the_ceiling_is_never_read
+    ),
+    "what was freed counts as taken": Mutant(
+        attribute(Memory, "_look", at_a_glance),
+        ceilings.test_the_leavings_of_a_long_text_do_not_refuse_the_next,
+    ),
+    "what is never read is judged beside others": Mutant(
+        attribute(Memory, "most", property(lambda self: self.room)),
+        ceilings.test_what_looks_full_beside_others_is_refused_to_nobody_for_good,
     ),
     "what was measured is not what is read": Mutant(
         without(documents.SQL, "contents", "d.input_hash = n.input_hash AND "),

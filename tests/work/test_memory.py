@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -243,11 +244,17 @@ def test_packs_shrink_near_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
         return here.bounded(asked, 64)
 
+    taken = [100 * MB]
+    monkeypatch.setattr(memory, "resident", lambda: taken[0])
     here = Memory(4096 * MB)
-    taken = iter([100 * MB, *[int(4096 * MB * 0.95)] * 99])
-    monkeypatch.setattr(memory, "resident", lambda: next(taken))
-    assert asyncio.run(share(here, 1)).tokens == asked.tokens // 2
-    monkeypatch.setattr(memory, "resident", lambda: 6000 * MB)
+
+    async def beside(cost: int) -> Load:
+        async with here.admitted(cost):
+            taken[0] = int(4096 * MB * 0.95)
+            return await share(here, 1)
+
+    assert asyncio.run(beside(3000 * MB)).tokens == asked.tokens // 2
+    taken[0] = 6000 * MB
     assert asyncio.run(share(here, 50)).tokens == asked.tokens, (
         "a model of 6 GB is nothing that smaller packs would help"
     )
@@ -255,6 +262,50 @@ def test_packs_shrink_near_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Memory(4096 * MB)
     monkeypatch.setattr(memory, "reclaimed", lambda: here._reclaimed + 1)
     assert asyncio.run(share(here, 1)).tokens == asked.tokens // 2
+
+
+async def test_the_leavings_of_a_long_text_do_not_refuse_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was freed and is still counted as ours is given back before anything is judged by it."""
+    taken = [100 * MB]
+    monkeypatch.setattr(memory, "resident", lambda: taken[0])
+    monkeypatch.setattr(memory, "give_back", lambda: taken.__setitem__(0, 110 * MB))
+    here = Memory(256 * MB, slots=2)
+
+    async with here.admitted(MB):
+        taken[0] = 190 * MB
+    async with here.admitted(MB):
+        assert here.room > 90 * MB
+    assert not here.refuses(2 * MB, 34 * MB)
+
+
+async def test_what_looks_full_beside_others_is_refused_to_nobody_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits until they are done; beside them, nobody knows how much of the process is theirs."""
+    taken = [100 * MB]
+    monkeypatch.setattr(memory, "resident", lambda: taken[0])
+    here = Memory(256 * MB, slots=2)
+
+    async with here.admitted(MB):
+        taken[0] = 190 * MB
+        async with here.admitted(MB):
+            assert here.room < 34 * MB
+            assert not here.refuses(2 * MB, 34 * MB)
+    async with here.admitted(MB):
+        assert here.refuses(2 * MB, 34 * MB), "weights that have come to stay"
+
+
+def test_freed_memory_is_given_back_to_the_system() -> None:
+    """As far as its library can (glibc): small pieces below one that is still there stay with the process."""
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this system's C library gives back by itself, or not at all")
+    pieces = [bytes(2000) for _ in range(50_000)]
+    last = pieces.pop()
+    before = memory.resident()
+    del pieces
+    memory.give_back()
+    assert memory.resident() < before - 50 * MB
+    assert len(last) == 2000
 
 
 def test_a_ceiling_that_leaves_no_room_is_refused() -> None:

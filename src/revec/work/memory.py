@@ -7,6 +7,7 @@ takes besides (its code, a local model's weights) is looked up, not guessed.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import re
 import resource
 import sys
@@ -31,6 +32,7 @@ HIGH = 0.9  # of the ceiling: packs shrink
 LEAST_SHARE = 1 / 32
 GROWTH = 1.1  # of packs, a batch that went well
 
+_LIBC = ctypes.CDLL(None)
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
@@ -46,22 +48,22 @@ class Memory:
         self.ceiling = ceiling
         self._slots = slots
         self._held = 0
-        self._base = resident()
+        self._idle = self._base = resident()  # besides: when nobody held any; at its most since then
         self._share = 1.0  # of a pack's limits
         self._proven = float(ceiling)  # what the system would not give, it does not have
         self._reclaimed = reclaimed()
         self._turn = asyncio.Lock()
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
 
     @property
     def most(self) -> int:
-        """Bytes that the ceiling leaves to all claims together."""
-        return max(LEAST_ROOM, int(self.ceiling * (1 - SPARE)) - self._base)
+        """Bytes that the ceiling leaves to all claims together, at best."""
+        return self._beside(self._idle)
 
     @property
     def room(self) -> int:
-        """Bytes that they may take: of those that the ceiling leaves, what the system gave before."""
-        return max(LEAST_ROOM, min(self.most, int(self._proven)))
+        """Bytes that they may take now: of those that the ceiling leaves, what the system gave before."""
+        return max(LEAST_ROOM, min(self._beside(self._base), int(self._proven)))
 
     @property
     def largest_text(self) -> int:
@@ -113,12 +115,11 @@ class Memory:
         """Wait, in turn, until so many bytes are free. Nobody who waits holds any, so it comes to an end:
         what is more than all of the room goes alone.
         """
-        async with self._turn, self._freed:
-            await self._freed.wait_for(lambda: not self._held or self._held + cost <= self.room)
-            besides = (
-                resident() - self._held
-            )  # a model's weights may have come since; costs are estimated high
-            self._base = max(self._base, besides) if self._held else besides
+        async with self._turn:
+            while self._held and self._held + cost > self.room:
+                self._freed.clear()
+                await self._freed.wait()
+            self._look()
             self._held += cost
         self._adapt()
         try:
@@ -132,8 +133,20 @@ class Memory:
             raise
         finally:
             self._held -= cost
-            async with self._freed:
-                self._freed.notify_all()
+            self._freed.set()
+
+    def _beside(self, base: int) -> int:
+        return max(LEAST_ROOM, int(self.ceiling * (1 - SPARE)) - base)
+
+    def _look(self) -> None:
+        """What the process takes besides: a model's weights may have come since."""
+        if resident() - self._held > self._idle:
+            give_back()
+        besides = resident() - self._held
+        if self._held:  # by estimates, which are high
+            self._base = max(self._base, besides)
+        else:
+            self._base = self._idle = besides
 
     def _adapt(self) -> None:
         self._proven = min(self.ceiling, self._proven * GROWTH)
@@ -213,6 +226,12 @@ def resident() -> int:
         return int(fields[1]) * resource.getpagesize()
     worst = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return worst if sys.platform == "darwin" else worst << 10
+
+
+def give_back() -> None:
+    """Let the system have what was freed. glibc keeps it: what a long text leaves would count as taken."""
+    if trim := getattr(_LIBC, "malloc_trim", None):
+        trim(0)
 
 
 def shown(size: int) -> str:

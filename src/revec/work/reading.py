@@ -110,6 +110,6 @@ def costs_of(
 def too_long(measure: Measure, memory: Memory) -> str:
     return (
         f"text of {shown(measure.size)} is more than this worker's memory is for ({shown(memory.ceiling)} in "
-        f"all, {shown(memory.room)} for texts and vectors, {shown(memory.largest_text)} for one text): "
+        f"all, {shown(memory.most)} for texts and vectors, {shown(memory.largest_text)} for one text): "
         "split the document, or give a worker more by --memory and run `revec queue retry`"
     )
