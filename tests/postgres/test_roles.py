@@ -11,6 +11,7 @@ from psycopg import sql
 
 from revec.app import App
 from revec.cli.main import run
+from revec.model.reading import Mode
 from revec.postgres.database import Database, Role
 from tests import servers, steps
 from tests.conftest import settings_for
@@ -215,3 +216,24 @@ async def test_a_login_that_may_make_roles_gets_two_layers(maintenance: str, loo
                 assert database.two_layers
     finally:
         servers.run(maintenance, "DROP ROLE administrator")
+
+
+async def test_where_nothing_may_be_called_by_everybody(maintenance: str, loopback: Loopback) -> None:
+    """Default privileges that take EXECUTE from PUBLIC take it from none of our roles: the whole job runs."""
+    with servers.copied(maintenance, "template0", "of_the_careful") as dsn:
+        servers.run(dsn, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+        async with App(settings_for(dsn, loopback.url), may_apply=True) as app:
+            assert app.database.two_layers
+            made = await steps.ready(app)
+            await steps.put(app, made, [steps.Draft("x", "of acme", "text", "acme")])
+            await steps.drain(app)
+            await app.commands.switch.cutover(made, why="test")
+            for mode in Mode:
+                reading = await app.retriever.search("c", "of acme", k=50, tenant="acme", mode=mode)
+                assert [hit.id for hit in reading.hits] == ["x"], mode
+            await steps.assert_oracle(app, made)
+            (open_to_all,) = await steps.rows(
+                app,
+                "SELECT count(*) AS n FROM pg_proc p, aclexplode(proacl) WHERE grantee = 0 AND pronamespace = 'revec'::regnamespace",
+            )
+            assert open_to_all.n == 0
