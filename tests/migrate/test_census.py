@@ -214,6 +214,7 @@ async def test_what_cannot_be_counted_takes_nothing_else_with_it(
     async with app.database.transaction() as conn:
         await conn.execute("ANALYZE revec.document, revec.work")
     monkeypatch.setattr(standing, "AT_HAND", 4)
+    monkeypatch.setattr(standing, "PATIENCE", "1s")
     for name, slowly in SLOW.items():
         was = standing.SQL._queries[name].as_string(None)
         monkeypatch.setitem(standing.SQL._queries, name, sql.SQL(was.replace(*slowly)))  # type: ignore[arg-type]
