@@ -1111,17 +1111,17 @@ MUTANTS: dict[str, Mutant] = {
     # serving early
     "who was rolled back is served early": Mutant(
         both(
-            without(indexes.SQL, "route", " AND m.new_index IS DISTINCT FROM r.previous"),
+            function("revec.routed", (" AND m.new_index IS DISTINCT FROM r.previous", "")),
             attribute(bridges, "close", nothing),
         ),
         early.test_a_cutover_and_a_rollback_end_it,
     ),
     "a pause closes nothing": Mutant(
-        without(indexes.SQL, "route", "AND m.paused_why IS NULL AND m.hold IS NULL"),
+        function("revec.routed", ("AND m.paused_why IS NULL AND m.hold IS NULL", "")),
         early.test_a_pause_closes_the_way,
     ),
     "anybody goes over any bridge": Mutant(
-        both(without(indexes.SQL, "route", " AND b.holds"), without(bridges.SQL, "way", " AND b.holds")),
+        both(function("revec.routed", (" AND b.holds", "")), without(bridges.SQL, "way", " AND b.holds")),
         early.test_where_the_bridge_does_not_hold_nobody_goes_over_it,
     ),
     "a search claims what others have in hand": Mutant(
@@ -2031,15 +2031,15 @@ MUTANTS: dict[str, Mutant] = {
         wished.test_what_is_there_is_not_made_again,
     ),
     "a paused migration is filled by searches": Mutant(
-        without(indexes.SQL, "route", " AND m.paused_why IS NULL"),
+        function("revec.routed", (" AND m.paused_why IS NULL", "")),
         wished.test_nothing_is_wanted_where_nothing_is_filled,
     ),
     "what is with a batch is made by searches too": Mutant(
-        without(indexes.SQL, "route", " AND NOT m.patient"),
+        function("revec.routed", (" AND NOT m.patient", "")),
         wished.test_nothing_is_wanted_where_nothing_is_filled,
     ),
     "a migration that is through is filled by searches": Mutant(
-        without(indexes.SQL, "route", " AND m.state = 'backfilling'"),
+        function("revec.routed", (" AND m.state = 'backfilling'", "")),
         wished.test_nothing_is_wanted_where_nothing_is_filled,
     ),
     "a tenant wants without end": Mutant(
@@ -2054,17 +2054,17 @@ MUTANTS: dict[str, Mutant] = {
         attribute(wanting, "MOST_WAITING", 10**9), wished.test_what_waits_is_bounded
     ),
     "a shadow that is off reads": Mutant(
-        without(indexes.SQL, "route", " AND h.rate > 0"), doubled.test_nothing_is_observed_when_it_is_off
+        function("revec.routed", (" AND h.rate > 0", "")), doubled.test_nothing_is_observed_when_it_is_off
     ),
     "a paused migration is read twice": Mutant(
-        instead(indexes.SQL, "route", ("m.paused_why IS NOT NULL", "false")),
+        function("revec.routed", ("m.paused_why IS NOT NULL", "false")),
         doubled.test_nothing_is_observed_when_it_is_off,
     ),
     "an index that is given up shadows": Mutant(
-        without(indexes.SQL, "route", "x.writing AND "), doubled.test_nothing_is_observed_when_it_is_off
+        function("revec.routed", ("x.writing AND ", "")), doubled.test_nothing_is_observed_when_it_is_off
     ),
     "after a cutover as much is read twice as before": Mutant(
-        instead(indexes.SQL, "route", ("least(h.rate, %(reverse)s::float8)", "h.rate")),
+        function("revec.routed", ("least(h.rate, least_reverse)", "h.rate")),
         doubled.test_after_a_cutover_the_old_index_shadows_a_little,
     ),
     "a query's text is kept": Mutant(
@@ -2255,7 +2255,7 @@ MUTANTS: dict[str, Mutant] = {
         frameworks.test_one_call_of_langchain_may_ask_otherwise,
     ),
     "what was set for a tenant outlives the flip": Mutant(
-        without(indexes.SQL, "route", " AND o.epoch = r.epoch"), users.test_one_rollback_takes_everybody_back
+        function("revec.routed", (" AND o.epoch = r.epoch", "")), users.test_one_rollback_takes_everybody_back
     ),
     "the next flip forgets who is held": Mutant(
         attribute(overrides, "in_force", nobody_apart), users.test_whole_tenants_see_it_and_others_are_held
