@@ -107,6 +107,7 @@ class App:
         except BaseException:
             await self._exits.aclose()
             raise
+        self._exits.push_async_callback(self._close_reached)
         self.store: Here = ByAddress(PgVector(), Elsewhere(self.database, self.store_at), InColumn())
         pulse = Pulse(self.database)
         self._exits.push_async_callback(pulse.close)
@@ -157,12 +158,17 @@ class App:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.demand.close()  # it still has to do with the models
+        await self.demand.close()
+        await self._exits.aclose()
+
+    async def _close_reached(self) -> None:
+        """Models and stores: behind whatever still has to do with them, or what is cut off here would look
+        like a failure of theirs.
+        """
         for provider in self._providers.values():
             await provider.close()
         for store in self._stores.values():
             await store.close()
-        await self._exits.aclose()
 
     async def provider(self, address: str, dims: int | None = None) -> Provider:
         """The model behind an address; one per process."""

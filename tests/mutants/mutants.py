@@ -468,6 +468,14 @@ async def all_places_alike(self: Worker, place: int = 0) -> bool:
     return place != worker.EXPRESS and await EMBED_STEP(self, place)
 
 
+LEAVE = App.__aexit__
+
+
+async def models_first(self: App, *_: object) -> None:
+    await self._close_reached()
+    await LEAVE(self)
+
+
 def at_a_glance(self: Memory) -> None:
     """Nothing is given back before it is looked."""
     self._base = self._idle = memory.resident() - self._held
@@ -2052,6 +2060,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "what searches want has no bound": Mutant(
         attribute(wanting, "MOST_WAITING", 10**9), wished.test_what_waits_is_bounded
+    ),
+    "models are closed before what still asks them": Mutant(
+        attribute(App, "__aexit__", models_first),
+        doubled.test_who_leaves_in_mid_call_says_nothing_bad_of_the_model,
     ),
     "a shadow that is off reads": Mutant(
         function("revec.routed", (" AND h.rate > 0", "")), doubled.test_nothing_is_observed_when_it_is_off

@@ -367,6 +367,28 @@ async def test_closing_leaves_nothing_behind(app: App, loopback: Loopback) -> No
     assert (await shadowed.one(app)).done_at is not None
 
 
+async def test_who_leaves_in_mid_call_says_nothing_bad_of_the_model(app: App, loopback: Loopback) -> None:
+    """What is cut off by our own leaving is no failure of the model's: nobody rests for it."""
+    await compared(app)
+    await steps.rows(app, "UPDATE revec.shadow SET rate = 0 RETURNING 1")
+    try:
+        async with App(settings_for(app.database.dsn, loopback.url)) as leaving:
+            await leaving.retriever.search("c", "what is document 3", tenant="default")
+            await steps.rows(app, "UPDATE revec.shadow SET rate = 1 RETURNING 1")
+            loopback.hold()
+            await leaving.retriever.search("c", "what is document 3", tenant="default")
+            await asyncio.to_thread(loopback.wait_held)
+    finally:
+        loopback.release()
+    assert await shadowed.observed(app) == []
+    assert (
+        await steps.rows(app, "SELECT model FROM revec.provider WHERE resting_until IS NOT NULL", none=None)
+        == []
+    )
+    await shadowed.ask(app, "what is document 3")
+    assert (await shadowed.one(app)).done_at is not None
+
+
 async def test_a_claim_whose_process_was_killed_is_taken_over(app: App, loopback: Loopback) -> None:
     """It counts as lost until then, never as a match; what the dead one says later counts no more."""
     made = await compared(app)
