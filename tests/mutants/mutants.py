@@ -2076,7 +2076,7 @@ MUTANTS: dict[str, Mutant] = {
         function("revec.routed", ("x.writing AND ", "")), doubled.test_nothing_is_observed_when_it_is_off
     ),
     "after a cutover as much is read twice as before": Mutant(
-        function("revec.routed", ("least(h.rate, least_reverse)", "h.rate")),
+        function("revec.routed", ("least(h.rate, reverse_rate)", "h.rate")),
         doubled.test_after_a_cutover_the_old_index_shadows_a_little,
     ),
     "a query's text is kept": Mutant(

@@ -4,9 +4,10 @@
 -- may answer before it: not while a person or a guard holds its migration, nor after a rollback, nor while its
 -- model rests. And which index shadows the answers: of the two of a cutover the other one, unless it is written no
 -- more, or a person or a guard paused the migration.
--- A function, since every search begins with it: twelve tables took longer to plan than to read.
+-- A function, since every search begins with it: twelve tables took longer to plan than to read. OFFSET 0: the
+-- planner takes the two by themselves, or it would weigh the orders of all twelve, on each connection and anew.
 CREATE FUNCTION revec.routed(
-    of_collection text, of_tenant text, of_key text, least_reverse float8, early_states text[], abortable_states text[])
+    of_collection text, of_tenant text, of_key text, reverse_rate float8, early_states text[], abortable_states text[])
 RETURNS TABLE (
     collection_id integer, epoch bigint, serving integer, previous integer, canary integer, share float8, id integer,
     recipe jsonb, query jsonb, kind text, writing boolean, held boolean, fault text, store text, place text,
@@ -46,7 +47,7 @@ BEGIN
                   AND (q.resting_until > now()) IS NOT TRUE OFFSET 0) AS early ON true
            LEFT JOIN LATERAL (
                SELECT x.id AS candidate, h.salt,
-                      CASE WHEN h.index_id = r.serving THEN least(h.rate, least_reverse) ELSE h.rate END AS rate
+                      CASE WHEN h.index_id = r.serving THEN least(h.rate, reverse_rate) ELSE h.rate END AS rate
                  FROM revec.shadow h
                       JOIN revec.index x ON x.id = CASE WHEN h.index_id = r.serving THEN r.previous ELSE h.index_id END
                 WHERE h.collection_id = c.id AND h.rate > 0 AND x.writing AND x.fault IS NULL
